@@ -1,0 +1,115 @@
+"""The settings of the learner, as plain dataclasses (no TensorFlow here: the command line reads them to answer --help)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Optional
+
+from ppo_keras.errors import InputError
+
+
+def require(condition: bool, message: str):
+    """Raises `InputError(message)` unless `condition` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of proximal policy optimization (Schulman et al. 2017).
+
+    Raises:
+        InputError: a value is outside its range; the message names the field.
+    """
+
+    discount: float = 0.99  # gamma: how much a reward one step later counts (text: 1, a response is short)
+    gae_lambda: float = 0.95  # lambda of generalized advantage estimation: 0 is TD(0), 1 Monte Carlo
+    clip_ratio: float = 0.2  # epsilon: how far the probability ratio may move before its gradient is cut
+    dual_clip: Optional[float] = None  # c > 1 bounds the loss at negative advantages (Ye et al. 2020); off by default
+    value_clip: Optional[float] = 0.2  # how far a value may move from its old one in the loss; None: no clipping
+    value_coefficient: float = 0.5  # weight of the value loss
+    entropy_coefficient: float = 0.0  # weight of the entropy bonus
+    epochs: int = 4  # passes over the collected experience in one iteration
+    minibatches: int = 4  # optimizer steps in one pass; divides the number of sequences
+    accumulation_steps: int = 1  # micro-batches a minibatch is split into, to save memory; the gradient is the same
+    target_kl: Optional[float] = None  # no further epoch once the mean approximate KL of one exceeds this
+    max_gradient_norm: Optional[float] = 0.5  # global norm to which gradients are scaled down; None: never
+    whiten_advantages: bool = True  # advantages to mean 0, standard deviation 1 (Bessel) over all real steps
+    whiten_rewards: bool = False  # rewards to standard deviation 1, their mean kept
+    temperature: float = 1.0  # divides the logits: in acting, updating and reference log-probabilities alike
+
+    def __post_init__(self):
+        for name in ("discount", "gae_lambda"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name}={value} is outside [0, 1]. Use a value such as 0.95.")
+        for name in ("clip_ratio", "temperature"):
+            value = getattr(self, name)
+            require(value > 0, f"{name}={value} is not positive. Use a value such as 0.2 for clip_ratio, 1 for temperature.")
+        for name in ("value_clip", "target_kl", "max_gradient_norm"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name}={value} is not positive. Use a positive number, or None to switch it off.")
+        for name in ("value_coefficient", "entropy_coefficient"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name}={value} is negative. Use 0 to switch it off.")
+        for name in ("epochs", "minibatches", "accumulation_steps"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name}={value} is less than 1. Use a whole number of 1 or more.")
+        require(self.dual_clip is None or self.dual_clip > 1, f"dual_clip={self.dual_clip} must be above 1. Use a value such as 3, or None.")
+
+    def check_batch(self, batch_size: int):
+        """Raises `InputError` unless minibatches and micro-batches split `batch_size` sequences evenly."""
+        for name, parts in (("minibatches", self.minibatches), ("minibatches * accumulation_steps", self.minibatches * self.accumulation_steps)):
+            if batch_size % parts:
+                divisors = [d for d in range(1, batch_size + 1) if batch_size % d == 0]
+                close = sorted(sorted(divisors, key=lambda d: abs(d - parts))[:3])
+                raise InputError(
+                    f"{name}={parts} does not divide batch_size={batch_size}. Use a divisor such as {', '.join(map(str, close))}."
+                )
+
+
+@dataclass(frozen=True)
+class KLConfig:
+    """How a response pays for leaving the reference (Ziegler et al. 2019, section 2.2)."""
+
+    kl_coefficient: float = 0.05  # beta: reward subtracted for each nat of KL divergence from the reference
+    kl_target: Optional[float] = None  # nats a response: beta adapts to hold the KL there; None: beta is fixed
+    kl_horizon: int = 10_000  # responses over which an adaptive beta moves
+    kl_estimator: str = "k1"  # k1 (unbiased, may be negative), k2 or k3 (never negative); see kl.py
+
+    def __post_init__(self):
+        require(self.kl_coefficient >= 0, f"kl_coefficient={self.kl_coefficient} is negative. Use 0 to switch the penalty off.")
+        require(self.kl_target is None or self.kl_target > 0, f"kl_target={self.kl_target} is not positive. Use a number of nats such as 6, or None.")
+        require(self.kl_horizon > 0, f"kl_horizon={self.kl_horizon} is not positive. Use a number of responses such as 10000.")
+        require(self.kl_estimator in ("k1", "k2", "k3"), f"kl_estimator={self.kl_estimator!r} is unknown. Use k1, k2 or k3.")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam and its learning rate."""
+
+    learning_rate: float = 3e-4  # step size after the warm-up
+    schedule: str = "linear"  # constant, linear (down to 0) or cosine (down to 0), over the whole training
+    warmup_share: float = 0.0  # share of the training during which the rate rises from 0
+    adam_epsilon: float = 1e-5  # PPO practice: larger than Keras's 1e-7
+
+    def __post_init__(self):
+        require(self.learning_rate >= 0, f"learning_rate={self.learning_rate} is negative. Use a value such as 3e-4.")
+        require(self.schedule in ("constant", "linear", "cosine"), f"schedule={self.schedule!r} is unknown. Use constant, linear or cosine.")
+        require(0 <= self.warmup_share < 1, f"warmup_share={self.warmup_share} is outside [0, 1). Use a value such as 0.05.")
+        require(self.adam_epsilon > 0, f"adam_epsilon={self.adam_epsilon} is not positive. Use a value such as 1e-5.")
+
+    def build(self, total_steps: int):
+        """A `keras.optimizers.Adam` whose schedule spans `total_steps` optimizer steps."""
+        import keras
+
+        rate, warmup = self.learning_rate, math.ceil(self.warmup_share * total_steps)
+        if self.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(
+                0.0 if warmup else rate, max(1, total_steps - warmup), warmup_target=rate if warmup else None, warmup_steps=warmup
+            )
+        elif self.schedule == "linear" or warmup:
+            end = 0.0 if self.schedule == "linear" else rate
+            boundary = LinearSchedule(rate, end, warmup, total_steps)
+            rate = boundary.keras()
+        return keras.optimizers.Adam(rate, epsilon=self.adam_epsilon)

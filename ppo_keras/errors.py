@@ -1,0 +1,13 @@
+"""The errors that a user can mend. The command line prints them as one line and exits with code 2."""
+
+
+class InputError(ValueError):
+    """Something given from outside (a file, an option, a setting) cannot be used; the message says what to do."""
+
+
+class RewardError(InputError):
+    """A reward function raised, or did not return one finite number."""
+
+
+class NonFiniteError(ArithmeticError):
+    """A metric became NaN or infinite during training."""

@@ -1,0 +1,44 @@
+"""`Trajectory`: the one record of what happened, which every collector hands to the learner."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class Trajectory(NamedTuple):
+    """`B` sequences of `T` steps, batch first.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | `inputs` | `(B, C + T, ...)` | what the policy read: `C` steps of context (a prompt but for its last token; 0 for environments), then the input of each step |
+    | `starts` | float32 `(B, C + T)` | 1 where an input begins an episode: memory is reset before it. Left padding is what lies before the first start |
+    | `actions` | int32 `(B, T)` | what the policy chose (an action, or the next token id) |
+    | `log_probs` | float32 `(B, T)` | log-probability of the action under the policy that acted, at the temperature it acted with |
+    | `values` | float32 `(B, T)` | value of the state before the action, by the critic that acted |
+    | `rewards` | float32 `(B, T)` | for text: the score at its position plus the per-token KL penalty |
+    | `next_values` | float32 `(B, T)` | value of the state after the step: 0 after termination, V(final observation) after truncation |
+    | `ended` | float32 `(B, T)` | 1 where the episode ended at this step, for either reason |
+    | `mask` | float32 `(B, T)` | 1 where the step counts: response tokens up to and including the first end token |
+    | `initial_state` | nest | the memory before the first input, as it was when the policy acted; None for none |
+    """
+
+    inputs: tf.Tensor
+    starts: tf.Tensor
+    actions: tf.Tensor
+    log_probs: tf.Tensor
+    values: tf.Tensor
+    rewards: tf.Tensor
+    next_values: tf.Tensor
+    ended: tf.Tensor
+    mask: tf.Tensor
+    initial_state: Any = None
+
+    @property
+    def context(self) -> int:
+        """`C`: how many inputs are read before the first action."""
+        return self.inputs.shape[1] - self.actions.shape[1]
+
+
+def take_sequences(nest, indices):
+    """The given sequences of any nest of batch-first tensors; scalars (a clock) belong to all sequences and stay."""
+    return tf.nest.map_structure(lambda x: x if x.shape.rank == 0 else tf.gather(x, indices), nest)
