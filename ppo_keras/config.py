@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Optional
 
@@ -88,28 +87,22 @@ class KLConfig:
 class OptimizerConfig:
     """Adam and its learning rate."""
 
-    learning_rate: float = 3e-4  # step size after the warm-up
+    learning_rate: float = 3e-4  # Adam's step size at the start
     schedule: str = "linear"  # constant, linear (down to 0) or cosine (down to 0), over the whole training
-    warmup_share: float = 0.0  # share of the training during which the rate rises from 0
     adam_epsilon: float = 1e-5  # PPO practice: larger than Keras's 1e-7
 
     def __post_init__(self):
         require(self.learning_rate >= 0, f"learning_rate={self.learning_rate} is negative. Use a value such as 3e-4.")
         require(self.schedule in ("constant", "linear", "cosine"), f"schedule={self.schedule!r} is unknown. Use constant, linear or cosine.")
-        require(0 <= self.warmup_share < 1, f"warmup_share={self.warmup_share} is outside [0, 1). Use a value such as 0.05.")
         require(self.adam_epsilon > 0, f"adam_epsilon={self.adam_epsilon} is not positive. Use a value such as 1e-5.")
 
     def build(self, total_steps: int):
         """A `keras.optimizers.Adam` whose schedule spans `total_steps` optimizer steps."""
         import keras
 
-        rate, warmup = self.learning_rate, math.ceil(self.warmup_share * total_steps)
-        if self.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(
-                0.0 if warmup else rate, max(1, total_steps - warmup), warmup_target=rate if warmup else None, warmup_steps=warmup
-            )
-        elif self.schedule == "linear" or warmup:
-            end = 0.0 if self.schedule == "linear" else rate
-            boundary = LinearSchedule(rate, end, warmup, total_steps)
-            rate = boundary.keras()
+        rate = self.learning_rate
+        if self.schedule == "linear":
+            rate = keras.optimizers.schedules.PolynomialDecay(rate, total_steps, end_learning_rate=0.0)
+        elif self.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
         return keras.optimizers.Adam(rate, epsilon=self.adam_epsilon)

@@ -19,7 +19,7 @@ class Trajectory(NamedTuple):
     | `next_values` | float32 `(B, T)` | value of the state after the step: 0 after termination, V(final observation) after truncation |
     | `ended` | float32 `(B, T)` | 1 where the episode ended at this step, for either reason |
     | `mask` | float32 `(B, T)` | 1 where the step counts: response tokens up to and including the first end token |
-    | `initial_state` | nest | the memory before the first input, as it was when the policy acted; None for none |
+    | `initial_state` | nest | the memory before the first input, as it was when the policy acted; () for none |
     """
 
     inputs: tf.Tensor
@@ -31,7 +31,7 @@ class Trajectory(NamedTuple):
     next_values: tf.Tensor
     ended: tf.Tensor
     mask: tf.Tensor
-    initial_state: Any = None
+    initial_state: Any = ()
 
     @property
     def context(self) -> int:

@@ -1,0 +1,154 @@
+"""Compiled sampling of responses, and the one place that says which logits predict which tokens."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ppo_keras import randomness
+from ppo_keras.errors import InputError
+from ppo_keras.losses import log_probability
+
+
+class Prompts(NamedTuple):
+    """Prompts of one length, padded on the left. Padding is known by the mask, never by an id (pad may equal end).
+
+    | field | shape |
+    |---|---|
+    | `tokens` | int32 `(B, P)` |
+    | `mask` | float32 `(B, P)`, 1 where real; the last is always real |
+    """
+
+    tokens: tf.Tensor
+    mask: tf.Tensor
+
+
+class Responses(NamedTuple):
+    """What a policy wrote after its prompts.
+
+    | field | shape | meaning |
+    |---|---|---|
+    | `tokens` | int32 `(B, T)` | sampled ids up to and including the first end token, then padding |
+    | `mask` | float32 `(B, T)` | 1 where a token was sampled |
+    | `log_probs` | float32 `(B, T)` | of the tokens, at the sampling temperature; 0 on padding |
+    | `values` | float32 `(B, T)` | of the state before each token; 0 on padding |
+    """
+
+    tokens: tf.Tensor
+    mask: tf.Tensor
+    log_probs: tf.Tensor
+    values: tf.Tensor
+
+    @property
+    def last(self):
+        """1 at the last real token of each response, float32 `(B, T)`."""
+        return self.mask - tf.pad(self.mask[:, 1:], [[0, 0], [0, 1]])
+
+
+def pad_prompts(token_lists, length, pad_id) -> Prompts:
+    """Left-pads lists of token ids to `(B, length)` NumPy arrays.
+
+    Raises:
+        InputError: a prompt is empty or longer than `length`.
+    """
+    tokens = np.full([len(token_lists), length], pad_id, np.int32)
+    mask = np.zeros([len(token_lists), length], np.float32)
+    for i, ids in enumerate(token_lists):
+        if not 0 < len(ids) <= length:
+            raise InputError(f"prompt {i} has {len(ids)} tokens, but prompts have 1 to {length}. Shorten it, or train with a larger --prompt-length.")
+        tokens[i, length - len(ids) :] = ids
+        mask[i, length - len(ids) :] = 1
+    return Prompts(tokens, mask)
+
+
+def episode_starts(mask):
+    """1 at the first real token of each left-padded sequence: what lies before is another episode. `(B, P)`."""
+    return mask - tf.pad(mask[:, :-1], [[0, 0], [1, 0]]) * mask
+
+
+def join(prompts, responses):
+    """The inputs of a policy that reads prompt and response: `tokens[:, :-1]` and `starts`, `(B, P + T - 1)` each.
+
+    Of the outputs, those from position P - 1 on predict the response: `logits[:, P-1:]` predicts `tokens[:, P:]`,
+    which is `context = P - 1` in a policy's `call`.
+    """
+    tokens = tf.concat([prompts.tokens, responses.tokens[:, :-1]], axis=1)
+    starts = tf.pad(episode_starts(prompts.mask), [[0, 0], [0, responses.tokens.shape[1] - 1]])
+    return tokens, starts
+
+
+def response_outputs(policy, prompts, responses):
+    """Logits `(B, T, V)` and values `(B, T)` before each response token, by one `call`."""
+    tokens, starts = join(prompts, responses)
+    return policy(tokens, starts=starts, context=prompts.tokens.shape[1] - 1, training=False)
+
+
+def response_log_probs(policy, prompts, responses, temperature=1.0):
+    """Log-probability of each response token under `policy`, float32 `(B, T)`; 0 on padding."""
+    logits, _ = response_outputs(policy, prompts, responses)
+    return tf.where(responses.mask > 0, log_probability(logits / temperature, responses.tokens), 0.0)
+
+
+def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, greedy=False, top_k=None, top_p=None) -> Responses:
+    """Samples up to `length` tokens after each prompt, until its own end token.
+
+    The shapes are fixed, so it compiles once; the loop ends early when every response has ended.
+
+    Args:
+        policy: an actor-critic.
+        prompts: `Prompts`, `(B, P)`.
+        length: `T`.
+        end_id: the token that ends a response; it is kept as the last real token.
+        pad_id: what follows it.
+        seed: int32 `(2,)`.
+        temperature: divides the logits.
+        greedy: the most probable token instead of a sample.
+        top_k: sample among the k most probable tokens only.
+        top_p: sample among the fewest most probable tokens that hold this probability (Holtzman et al. 2020).
+
+    Returns:
+        `Responses`. `log_probs` are those of the whole distribution at the temperature, before top_k and top_p.
+    """
+    batch = prompts.tokens.shape[0]
+    tokens, mask = tf.convert_to_tensor(prompts.tokens), tf.convert_to_tensor(prompts.mask)
+    starts = episode_starts(mask)
+    if tokens.shape[1] > 1:
+        state = policy.read(tokens[:, :-1], starts=starts[:, :-1])
+    else:
+        state = policy.initial_state(batch)
+
+    def step(t, token, start, alive, state, written):
+        logits, values, state = policy.step(token, state, start)  # (B, V), (B,)
+        logits = logits / temperature
+        if greedy:
+            token = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        else:
+            token = randomness.categorical(_restrict(logits, top_k, top_p), randomness.fold_in(seed, t))
+        real = tf.cast(alive, tf.float32)
+        new = (
+            tf.where(alive, token, pad_id),
+            real,
+            tf.where(alive, log_probability(logits, token), 0.0),
+            tf.where(alive, values, 0.0),
+        )
+        written = [tf.tensor_scatter_nd_update(old, [[t]], [column]) for old, column in zip(written, new)]
+        return t + 1, token, tf.zeros_like(start), alive & (token != end_id), state, written
+
+    nothing = [tf.fill([length, batch], pad_id)] + [tf.zeros([length, batch])] * 3
+    begin = (tf.constant(0), tokens[:, -1], starts[:, -1], tf.ones([batch], tf.bool), state, nothing)
+    *_, written = tf.while_loop(lambda t, token, start, alive, *_: (t < length) & tf.reduce_any(alive), step, begin)
+    return Responses(*[tf.transpose(column) for column in written])
+
+
+def _restrict(logits, top_k, top_p):
+    """-inf for the tokens that top_k or top_p exclude. Ties with the last token kept stay in. `(B, V)`."""
+    if top_k is not None:
+        smallest = tf.math.top_k(logits, k=min(top_k, logits.shape[-1])).values[:, -1:]
+        logits = tf.where(logits >= smallest, logits, float("-inf"))
+    if top_p is not None:
+        ordered = tf.sort(logits, axis=-1, direction="DESCENDING")
+        probabilities = tf.nn.softmax(ordered)
+        before = tf.cumsum(probabilities, axis=-1, exclusive=True)  # probability of all more likely tokens
+        smallest = tf.reduce_min(tf.where(before < top_p, ordered, float("inf")), axis=-1, keepdims=True)
+        logits = tf.where(logits >= smallest, logits, float("-inf"))
+    return logits

@@ -1,0 +1,115 @@
+"""`LanguagePPO`: the collector for language models. A prompt is the state, a token an action, a response an episode."""
+
+import keras
+import tensorflow as tf
+
+from ppo_keras.config import KLConfig
+from ppo_keras.kl import estimate_kl, kl_controller
+from ppo_keras.language.generation import Prompts, Responses, generate, join, response_log_probs
+from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
+from ppo_keras.masking import masked_mean
+from ppo_keras.ppo import PPO
+from ppo_keras.trajectory import Trajectory
+
+
+class LanguagePPO(PPO):
+    """PPO that steers a language model towards a reward and keeps it near a frozen reference (Ziegler et al. 2019).
+
+    `fit` takes a data set of `Prompts`, `(B, P)` each batch.
+
+    Args:
+        policy: an actor-critic over tokens, pre-trained.
+        reward: a `RewardModel`; a `PythonReward`; or a TensorFlow function of (`Prompts`, `Responses`) that compiles,
+            to float32 `(B,)`.
+        end_id: the token that ends a response.
+        pad_id: the token after it.
+        response_length: `T`, most tokens of a response.
+        config: a `PPOConfig`; text usually has `discount=1`.
+        kl: a `KLConfig`.
+        missing_end_penalty: subtracted from the score of a response without an end token.
+        reference: a frozen copy of the policy at the start; None makes one now.
+        seed: of all randomness.
+
+    Raises:
+        ValueError: the reference shares variables with the policy.
+    """
+
+    def __init__(
+        self, policy, reward, end_id, pad_id, response_length,
+        config=None, kl=None, missing_end_penalty=0.0, reference=None, seed=0, **kwargs,
+    ):  # fmt: skip
+        super().__init__(policy, config, seed, **kwargs)
+        self.reward, self.end_id, self.pad_id, self.response_length = reward, end_id, pad_id, response_length
+        self.missing_end_penalty = missing_end_penalty
+        self.reference = policy.copy(name="reference") if reference is None else reference
+        if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
+            raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
+        self.reference.trainable = False
+        if isinstance(reward, keras.Model):
+            reward.trainable = False
+        kl = kl or KLConfig()
+        self.kl_estimator, self.kl_controller = kl.kl_estimator, kl_controller(kl)
+        start = keras.initializers.Constant(self.kl_controller.initial)
+        self.kl_coefficient = self.add_weight((), start, "float32", trainable=False, name="kl_coefficient")
+
+    @property
+    def compiles_whole(self):
+        return not isinstance(self.reward, PythonReward)
+
+    def compile_parts(self, wrap):
+        super().compile_parts(wrap)
+        self._rollout, self._assemble = wrap(self.rollout), wrap(self.assemble)
+
+    def collect(self, data):
+        """Writes a response to each prompt, scores it, and forms the trajectory."""
+        prompts = Prompts(*data)
+        responses, reference_log_probs = self._rollout(prompts)
+        return self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
+
+    def rollout(self, prompts):
+        """Responses of the policy, and their log-probabilities under the reference at the same temperature."""
+        temperature = self.config.temperature
+        responses = generate(
+            self.policy, prompts, self.response_length, self.end_id, self.pad_id, self.draw_seed(purpose=0), temperature
+        )
+        return responses, response_log_probs(self.reference, prompts, responses, temperature)
+
+    def score(self, prompts, responses):
+        """The reward of each whole response, float32 `(B,)`."""
+        if isinstance(self.reward, RewardModel):
+            return score_responses(self.reward, prompts, responses)
+        return tf.cast(self.reward(prompts, responses), tf.float32)
+
+    def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores):
+        """The trajectory, its rewards made of score and KL penalty; adapts the KL coefficient. Returns it and metrics.
+
+            r_t = -beta * kl_t + [t is the last real token] * score   (Ziegler et al. 2019, eq. 2)
+
+        TRL places the score one step later where there is room; at the last real token it is discounted like the
+        action that earned it.
+        """
+        mask, last = responses.mask, responses.last
+        ended = tf.reduce_any((responses.tokens == self.end_id) & (mask > 0), axis=1)  # in the response, never the prompt
+        penalised = scores - self.missing_end_penalty * tf.cast(~ended, tf.float32)
+        kl = tf.where(mask > 0, estimate_kl(responses.log_probs, reference_log_probs, self.kl_estimator), 0.0)
+        beta = tf.convert_to_tensor(self.kl_coefficient)
+        rewards = -beta * kl + last * penalised[:, tf.newaxis]
+        next_values = tf.pad(responses.values[:, 1:], [[0, 0], [0, 1]])  # 0 after the last real token: values are 0 there
+        inputs, starts = join(prompts, responses)
+        trajectory = Trajectory(
+            inputs, starts, responses.tokens, responses.log_probs, responses.values, rewards, next_values, last, mask
+        )
+        kl_of_response = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
+        self.kl_coefficient.assign(self.kl_controller.update(beta, kl_of_response, float(mask.shape[0])))
+        lengths = tf.reduce_sum(mask, axis=1)
+        return trajectory, {
+            "objective/kl": kl_of_response,
+            "objective/kl_coefficient": beta,
+            "objective/entropy": tf.reduce_mean(-tf.reduce_sum(responses.log_probs, axis=1)),
+            "objective/non_score_reward": -beta * kl_of_response,
+            "objective/scores": tf.reduce_mean(scores),
+            "objective/rlhf_reward": tf.reduce_mean(tf.reduce_sum(rewards, axis=1)),
+            "response/length": tf.reduce_mean(lengths),
+            "response/ended_share": tf.reduce_mean(tf.cast(ended, tf.float32)),
+            "response/token_kl": masked_mean(kl, mask),
+        }

@@ -1,0 +1,121 @@
+"""Rewards: a learned model, or any Python function of (prompt, response)."""
+
+import math
+import numbers
+
+import keras
+import tensorflow as tf
+
+from ppo_keras.errors import RewardError
+from ppo_keras.language.generation import episode_starts
+from ppo_keras.networks.encoder import TokenEncoder, small_normal
+
+
+@keras.saving.register_keras_serializable("ppo_keras")
+class RewardModel(keras.Model):
+    """A network that reads a whole text and gives one number: the score, or the log-odds of the label 1.
+
+    The head reads the mean of the hidden states over the real tokens.
+
+    Args:
+        encoder: a `TokenEncoder` of its own (`policy.new_encoder()`), or its serialised config.
+        dropout: before the head, in training only.
+    """
+
+    def __init__(self, encoder, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder if isinstance(encoder, TokenEncoder) else keras.saving.deserialize_keras_object(encoder)
+        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.head = keras.layers.Dense(1, kernel_initializer=small_normal(), name="head")
+        if not self.encoder.built:
+            self.encoder.build()
+        self.head.build((None, self.encoder.width))
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Scores of texts.
+
+        Args:
+            inputs: `(tokens, mask)`, int32 and float32 `(B, L)`, padded on either side; begin tokens included.
+
+        Returns:
+            float32 `(B,)`.
+        """
+        tokens, mask = inputs
+        mask = tf.cast(mask, tf.float32)
+        hidden, _ = self.encoder(tokens, starts=episode_starts(mask), training=training)  # (B, L, D)
+        weights = mask / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
+        pooled = tf.einsum("bl,bld->bd", tf.cast(weights, hidden.dtype), hidden)
+        return tf.cast(self.head(self.dropout(pooled, training=training))[:, 0], tf.float32)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "dropout": self.dropout.rate,
+        }
+
+
+def score_responses(model, prompts, responses):
+    """Scores float32 `(B,)` of prompt plus response under a `RewardModel`."""
+    tokens = tf.concat([prompts.tokens, responses.tokens], axis=1)
+    mask = tf.concat([prompts.mask, responses.mask], axis=1)
+    return model((tokens, mask), training=False)
+
+
+class PreferenceModel(keras.Model):
+    """Trains a `RewardModel` on pairs: P(chosen beats rejected) = sigmoid(r_chosen - r_rejected) (Bradley and Terry 1952).
+
+    Its output is the difference of the scores, so Keras's `BinaryCrossentropy(from_logits=True)` on targets of 1 is
+    the loss of Ouyang et al. (2022, eq. 1).
+    """
+
+    def __init__(self, reward_model, **kwargs):
+        super().__init__(**kwargs)
+        self.reward_model = reward_model
+
+    def call(self, inputs, training=None):
+        """`(chosen tokens, chosen mask, rejected tokens, rejected mask)`, `(B, L)` each -> float32 `(B,)`."""
+        chosen_tokens, chosen_mask, rejected_tokens, rejected_mask = inputs
+        chosen = self.reward_model((chosen_tokens, chosen_mask), training=training)
+        return chosen - self.reward_model((rejected_tokens, rejected_mask), training=training)
+
+
+class PythonReward:
+    """A reward that needs no TensorFlow: any function of a prompt and a response, both `str`, to one number.
+
+    It runs between the compiled halves of an iteration.
+
+    Args:
+        function: `(prompt, response) -> float`.
+        tokenizer: turns token ids into text.
+        name: what error messages call it.
+
+    Raises:
+        RewardError: on a call, if the function raises or does not return one finite number; names the prompt.
+
+    Example:
+        >>> shorter = PythonReward(lambda prompt, response: -len(response), tokenizer)
+    """
+
+    def __init__(self, function, tokenizer, name=None):
+        self.function, self.tokenizer = function, tokenizer
+        self.name = name or getattr(function, "__name__", "reward")
+
+    def __call__(self, prompts, responses):
+        """Scores float32 `(B,)` of `Prompts` and `Responses`."""
+        prompt_texts = self.tokenizer.decode_batch(prompts.tokens, prompts.mask)
+        response_texts = self.tokenizer.decode_batch(responses.tokens, responses.mask)
+        return tf.constant([self.score(*pair) for pair in zip(prompt_texts, response_texts)], tf.float32)
+
+    def score(self, prompt, response):
+        """The checked score of one pair."""
+        try:
+            score = self.function(prompt, response)
+        except Exception as error:
+            raise RewardError(f"reward {self.name} raised {type(error).__name__}: {error} (prompt {prompt!r}, response {response!r}).") from error
+        if hasattr(score, "item") and getattr(score, "size", 1) == 1:
+            score = score.item()  # a NumPy number
+        if isinstance(score, numbers.Real) and math.isfinite(score):
+            return float(score)
+        raise RewardError(f"reward {self.name} returned {score!r} for the prompt {prompt!r}. It must return one finite number.")

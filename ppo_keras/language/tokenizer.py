@@ -1,0 +1,104 @@
+"""A SentencePiece tokenizer trained on the corpus at hand."""
+
+import io
+import os
+
+import numpy as np
+import sentencepiece
+
+from ppo_keras.errors import InputError
+
+PAD, UNKNOWN, BEGIN, END = range(4)
+
+
+class Tokenizer:
+    """Byte-pair encoding with byte fallback: any text of any language survives `decode(encode(text))`.
+
+    The ids 0 to 3 are padding, unknown, begin and end of a text.
+
+    Args:
+        model: a serialised SentencePiece model.
+
+    Example:
+        >>> tokenizer = Tokenizer.train(["a fine film", "a dull film"], vocabulary_size=300)
+        >>> tokenizer.decode(tokenizer.encode("a fine 电影"))
+        'a fine 电影'
+    """
+
+    def __init__(self, model: bytes):
+        self.model = model
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.pad_id, self.begin_id, self.end_id = PAD, BEGIN, END
+
+    @property
+    def vocabulary_size(self):
+        return self.processor.get_piece_size()
+
+    @classmethod
+    def train(cls, texts, vocabulary_size=1000):
+        """Learns pieces from texts. 260 entries are special tokens and bytes; rare characters fall back to bytes.
+
+        A vocabulary larger than the texts can fill is made as large as they allow.
+
+        Raises:
+            InputError: fewer than 270 entries are asked for.
+        """
+        if vocabulary_size < 270:
+            raise InputError(f"vocabulary_size={vocabulary_size} leaves no room beside 256 bytes and 4 special tokens. Use 300 or more.")
+        characters = len({character for text in texts for character in text})
+        coverage = 1.0 if 260 + 2 * characters <= vocabulary_size else 0.99
+        size = vocabulary_size
+        while True:
+            try:
+                return cls(cls._train_once(texts, size, coverage))
+            except RuntimeError as error:
+                largest = _largest_vocabulary(str(error))
+                if largest is None or largest >= size:
+                    raise InputError(f"SentencePiece cannot learn {size} pieces from {len(texts)} texts: {error}") from error
+                size = largest
+
+    @staticmethod
+    def _train_once(texts, size, coverage):
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=model, vocab_size=size, model_type="bpe", byte_fallback=True,
+            character_coverage=coverage, pad_id=PAD, unk_id=UNKNOWN, bos_id=BEGIN, eos_id=END, minloglevel=2,
+            normalization_rule_name="identity", remove_extra_whitespaces=False, max_sentence_length=1 << 20, num_threads=1,
+        )  # fmt: skip
+        return model.getvalue()
+
+    def encode(self, text, begin=False, end=False):
+        """Token ids of a text, optionally with the begin and end tokens."""
+        return [BEGIN] * begin + self.processor.encode(text) + [END] * end
+
+    def decode(self, ids):
+        """The text of token ids; special tokens are left out."""
+        return self.processor.decode([int(i) for i in ids if i > END])
+
+    def decode_batch(self, tokens, mask):
+        """The texts of a padded batch, by its mask. int `(B, L)`, `(B, L)` -> list of B strings.
+
+        A leading space is kept only where a text begins in mid-sentence after another (a response after its prompt).
+        """
+        rows = zip(np.asarray(tokens), np.asarray(mask))
+        return [self.decode(row[real > 0]) for row, real in rows]
+
+    def save(self, path):
+        """Writes the model to a file that SentencePiece, KerasHub and TF Text read too."""
+        with open(path, "wb") as file:
+            file.write(self.model)
+
+    @classmethod
+    def load(cls, path):
+        """Reads a file that `save` wrote."""
+        if not os.path.exists(path):
+            raise InputError(f"no tokenizer at {path}. Is this the folder of a finished run?")
+        with open(path, "rb") as file:
+            return cls(file.read())
+
+
+def _largest_vocabulary(message):
+    """The limit that SentencePiece names when a vocabulary is too large ("... set it to a value <= 312."), or None."""
+    _, found, tail = message.partition("<= ")
+    digits = tail.split(".")[0].strip()
+    return int(digits) if found and digits.isdigit() else None

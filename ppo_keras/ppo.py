@@ -1,0 +1,209 @@
+"""Proximal policy optimization as a `keras.Model`: `train_step` is one iteration, `fit` repeats it.
+
+Read `train_step`, then `improve`, then `gradients`: this is Algorithm 1 of Schulman et al. (2017).
+"""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from ppo_keras import randomness
+from ppo_keras.advantages import generalized_advantages
+from ppo_keras.config import PPOConfig
+from ppo_keras.losses import clipped_policy_loss, clipped_value_loss, entropy, log_probability
+from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
+from ppo_keras.trajectory import Trajectory, take_sequences
+
+
+class Experience(NamedTuple):
+    """What the update reads: a trajectory with its advantages and value targets, float32 `(B, T)` each."""
+
+    trajectory: Trajectory
+    advantages: tf.Tensor
+    returns: tf.Tensor
+
+
+class PPO(keras.Model):
+    """The learner. A subclass says in `collect` where experience comes from (`LanguagePPO`, for one).
+
+    `compile`, `fit`, callbacks and saving are Keras's. One batch of `fit` is one iteration: collect, estimate
+    advantages, several epochs of minibatches. With `compile(jit_compile=True)` it is one XLA program.
+
+    Args:
+        policy: an actor-critic with `initial_state`, `step` and `call`.
+        config: a `PPOConfig`.
+        seed: of all randomness; with the iteration counter, which is saved, it names every draw.
+    """
+
+    def __init__(self, policy, config=None, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.policy = policy
+        self.config = config or PPOConfig()
+        self.seed = seed
+        self.iteration = self.add_weight((), "zeros", "int32", trainable=False, name="iteration")
+        self.built = True
+
+    def collect(self, data):
+        """Acts. Returns a `Trajectory` and a dict of metrics (scalars)."""
+        raise NotImplementedError(f"{type(self).__name__} must define collect(data) -> Trajectory, metrics.")
+
+    @property
+    def compiles_whole(self):
+        """False where `collect` calls plain Python: then its parts and `improve` compile one by one."""
+        return True
+
+    def compile(self, optimizer="adam", jit_compile=True, run_eagerly=False, **kwargs):
+        """Keras's `compile`, without a loss: the objective is PPO's own.
+
+        Args:
+            optimizer: a Keras optimizer; it updates the policy and the value function together.
+            jit_compile: True compiles with XLA; False only builds graphs. The numbers are the same.
+            run_eagerly: True runs Python line by line, to debug.
+        """
+        in_parts = not self.compiles_whole and not run_eagerly
+        super().compile(
+            optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs
+        )
+        self.optimizer.build(self.policy.trainable_variables)
+        self.compile_parts((lambda f: tf.function(f, jit_compile=jit_compile)) if in_parts else (lambda f: f))
+
+    def compile_parts(self, wrap):
+        """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
+        self._improve = wrap(self.improve)
+
+    def train_step(self, data):
+        """One iteration of PPO. Returns the metrics of the glossary, as scalars."""
+        trajectory, metrics = self.collect(data)
+        metrics = metrics | self._improve(trajectory)
+        self.iteration.assign_add(1)
+        return metrics
+
+    def draw_seed(self, purpose):
+        """The seed of one purpose (a small int) in this iteration, int32 `(2,)`."""
+        base = tf.stack([tf.constant(self.seed, tf.int32), tf.constant(purpose, tf.int32)])
+        return randomness.fold_in(base, tf.convert_to_tensor(self.iteration))
+
+    def improve(self, trajectory):
+        """Advantages once, then `epochs` x `minibatches` optimizer steps. Returns metrics."""
+        experience = self.estimate(trajectory)
+        mask, returns, values = trajectory.mask, experience.returns, trajectory.values
+        rate = self.optimizer.learning_rate
+        metrics = {
+            "value/explained_variance": 1.0
+            - masked_variance(returns - values, mask) / tf.maximum(masked_variance(returns, mask), 1e-8),
+            "value/mean": masked_mean(values, mask),
+            "value/return_mean": masked_mean(returns, mask),
+            "optimizer/learning_rate": tf.cast(tf.convert_to_tensor(rate), tf.float32),
+        }
+        return metrics | self.update(experience)
+
+    def estimate(self, trajectory):
+        """Advantages (whitened if so configured) and value targets, computed once and outside every tape."""
+        config, mask = self.config, trajectory.mask
+        rewards = whiten(trajectory.rewards, mask, shift_mean=False) if config.whiten_rewards else trajectory.rewards
+        advantages, returns = generalized_advantages(
+            rewards, trajectory.values, trajectory.next_values, trajectory.ended, mask, config.discount, config.gae_lambda
+        )
+        if config.whiten_advantages:
+            advantages = whiten(advantages, mask)
+        return Experience(trajectory, tf.stop_gradient(advantages), tf.stop_gradient(returns))
+
+    def update(self, experience):
+        """Several epochs of minibatches of whole sequences, each sequence once an epoch, in a fresh order.
+
+        Stops before the next epoch once the mean approximate KL of one exceeds `target_kl`. Returns metrics averaged
+        over the minibatches that were used.
+        """
+        config = self.config
+        batch = experience.trajectory.actions.shape[0]
+        config.check_batch(batch)
+        seed = self.draw_seed(purpose=1)
+        orders = tf.stack([randomness.permutation(batch, randomness.fold_in(seed, epoch)) for epoch in range(config.epochs)])
+        orders = tf.reshape(orders, [config.epochs * config.minibatches, batch // config.minibatches])
+        shapes = {name: tf.zeros([]) for name in UPDATE_METRICS}
+
+        def minibatch(step, going, totals, epoch_kl):
+            minibatch_totals = self.step_optimizer(take_sequences(experience, orders[step]))
+            totals = {name: totals[name] + minibatch_totals[name] for name in totals}
+            epoch_kl += minibatch_totals["policy/approx_kl"] / config.minibatches
+            if config.target_kl is not None:
+                epoch_ends = (step + 1) % config.minibatches == 0
+                going = tf.logical_not(epoch_ends & (epoch_kl > config.target_kl))
+                epoch_kl = tf.where(epoch_ends, 0.0, epoch_kl)
+            return step + 1, going, totals, epoch_kl
+
+        steps, _, totals, _ = tf.while_loop(
+            lambda step, going, totals, epoch_kl: going & (step < orders.shape[0]),
+            minibatch,
+            (tf.constant(0), tf.constant(True), shapes, tf.constant(0.0)),
+        )
+        used = tf.cast(steps, tf.float32)
+        return {name: total / used for name, total in totals.items()} | {"optimizer/steps": used}
+
+    def step_optimizer(self, experience):
+        """One optimizer step on one minibatch, its gradient added up over micro-batches. Returns metrics."""
+        config = self.config
+        variables = self.policy.trainable_variables
+        count = tf.maximum(tf.reduce_sum(experience.trajectory.mask), 1.0)
+        if config.accumulation_steps == 1:
+            gradients, metrics = self.gradients(experience, count)
+        else:
+            size = experience.advantages.shape[0] // config.accumulation_steps
+
+            def micro_batch(i, gradients, metrics):
+                part, part_metrics = self.gradients(take_sequences(experience, i * size + tf.range(size)), count)
+                added = [total + new for total, new in zip(gradients, part)]
+                return i + 1, added, {name: metrics[name] + part_metrics[name] for name in metrics}
+
+            nothing = [tf.zeros(v.shape, v.dtype) for v in variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
+            _, gradients, metrics = tf.while_loop(lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing))
+        norm = tf.linalg.global_norm(gradients)
+        if config.max_gradient_norm is not None:
+            scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))
+            gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
+        self.optimizer.apply(gradients, variables)
+        return metrics | {"optimizer/gradient_norm": norm}
+
+    def gradients(self, experience, count):
+        """Gradients of the PPO loss of some sequences, as their share of a minibatch of `count` real steps.
+
+            loss = -L^CLIP + c_v L^V - c_e S   (Schulman et al. 2017, eq. 9, to be minimised)
+        """
+        config, (trajectory, advantages, returns) = self.config, experience
+        mask = trajectory.mask
+        share = lambda x: masked_sum(x, mask) / count
+        variables = [v.value for v in self.policy.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits, values = self.policy(
+                trajectory.inputs,
+                initial_state=trajectory.initial_state,
+                starts=trajectory.starts,
+                context=trajectory.context,
+                training=False,
+            )  # (B, T, A), (B, T)
+            logits = logits / config.temperature
+            log_ratio = log_probability(logits, trajectory.actions) - trajectory.log_probs
+            log_ratio = tf.where(mask > 0, log_ratio, 0.0)
+            ratio = tf.exp(log_ratio)  # r = pi(a|s) / pi_old(a|s)
+            policy_loss = share(clipped_policy_loss(ratio, advantages, config.clip_ratio, config.dual_clip))
+            value_loss = share(clipped_value_loss(values, trajectory.values, returns, config.value_clip))
+            mean_entropy = share(entropy(logits))
+            loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * mean_entropy
+        moved = tf.abs(values - trajectory.values) > (config.value_clip or float("inf"))
+        return tape.gradient(loss, variables, unconnected_gradients="zero"), {
+            "loss/total": loss,
+            "loss/policy": policy_loss,
+            "loss/value": value_loss,
+            "policy/entropy": mean_entropy,
+            "policy/ratio": share(ratio),
+            "policy/approx_kl": share(ratio - 1.0 - log_ratio),  # k3 of old and new policy
+            "policy/clip_fraction": share(tf.cast(tf.abs(ratio - 1.0) > config.clip_ratio, tf.float32)),
+            "value/clip_fraction": share(tf.cast(moved, tf.float32)),
+        }
+
+
+UPDATE_METRICS = (
+    "loss/total", "loss/policy", "loss/value", "policy/entropy", "policy/ratio", "policy/approx_kl",
+    "policy/clip_fraction", "value/clip_fraction", "optimizer/gradient_norm",
+)  # fmt: skip
