@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from simple_parsing import field, flag
+
 from ppo_keras.errors import InputError
 
 
@@ -12,6 +14,16 @@ def require(condition: bool, message: str):
     """Raises `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+def optional(default):
+    """A field that is a number or None; on the command line None is written `none`."""
+    return field(default=default, type=lambda text: None if text.lower() == "none" else float(text), metavar="float|none")
+
+
+def switch(default):
+    """A yes-or-no field: `--name`, `--no-name`."""
+    return flag(default, negative_prefix="--no-")
 
 
 @dataclass(frozen=True)
@@ -25,17 +37,17 @@ class PPOConfig:
     discount: float = 0.99  # gamma: how much a reward one step later counts (text: 1, a response is short)
     gae_lambda: float = 0.95  # lambda of generalized advantage estimation: 0 is TD(0), 1 Monte Carlo
     clip_ratio: float = 0.2  # epsilon: how far the probability ratio may move before its gradient is cut
-    dual_clip: Optional[float] = None  # c > 1 bounds the loss at negative advantages (Ye et al. 2020); off by default
-    value_clip: Optional[float] = 0.2  # how far a value may move from its old one in the loss; None: no clipping
+    dual_clip: Optional[float] = optional(None)  # c > 1 bounds the loss at negative advantages (Ye et al. 2020); off by default
+    value_clip: Optional[float] = optional(0.2)  # how far a value may move from its old one in the loss; None: no clipping
     value_coefficient: float = 0.5  # weight of the value loss
     entropy_coefficient: float = 0.0  # weight of the entropy bonus
     epochs: int = 4  # passes over the collected experience in one iteration
     minibatches: int = 4  # optimizer steps in one pass; divides the number of sequences
     accumulation_steps: int = 1  # micro-batches a minibatch is split into, to save memory; the gradient is the same
-    target_kl: Optional[float] = None  # no further epoch once the mean approximate KL of one exceeds this
-    max_gradient_norm: Optional[float] = 0.5  # global norm to which gradients are scaled down; None: never
-    whiten_advantages: bool = True  # advantages to mean 0, standard deviation 1 (Bessel) over all real steps
-    whiten_rewards: bool = False  # rewards to standard deviation 1, their mean kept
+    target_kl: Optional[float] = optional(None)  # no further epoch once the mean approximate KL of one exceeds this
+    max_gradient_norm: Optional[float] = optional(0.5)  # global norm to which gradients are scaled down; None: never
+    whiten_advantages: bool = switch(True)  # advantages to mean 0, standard deviation 1 (Bessel) over all real steps
+    whiten_rewards: bool = switch(False)  # rewards to standard deviation 1, their mean kept
     temperature: float = 1.0  # divides the logits: in acting, updating and reference log-probabilities alike
 
     def __post_init__(self):
@@ -72,7 +84,7 @@ class KLConfig:
     """How a response pays for leaving the reference (Ziegler et al. 2019, section 2.2)."""
 
     kl_coefficient: float = 0.05  # beta: reward subtracted for each nat of KL divergence from the reference
-    kl_target: Optional[float] = None  # nats a response: beta adapts to hold the KL there; None: beta is fixed
+    kl_target: Optional[float] = optional(None)  # nats a response: beta adapts to hold the KL there; None: beta is fixed
     kl_horizon: int = 10_000  # responses over which an adaptive beta moves
     kl_estimator: str = "k1"  # k1 (unbiased, may be negative), k2 or k3 (never negative); see kl.py
 
@@ -106,3 +118,84 @@ class OptimizerConfig:
         elif self.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
         return keras.optimizers.Adam(rate, epsilon=self.adam_epsilon)
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Supervised training: of the writer before PPO, of the reward model and of the judge."""
+
+    supervised_epochs: int = 20  # at most; training stops when the validation loss has not improved for `patience`
+    supervised_batch_size: int = 32  # texts a step
+    supervised_learning_rate: float = 1e-3  # of AdamW, falling to 0 by a cosine
+    weight_decay: float = 0.01  # of AdamW
+    patience: int = 3  # epochs without a better validation loss before training stops
+    shuffle_seed: int = 0  # of the order of the texts
+
+    def __post_init__(self):
+        for name in ("supervised_epochs", "supervised_batch_size", "patience"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
+        require(self.supervised_learning_rate > 0, f"supervised_learning_rate={self.supervised_learning_rate} is not positive. Use a value such as 1e-3.")
+        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative. Use 0 to switch it off.")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Size of the writer; with `shared_trunk` off, policy and value are two networks of this size."""
+
+    layers: int = 2  # depth of the trunk
+    width: int = 128  # size of embeddings and hidden states
+    heads: int = 4  # attention heads (transformer)
+    dropout: float = 0.3  # in supervised training; PPO trains without
+    shared_trunk: bool = switch(True)  # one trunk for policy and value, or a network each
+
+    def __post_init__(self):
+        for name in ("layers", "width", "heads"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
+        require(self.width % (2 * self.heads) == 0, f"width={self.width} is not a multiple of 2 * heads={2 * self.heads}. Use a width such as {64 * self.heads}.")
+        require(0 <= self.dropout < 1, f"dropout={self.dropout} is outside [0, 1). Use a value such as 0.1.")
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """Everything `ppo-keras train generation` can be told."""
+
+    model: str = "transformer"  # transformer or lstm
+    language: str = "en"  # of the bundled film reviews: en or zh
+    data: Optional[str] = None  # your own file: .txt, .csv, .tsv or .jsonl
+    dataset: Optional[str] = None  # or the name of a TensorFlow data set, such as imdb_reviews
+    text_column: Optional[str] = None  # where the text is ("text")
+    label_column: Optional[str] = None  # where the label is ("label"); two classes
+    chosen_column: Optional[str] = None  # preference pairs instead of labels: the better text
+    rejected_column: Optional[str] = None  # and the worse one
+    reward: Optional[str] = None  # module:function of (prompt, response) to a number, instead of a learned reward
+    run: str = "generation"  # name of the run; its folder is runs/NAME
+    runs_folder: str = "runs"  # where the run folders are
+    overwrite: bool = switch(False)  # replace a run of this name
+    seed: int = 0  # of all randomness
+    jit: bool = switch(True)  # compile with XLA
+    iterations: int = 120  # PPO iterations
+    batch_size: int = 64  # responses in an iteration
+    vocabulary_size: int = 2500  # pieces of the tokenizer, 260 of them bytes and special tokens
+    prompt_length: int = 5  # most tokens of a prompt, the begin token included; prompts are beginnings of texts
+    response_length: Optional[int] = None  # most tokens of a response; by default what 95 in 100 of the texts need
+    missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
+    reward_network: str = "bag"  # of the reward model and the judge: bag (of words), transformer or lstm
+    evaluation_samples: int = 256  # responses to held-out prompts, before and after
+    checkpoint_every: int = 20  # iterations between two checkpoints
+    network: NetworkConfig = NetworkConfig()
+    supervised: SupervisedConfig = SupervisedConfig()
+    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, max_gradient_norm=1.0, temperature=0.8)
+    kl: KLConfig = KLConfig(kl_coefficient=0.1, kl_target=8.0, kl_horizon=1000)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
+
+    def __post_init__(self):
+        require(self.model in ("transformer", "lstm"), f"model={self.model!r} is unknown. Use transformer or lstm.")
+        require(self.language in ("en", "zh"), f"language={self.language!r} is unknown. Use en or zh, or --data FILE for another language.")
+        require(self.reward_network in ("bag", "transformer", "lstm"), f"reward_network={self.reward_network!r} is unknown. Use bag, transformer or lstm.")
+        require(self.data is None or self.dataset is None, "--data and --dataset were both given. Give one.")
+        require((self.chosen_column is None) == (self.rejected_column is None), "preference pairs need both --chosen-column and --rejected-column.")
+        for name in ("iterations", "batch_size", "evaluation_samples", "checkpoint_every"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
+        require(self.prompt_length >= 2, f"prompt_length={self.prompt_length} leaves no room for a prompt after the begin token. Use 2 or more.")
+        require(self.response_length is None or self.response_length >= 1, f"response_length={self.response_length} is less than 1. Use a number such as 32.")
+        self.ppo.check_batch(self.batch_size)

@@ -17,7 +17,8 @@ class TokenEncoder(keras.layers.Layer):
 
     Args:
         vocabulary_size: `V`.
-        network: "transformer" or "lstm".
+        network: "transformer", "lstm", or "bag": embeddings alone, whose mean is the bag of words of Joulin et al.
+            (2017, "Bag of tricks for efficient text classification"). A bag reads but cannot act; for reward models.
         width: `D`.
         layers: depth of the trunk.
         dropout: in training only.
@@ -37,12 +38,15 @@ class TokenEncoder(keras.layers.Layer):
             self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, name="trunk")
         elif network == "lstm":
             self.trunk = LSTMTrunk(width, layers, dropout, name="trunk")
+        elif network == "bag":
+            self.trunk = None
         else:
-            raise ValueError(f"network={network!r} is unknown. Use transformer or lstm.")
+            raise ValueError(f"network={network!r} is unknown. Use transformer, lstm or bag.")
 
     def build(self, input_shape=None):
         self.embedding.build()
-        self.trunk.build((None, None, self.width))
+        if self.trunk is not None:
+            self.trunk.build((None, None, self.width))
 
     def initial_state(self, batch):
         """The empty memory of `batch` sequences."""
@@ -55,6 +59,8 @@ class TokenEncoder(keras.layers.Layer):
     def call(self, tokens, state=None, starts=None, training=None):
         """Sequences: int32 `(B, T)`, state, `(B, T)` -> `(B, T, D)`, state after the last."""
         embedded = self.embedding_dropout(self.embedding(tokens) * self.width**0.5, training=training)
+        if self.trunk is None:
+            return embedded, state
         return self.trunk(embedded, state=state, starts=starts, training=training)
 
     def get_config(self):

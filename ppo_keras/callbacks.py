@@ -1,0 +1,183 @@
+"""Keras callbacks for `PPO.fit` and for supervised training: progress, records, checkpoints, stopping."""
+
+import contextlib
+import math
+import signal
+import time
+
+import keras
+import tensorflow as tf
+from tqdm import tqdm
+
+from ppo_keras.errors import NonFiniteError
+
+
+class Progress(keras.callbacks.Callback):
+    """One progress bar for a whole stage.
+
+    Args:
+        title: of the stage.
+        shown: names of metrics written behind the bar, each with a short label.
+    """
+
+    def __init__(self, title, shown):
+        super().__init__()
+        self.title, self.shown, self.logs = title, shown, {}
+
+    def on_train_begin(self, logs=None):
+        total = (self.params["steps"] or 0) * self.params["epochs"]
+        self.bar = tqdm(total=total or None, desc=self.title, unit="step", dynamic_ncols=True)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._show(logs)
+        self.bar.update(1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._show(logs)
+
+    def on_train_end(self, logs=None):
+        self.bar.refresh()
+        self.bar.close()
+
+    def _show(self, logs):
+        self.logs.update(logs or {})
+        self.bar.set_postfix({label: f"{self.logs[name]:.3g}" for name, label in self.shown.items() if name in self.logs}, refresh=False)
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes the metrics of every PPO iteration to TensorBoard and to `metrics.csv`, outside the compiled step.
+
+    Args:
+        run: a `Run`.
+        tokens: tokens of responses in an iteration at full length, for `time/tokens_per_second`.
+    """
+
+    def __init__(self, run, episodes_per_iteration):
+        super().__init__()
+        self.run, self.episodes = run, episodes_per_iteration
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(str(self.run.folder))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        seconds = time.perf_counter() - self.began
+        step = int(self.model.iteration.numpy())
+        metrics = {name: float(value) for name, value in logs.items()}
+        metrics["time/episodes"] = float(step * self.episodes)
+        metrics["time/iteration_seconds"] = seconds
+        metrics["time/tokens_per_second"] = metrics["response/length"] * self.episodes / seconds
+        with self.writer.as_default(step=step):
+            for name, value in metrics.items():
+                tf.summary.scalar(name, value)
+        self.run.append_metrics({"iteration": step, **metrics})
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
+
+class SupervisedRecorder(keras.callbacks.Callback):
+    """Writes the epochs of a supervised stage to TensorBoard as `<stage>/loss`, `<stage>/validation_loss`, ..."""
+
+    def __init__(self, run, stage):
+        super().__init__()
+        self.run, self.stage = run, stage
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(str(self.run.folder))
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.writer.as_default(step=epoch + 1):
+            for name, value in logs.items():
+                tf.summary.scalar(f"{self.stage}/{name.replace('val_', 'validation_')}", value)
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Raises `NonFiniteError` with the name of the first metric that is NaN or infinite. Put it before `Checkpoint`."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        for name, value in (logs or {}).items():
+            if not math.isfinite(float(value)):
+                raise NonFiniteError(
+                    f"{name} became {float(value)} in iteration {batch + 1}. Try a smaller --learning-rate or --max-gradient-norm; "
+                    "the last good state is saved."
+                )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the learner (policy, critic, optimizer, KL coefficient, counters) every few iterations and at the end.
+
+    Args:
+        folder: where.
+        every: iterations between two.
+        keep: how many are kept.
+    """
+
+    def __init__(self, folder, every, keep=2):
+        super().__init__()
+        self.folder, self.every, self.keep = folder, every, keep
+
+    def on_train_begin(self, logs=None):
+        self.manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(learner=self.model), self.folder, max_to_keep=self.keep, checkpoint_name="training"
+        )
+        self.save()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (batch + 1) % self.every == 0:
+            self.save()
+
+    def on_train_end(self, logs=None):
+        self.save()
+
+    def save(self):
+        """Writes a checkpoint now."""
+        self.manager.save(checkpoint_number=int(self.model.iteration.numpy()))
+
+    def restore_last(self):
+        """Puts the learner back to its last checkpoint."""
+        self.manager.checkpoint.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
+
+
+class StopOnInterrupt(keras.callbacks.Callback):
+    """Ends `fit` after the iteration under way once Ctrl-C was pressed (see `interruptible`)."""
+
+    def __init__(self, interrupt):
+        super().__init__()
+        self.interrupt = interrupt
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.interrupt.pressed:
+            self.model.stop_training = True
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed."""
+
+    pressed = False
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Turns the first Ctrl-C into a request to stop at the iteration's end; the second one stops at once.
+
+    Yields:
+        An `Interrupt`.
+    """
+    interrupt = Interrupt()
+
+    def press(signal_number, frame):
+        interrupt.pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        tqdm.write("Stopping after this step; press Ctrl-C again to stop at once.")
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,133 @@
+"""Supervised training with Keras's own `fit`: the writer before PPO (supervised fine-tuning), reward models and judges."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ppo_keras.config import SupervisedConfig
+from ppo_keras.language.rewards import PreferenceModel
+
+
+class NextTokenModel(keras.Model):
+    """A policy seen as a language model: token ids in, logits of the next token out."""
+
+    def __init__(self, policy, **kwargs):
+        super().__init__(**kwargs)
+        self.policy = policy
+
+    def call(self, tokens, training=None):
+        """int32 `(B, L)` -> float32 `(B, L, V)`."""
+        return self.policy(tokens, training=training)[0]
+
+
+def pad_texts(token_lists, length, pad_id):
+    """Right-pads (and cuts) lists of token ids: int32 and float32 `(N, length)`, the second 1 where real."""
+    tokens = np.full([len(token_lists), length], pad_id, np.int32)
+    mask = np.zeros([len(token_lists), length], np.float32)
+    for row, real, ids in zip(tokens, mask, token_lists):
+        ids = ids[:length]
+        row[: len(ids)] = ids
+        real[: len(ids)] = 1
+    return tokens, mask
+
+
+def train_language_model(policy, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
+    """Teaches a policy to write texts: cross-entropy of each next token (maximum likelihood).
+
+    Args:
+        policy: an actor-critic over tokens; its policy network is trained.
+        train, validation: lists of token id lists, with begin and end tokens.
+        length: of the padded texts; longer ones are cut.
+        pad_id: a token id; padding counts nowhere.
+        config: a `SupervisedConfig`.
+        callbacks: Keras callbacks.
+        jit_compile: whether XLA compiles the step.
+
+    Returns:
+        Keras's `History`; the weights are those of the epoch with the lowest validation loss.
+    """
+
+    def arrays(token_lists):
+        tokens, mask = pad_texts(token_lists, length + 1, pad_id)
+        return tokens[:, :-1], tokens[:, 1:], mask[:, 1:]
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    return _fit(NextTokenModel(policy, name="writer"), arrays(train), arrays(validation), loss, [], config, callbacks, jit_compile)
+
+
+def train_classifier(model, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
+    """Trains a `RewardModel` on labels: its score becomes the log-odds of the label 1.
+
+    Args:
+        model: a `RewardModel`.
+        train, validation: pairs (list of token id lists, labels 0 or 1 of shape `(N,)`).
+        length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
+
+    Returns:
+        Keras's `History`, with `val_accuracy`.
+    """
+
+    def arrays(split):
+        token_lists, labels = split
+        labels = np.asarray(labels, np.float32)
+        return pad_texts(token_lists, length, pad_id), labels, np.ones_like(labels)
+
+    loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    metrics = [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")]
+    return _fit(model, arrays(train), arrays(validation), loss, metrics, config, callbacks, jit_compile)
+
+
+def train_preferences(model, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
+    """Trains a `RewardModel` on preference pairs by the Bradley-Terry model (see `PreferenceModel`).
+
+    Args:
+        model: a `RewardModel`.
+        train, validation: pairs (chosen token id lists, rejected token id lists) of equal length.
+        length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
+
+    Returns:
+        Keras's `History`, with `val_accuracy`: how often the chosen text scores higher.
+    """
+
+    def arrays(split):
+        chosen, rejected = split
+        ones = np.ones(len(chosen), np.float32)
+        return (*pad_texts(chosen, length, pad_id), *pad_texts(rejected, length, pad_id)), ones, ones
+
+    loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    metrics = [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")]
+    return _fit(PreferenceModel(model), arrays(train), arrays(validation), loss, metrics, config, callbacks, jit_compile)
+
+
+def batches(arrays, batch_size, shuffle_seed=None):
+    """A `tf.data.Dataset` of full batches, so that one shape compiles once.
+
+    With a `shuffle_seed` (training) a fresh order every epoch, the remainder left for another one; without
+    (measuring), the last batch is filled up with rows of weight 0. The last array is the sample weight.
+    """
+    count = len(arrays[-1])
+    if shuffle_seed is not None:
+        dataset = tf.data.Dataset.from_tensor_slices(arrays).shuffle(count, seed=shuffle_seed)
+        return dataset.batch(min(batch_size, count), drop_remainder=True).prefetch(1)
+    missing = -count % batch_size
+    filled = tf.nest.map_structure(lambda x: np.concatenate([x, np.zeros([missing, *x.shape[1:]], x.dtype)]), arrays)
+    return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size)
+
+
+def _fit(model, train, validation, loss, metrics, config, callbacks, jit_compile):
+    """Keras's `compile` and `fit` with early stopping at the best validation loss."""
+    config = config or SupervisedConfig()
+    train_batches = batches(train, config.supervised_batch_size, shuffle_seed=config.shuffle_seed)
+    steps = config.supervised_epochs * len(train_batches)
+    rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, steps)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
+    model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)
+    stopping = keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True)
+    return model.fit(
+        train_batches,
+        validation_data=batches(validation, config.supervised_batch_size),
+        epochs=config.supervised_epochs,
+        callbacks=[stopping, *callbacks],
+        shuffle=False,
+        verbose=0,
+    )

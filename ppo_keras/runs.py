@@ -1,0 +1,109 @@
+"""The layout of a run folder: where each thing of a run is written, and read again."""
+
+import csv
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from ppo_keras.errors import InputError
+
+
+class Run:
+    """One folder under `runs/`.
+
+    | file | what |
+    |---|---|
+    | `config.json` | every setting, and the versions of the libraries |
+    | `tokenizer.model` | the SentencePiece model |
+    | `checkpoints/before.keras`, `after.keras` | the writer before and after PPO |
+    | `checkpoints/reward.keras`, `judge.keras` | the reward model and the judge, where there are any |
+    | `checkpoints/training-*` | the last states of the learner, with optimizer and counters |
+    | `events.out.tfevents.*` | TensorBoard |
+    | `metrics.csv` | the same scalars, a line an iteration |
+    | `samples.jsonl` | responses before and after |
+    | `summary.json` | the result |
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    @staticmethod
+    def check_new(runs_folder, name, overwrite):
+        """Raises `InputError` if the run exists (unless `overwrite`) or its place cannot be written; creates nothing."""
+        folder = Path(runs_folder) / name
+        if not name or Path(name).name != name:
+            raise InputError(f"--run {name!r} is not the name of a folder. Use a plain name such as reviews-1.")
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file, but a run is a folder. Choose another --run name.")
+        if folder.exists() and any(folder.iterdir()) and not overwrite:
+            raise InputError(f"the run {folder} exists already. Choose another --run name, or replace it with --overwrite.")
+        parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        if not os.access(parent, os.W_OK):
+            raise InputError(f"cannot write to {parent}. Choose another place with --runs-folder.")
+
+    @classmethod
+    def create(cls, runs_folder, name, overwrite=False):
+        """A new, empty run folder."""
+        cls.check_new(runs_folder, name, overwrite)
+        folder = Path(runs_folder) / name
+        if folder.exists():
+            shutil.rmtree(folder)
+        (folder / "checkpoints").mkdir(parents=True)
+        return cls(folder)
+
+    @classmethod
+    def open(cls, run, runs_folder="runs"):
+        """A finished run, by its folder or by its name under `runs_folder`."""
+        for folder in (Path(run), Path(runs_folder) / run):
+            if (folder / "config.json").exists():
+                return cls(folder)
+        known = sorted(p.parent.name for p in Path(runs_folder).glob("*/config.json"))
+        raise InputError(f"there is no run {run!r}. " + (f"Known runs: {', '.join(known)}." if known else f"{runs_folder}/ holds no runs yet."))
+
+    def checkpoint(self, name):
+        """Path of a saved model: before, after, reward or judge."""
+        return str(self.folder / "checkpoints" / f"{name}.keras")
+
+    def path(self, name):
+        """Path of another file of the run."""
+        return str(self.folder / name)
+
+    def save_config(self, config, **more):
+        """Writes `config.json`: a dataclass and further facts about the run."""
+        import keras
+        import tensorflow
+
+        from ppo_keras import __version__
+
+        versions = {"ppo_keras": __version__, "keras": keras.__version__, "tensorflow": tensorflow.__version__}
+        self.save_json("config.json", {"versions": versions, **more, **asdict(config)})
+
+    def save_json(self, name, content):
+        """Writes a JSON file whole: a reader never sees half of it."""
+        temporary = self.folder / (name + ".part")
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(self.folder / name)
+
+    def load_json(self, name):
+        """Reads a JSON file of the run."""
+        path = self.folder / name
+        if not path.exists():
+            raise InputError(f"{path} is missing. Was the run stopped before it ended?")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def append_samples(self, samples):
+        """Adds dicts to `samples.jsonl`, a line each."""
+        with open(self.folder / "samples.jsonl", "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+
+    def append_metrics(self, row):
+        """Adds a dict of numbers to `metrics.csv`; the first row writes the header."""
+        path = self.folder / "metrics.csv"
+        new = not path.exists()
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
