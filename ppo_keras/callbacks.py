@@ -49,7 +49,7 @@ class Recorder(keras.callbacks.Callback):
 
     Args:
         run: a `Run`.
-        tokens: tokens of responses in an iteration at full length, for `time/tokens_per_second`.
+        episodes_per_iteration: responses in an iteration.
     """
 
     def __init__(self, run, episodes_per_iteration):
@@ -160,6 +160,11 @@ class Interrupt:
     """Whether Ctrl-C was pressed."""
 
     pressed = False
+
+    def check(self):
+        """Raises `KeyboardInterrupt` if it was."""
+        if self.pressed:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

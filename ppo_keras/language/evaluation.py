@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.language.generation import Prompts, generate, response_log_probs
+from ppo_keras.language.generation import Prompts, Responses, generate, response_log_probs
 from ppo_keras.language.rewards import score_responses
 
 
@@ -73,9 +73,10 @@ def evaluate_writer(policy, reference, score, judge, prompts, tokenizer, length,
         collected.append([np.asarray(x) for x in (*responses[:3], *measures, scores)])
     tokens, mask, log_probs, at_temperature, plain, judged, scores = (np.concatenate(x)[:count] for x in zip(*collected))
     token_lists = [list(ids[real > 0]) for ids, real in zip(tokens, mask)]
+    prompt_texts, response_texts = tokenizer.decode_pairs(prompts, Responses(tokens, mask, log_probs, None))
     return Evaluation(
-        prompts=tokenizer.decode_batch(prompts.tokens, prompts.mask),
-        responses=tokenizer.decode_batch(tokens, mask),
+        prompts=prompt_texts,
+        responses=response_texts,
         scores=scores,
         reward=float(scores.mean()),
         positive=None if judge is None else float((judged > 0).mean()),

@@ -1,12 +1,15 @@
 """Rewards: a learned model, or any Python function of (prompt, response)."""
 
+import importlib
 import math
 import numbers
+import os
+import sys
 
 import keras
 import tensorflow as tf
 
-from ppo_keras.errors import RewardError
+from ppo_keras.errors import InputError, RewardError
 from ppo_keras.language.generation import episode_starts
 from ppo_keras.networks.encoder import TokenEncoder, small_normal
 
@@ -87,7 +90,7 @@ class PythonReward:
     It runs between the compiled halves of an iteration.
 
     Args:
-        function: `(prompt, response) -> float`.
+        function: `(prompt, response) -> float`; prompt + response is the whole text.
         tokenizer: turns token ids into text.
         name: what error messages call it.
 
@@ -104,9 +107,7 @@ class PythonReward:
 
     def __call__(self, prompts, responses):
         """Scores float32 `(B,)` of `Prompts` and `Responses`."""
-        prompt_texts = self.tokenizer.decode_batch(prompts.tokens, prompts.mask)
-        response_texts = self.tokenizer.decode_batch(responses.tokens, responses.mask)
-        return tf.constant([self.score(*pair) for pair in zip(prompt_texts, response_texts)], tf.float32)
+        return tf.constant([self.score(*pair) for pair in zip(*self.tokenizer.decode_pairs(prompts, responses))], tf.float32)
 
     def score(self, prompt, response):
         """The checked score of one pair."""
@@ -119,3 +120,25 @@ class PythonReward:
         if isinstance(score, numbers.Real) and math.isfinite(score):
             return float(score)
         raise RewardError(f"reward {self.name} returned {score!r} for the prompt {prompt!r}. It must return one finite number.")
+
+
+def load_function(name):
+    """The Python function that `module:function` names; modules are found in the current folder too.
+
+    Raises:
+        InputError: there is no such module or function, or the module cannot be imported.
+    """
+    module_name, colon, function_name = name.partition(":")
+    if not colon or not function_name:
+        raise InputError(f"--reward {name!r} is not of the form module:function, such as my_rewards:mentions_an_animal.")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise InputError(f"--reward {name}: importing {module_name} failed with {type(error).__name__}: {error}. Is {module_name}.py in this folder?") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise InputError(f"--reward {name}: {module_name} has no function {function_name!r}; it has {', '.join(known) or 'none'}.")
+    return function

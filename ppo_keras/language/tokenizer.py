@@ -76,12 +76,21 @@ class Tokenizer:
         return self.processor.decode([int(i) for i in ids if i > END])
 
     def decode_batch(self, tokens, mask):
-        """The texts of a padded batch, by its mask. int `(B, L)`, `(B, L)` -> list of B strings.
+        """The texts of a padded batch, by its mask: int `(B, L)`, `(B, L)` -> list of B strings."""
+        return [self.decode(row[real > 0]) for row, real in zip(np.asarray(tokens), np.asarray(mask))]
 
-        A leading space is kept only where a text begins in mid-sentence after another (a response after its prompt).
+    def decode_pairs(self, prompts, responses):
+        """The texts of `Prompts` and `Responses`: two lists of B strings, such that prompt + response is the whole text.
+
+        A response that begins with a new word therefore begins with a space.
         """
-        rows = zip(np.asarray(tokens), np.asarray(mask))
-        return [self.decode(row[real > 0]) for row, real in rows]
+        prompt_texts = self.decode_batch(prompts.tokens, prompts.mask)
+        tokens = np.concatenate([prompts.tokens, responses.tokens], axis=1)
+        mask = np.concatenate([prompts.mask, responses.mask], axis=1)
+        whole_texts = self.decode_batch(tokens, mask)
+        alone = self.decode_batch(responses.tokens, responses.mask)  # where a prompt ends within a character
+        pairs = zip(prompt_texts, whole_texts, alone)
+        return prompt_texts, [whole[len(p) :] if whole.startswith(p) else rest for p, whole, rest in pairs]
 
     def save(self, path):
         """Writes the model to a file that SentencePiece, KerasHub and TF Text read too."""

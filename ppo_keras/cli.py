@@ -1,0 +1,105 @@
+"""The command `ppo-keras`. TensorFlow is imported only by the commands that need it, so that --help answers at once."""
+
+import argparse
+import sys
+
+from simple_parsing import ArgumentParser
+from simple_parsing.wrappers.field_wrapper import DashVariant
+
+from ppo_keras.config import GenerationConfig
+from ppo_keras.errors import InputError, NonFiniteError
+
+EXAMPLES = """examples:
+  ppo-keras train generation
+  ppo-keras train generation --model lstm --run lstm --seed 1
+  ppo-keras train generation --data reviews.csv --text-column review --label-column stars
+  ppo-keras train generation --reward my_rewards:mentions_an_animal --run animals
+  ppo-keras generate generation --prompt "The ending" --count 3
+  ppo-keras bench text
+"""
+
+
+def build_parser():
+    """The parser of every command; each sub-parser names its function as `command`."""
+    style = dict(add_option_string_dash_variants=DashVariant.DASH, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog="ppo-keras", description="PPO for language models in Keras and TensorFlow.", epilog=EXAMPLES, **style)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    training = commands.add_parser("train", help="train a task", description="Trains a task.", **style)
+    tasks = training.add_subparsers(title="tasks", metavar="TASK", required=True)
+    task = tasks.add_parser(
+        "generation", help="a writer that learns to write what a reward asks for",
+        description="Trains a language model, a reward model, and the language model by PPO against that reward.",
+        epilog="example:\n  ppo-keras train generation --model lstm --run lstm --iterations 60", **style,
+    )  # fmt: skip
+    task.add_arguments(GenerationConfig, dest="config")
+    task.set_defaults(command=_train_generation)
+
+    writing = commands.add_parser(
+        "generate", help="continue a prompt with the writer of a run", description="Continues prompts with the writer of a run.",
+        epilog='example:\n  ppo-keras generate generation --prompt "The ending" --count 3 --stage before', **style,
+    )  # fmt: skip
+    writing.add_argument("run", metavar="RUN", help="name or folder of a run")
+    writing.add_argument("--prompt", action="append", required=True, help="the beginning of a text; may be given several times")
+    writing.add_argument("--stage", choices=("before", "after"), default="after", help="the writer before or after PPO (after)")
+    writing.add_argument("--count", type=int, default=1, help="continuations of each prompt (1)")
+    writing.add_argument("--length", type=int, help="most tokens of a continuation (as in training)")
+    writing.add_argument("--temperature", type=float, help="divides the logits (as in training)")
+    writing.add_argument("--greedy", action="store_true", help="always the most probable token")
+    writing.add_argument("--top-k", type=int, help="sample among the K most probable tokens")
+    writing.add_argument("--top-p", type=float, help="sample among the most probable tokens that hold this probability")
+    writing.add_argument("--seed", type=int, default=0, help="of the samples (0)")
+    writing.add_argument("--runs-folder", default="runs", help="where the run folders are (runs)")
+    writing.set_defaults(command=_generate)
+
+    bench = commands.add_parser("bench", help="measure speed", description="Measures speed; the last line is JSON.", **style)
+    kinds = bench.add_subparsers(title="what", metavar="WHAT", required=True)
+    text = kinds.add_parser(
+        "text", help="one PPO iteration of a language model", description="Times one PPO iteration of a language model and its parts.",
+        epilog="example:\n  ppo-keras bench text --no-shared-trunk", **style,
+    )  # fmt: skip
+    text.add_argument("--model", choices=("transformer", "lstm"), default="transformer", help="kind of network (transformer)")
+    text.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
+    text.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
+    text.add_argument("--iterations", type=int, default=10, help="timed iterations (10)")
+    text.set_defaults(command=_bench_text)
+    return parser
+
+
+def _train_generation(arguments):
+    from ppo_keras.tasks.generation import train
+
+    train(arguments.config)
+
+
+def _generate(arguments):
+    from ppo_keras.tasks.write import write
+
+    write(arguments)
+
+
+def _bench_text(arguments):
+    from ppo_keras.bench import bench_text
+
+    bench_text(arguments.model, not arguments.no_shared_trunk, not arguments.no_jit, arguments.iterations)
+
+
+def main(arguments=None):
+    """Runs a command. Returns its exit code: 0, 2 for anything the user can mend (said in one line), 130 for Ctrl-C."""
+    try:
+        parsed = build_parser().parse_args(arguments)
+        parsed.command(parsed)
+        return 0
+    except (InputError, NonFiniteError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{place}. Is the disk full, or the folder read-only?")
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C.", file=sys.stderr)
+        return 130
+
+
+def _fail(message):
+    print("ppo-keras: error: " + " ".join(message.split()), file=sys.stderr)
+    return 2

@@ -1,0 +1,1 @@
+"""What `ppo-keras train` can train: one file a task, each a short recipe of the other parts."""

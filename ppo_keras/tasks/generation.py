@@ -1,0 +1,222 @@
+"""The task `generation`: a writer learns by PPO to write what a reward asks for.
+
+The steps are those of Ziegler et al. (2019) and Ouyang et al. (2022): a language model by supervised training, a
+reward model from labels or preferences, then PPO against a frozen reference; and a judge that took part in none of it.
+"""
+
+import shutil
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ppo_keras import callbacks
+from ppo_keras.datasets.loader import load_texts
+from ppo_keras.errors import InputError, NonFiniteError
+from ppo_keras.language.evaluation import evaluate_writer
+from ppo_keras.language.generation import Prompts, pad_prompts
+from ppo_keras.language.ppo import LanguagePPO
+from ppo_keras.language.rewards import PythonReward, RewardModel, load_function, score_responses
+from ppo_keras.language.supervised import train_classifier, train_language_model, train_preferences
+from ppo_keras.language.tokenizer import Tokenizer
+from ppo_keras.networks.actor_critic import language_model
+from ppo_keras.networks.encoder import TokenEncoder
+from ppo_keras.report import print_evaluations
+from ppo_keras.runs import Run
+
+
+def train(config):
+    """Runs the whole task.
+
+    Args:
+        config: a `GenerationConfig`.
+
+    Returns:
+        The summary, a dict, as in `summary.json`.
+
+    Raises:
+        InputError: the data, the reward function or a setting cannot be used. Found before work begins, nothing is
+            written; found in mid-run (a reward that raises), the writer is saved as far as it came.
+        NonFiniteError: a metric became NaN; the last good writer is saved.
+        KeyboardInterrupt: Ctrl-C; a writer that PPO has begun to change is saved.
+    """
+    Run.check_new(config.runs_folder, config.run, config.overwrite)
+    job = GenerationJob(config)
+    run = Run.create(config.runs_folder, config.run, config.overwrite)
+    with callbacks.interruptible() as interrupt:
+        try:
+            job.prepare(run, interrupt)
+        except BaseException:
+            shutil.rmtree(run.folder, ignore_errors=True)  # nothing in it is of use yet
+            raise
+        return job.improve(run, interrupt)
+
+
+class GenerationJob:
+    """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
+
+    def __init__(self, config):
+        self.config, self.began = config, time.perf_counter()
+        keras.utils.set_random_seed(config.seed)
+        self.function = load_function(config.reward) if config.reward else None
+        self.corpus = load_texts(
+            config.data, config.dataset, config.language, config.text_column, config.label_column, config.chosen_column,
+            config.rejected_column, seed=config.seed, minimum=max(config.batch_size, config.supervised.supervised_batch_size),
+        )  # fmt: skip
+        train = self.corpus.train
+        if self.function is None and train.labels is None and train.rejected is None:
+            raise InputError(
+                f"{self.corpus.name} has no labels to learn a reward from. Name their column with --label-column, or give --reward module:function."
+            )
+        self.tokenizer = Tokenizer.train(all_texts(train), config.vocabulary_size)
+        lengths = [len(ids) for ids in self.encode(all_texts(train))]
+        usual = int(np.percentile(lengths, 95))
+        self.response_length = config.response_length or max(4, usual - 1)
+        self.text_length = max(config.prompt_length + self.response_length, usual)
+        self.context = config.prompt_length + self.response_length
+        self.prompts = self.make_prompts(self.corpus.test, config.evaluation_samples, seed=config.seed + 1)
+        if self.function is not None:  # a mistake in it shows before the work begins
+            prompt, text = self.tokenizer.decode_batch(*self.prompts)[0], self.corpus.test.texts[0]
+            PythonReward(self.function, self.tokenizer, config.reward).score(prompt, text.removeprefix(prompt))
+
+    def encode(self, texts):
+        """Token ids of whole texts, begin and end tokens included."""
+        return [self.tokenizer.encode(text, begin=True, end=True) for text in texts]
+
+    def make_prompts(self, split, count, seed):
+        """`count` prompts: beginnings of texts, each of random length up to `prompt_length` tokens. NumPy `Prompts`."""
+        random = np.random.default_rng(seed)
+        token_lists = self.encode(split.texts)
+        lengths = random.integers(2, self.config.prompt_length, size=count, endpoint=True)
+        chosen = [token_lists[i % len(token_lists)][:-1][:length] for i, length in enumerate(lengths)]
+        return pad_prompts(chosen, self.config.prompt_length, self.tokenizer.pad_id)
+
+    def prepare(self, run, interrupt):
+        """Supervised training of the writer, the reward model and the judge."""
+        config, train, network = self.config, self.corpus.train, self.config.network
+        run.save_config(config, task="generation", context=self.context, text_length=self.text_length, corpus=self.corpus.name)
+        self.tokenizer.save(run.path("tokenizer.model"))
+        print(
+            f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "
+            f"responses of up to {self.response_length} tokens. Run folder: {run.folder}"
+        )
+        self.policy = language_model(
+            config.model, self.tokenizer.vocabulary_size, network.width, network.layers, network.heads,
+            self.text_length, network.dropout, network.shared_trunk,
+        )  # fmt: skip
+        settings = dict(length=self.text_length, pad_id=self.tokenizer.pad_id, config=config.supervised, jit_compile=config.jit)
+        observers = lambda stage, title, shown: [
+            callbacks.Progress(title, shown),
+            callbacks.StopOnNonFinite(),
+            callbacks.StopOnInterrupt(interrupt),
+            callbacks.SupervisedRecorder(run, stage),
+        ]
+        history = train_language_model(
+            self.policy, self.encode(all_texts(train)), self.encode(all_texts(self.corpus.validation)),
+            callbacks=observers("writer", "writer", {"loss": "loss", "val_loss": "validation loss"}), **settings,
+        )  # fmt: skip
+        self.summary = {"writer_validation_loss": min(history.history["val_loss"])}
+        interrupt.check()
+        self.policy.start_value_from_policy()
+        self.policy.save(run.checkpoint("before"))
+        self.judge = self.reward_model = None
+        shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
+        if self.function is None:
+            self.reward_model = self.train_scorer("reward", 0, observers("reward", "reward model", shown), settings)
+            interrupt.check()
+            self.reward_model.save(run.checkpoint("reward"))
+        if train.labels is not None or train.rejected is not None:
+            self.judge = self.train_scorer("judge", 1, observers("judge", "judge", shown), settings)
+            interrupt.check()
+            self.judge.save(run.checkpoint("judge"))
+
+    def train_scorer(self, name, half, observers, settings):
+        """A `RewardModel` trained on one half of the training texts: the reward model and the judge share no text."""
+        network = self.config.network
+        encoder = TokenEncoder(
+            self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
+            network.heads, self.text_length + self.config.prompt_length,
+        )  # fmt: skip
+        model = RewardModel(encoder, dropout=network.dropout, name=name)
+        train, validation = self.corpus.train, self.corpus.validation
+        rows = slice(half, None, 2)
+        if train.rejected is None:
+            halves = [(train.texts[rows], train.labels[rows]), (validation.texts, validation.labels)]
+            fit, arrays = train_classifier, [(self.encode(texts), labels) for texts, labels in halves]
+        elif name == "judge":  # a classifier also where the reward was learned from pairs
+            halves = [(train.texts[rows], train.rejected[rows]), (validation.texts, validation.rejected)]
+            labels = lambda chosen, rejected: [1] * len(chosen) + [0] * len(rejected)
+            fit, arrays = train_classifier, [(self.encode([*c, *r]), labels(c, r)) for c, r in halves]
+        else:
+            halves = [(train.texts[rows], train.rejected[rows]), (validation.texts, validation.rejected)]
+            fit, arrays = train_preferences, [(self.encode(c), self.encode(r)) for c, r in halves]
+        history = fit(model, *arrays, callbacks=observers, **settings).history
+        self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_loss"]))]
+        return model
+
+    def improve(self, run, interrupt):
+        """PPO, measured before and after. Returns the summary."""
+        config = self.config
+        if self.function is not None:
+            reward = PythonReward(self.function, self.tokenizer, config.reward)
+        else:  # a probability: bounded, so that one word of praise more does not pay for ever
+            reward = lambda prompts, responses: tf.sigmoid(score_responses(self.reward_model, prompts, responses))
+        learner = LanguagePPO(
+            self.policy, reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
+            config.missing_end_penalty, seed=config.seed, name="learner",
+        )  # fmt: skip
+        updates = config.iterations * config.ppo.epochs * config.ppo.minibatches
+        learner.compile(config.optimizer.build(updates), jit_compile=config.jit)
+        before = self.evaluate(learner, reward)
+        checkpoint = callbacks.Checkpoint(run.path("checkpoints"), config.checkpoint_every)
+        prompts = Prompts(*self.make_prompts(self.corpus.train, len(self.corpus.train.texts), seed=config.seed))
+        data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
+        shown = {"objective/scores": "score", "objective/kl": "kl", "response/length": "length", "policy/entropy": "entropy"}
+        observers = [
+            callbacks.Progress("PPO", shown),
+            callbacks.StopOnNonFinite(),
+            callbacks.Recorder(run, config.batch_size),
+            checkpoint,
+            callbacks.StopOnInterrupt(interrupt),
+        ]
+        try:
+            learner.fit(
+                data.batch(config.batch_size, drop_remainder=True).prefetch(1),
+                steps_per_epoch=config.iterations, callbacks=observers, shuffle=False, verbose=0,
+            )  # fmt: skip
+        except (NonFiniteError, InputError):
+            checkpoint.restore_last()
+            self.policy.save(run.checkpoint("after"))
+            raise
+        self.policy.save(run.checkpoint("after"))
+        interrupt.check()
+        after = self.evaluate(learner, reward)
+        return self.report(run, before, after)
+
+    def evaluate(self, learner, reward):
+        """An `Evaluation` of the writer as it is now, on the prompts of the test split."""
+        score = reward if isinstance(reward, PythonReward) else tf.function(reward, jit_compile=self.config.jit)
+        return evaluate_writer(
+            self.policy, learner.reference, score, self.judge, self.prompts, self.tokenizer, self.response_length,
+            self.config.ppo.temperature, self.config.batch_size, self.config.seed, self.config.jit,
+        )  # fmt: skip
+
+    def report(self, run, before, after):
+        """Writes samples and summary, prints the table. Returns the summary."""
+        for stage, evaluation in (("before", before), ("after", after)):
+            triples = zip(evaluation.prompts, evaluation.responses, evaluation.scores)
+            run.append_samples({"stage": stage, "prompt": p, "response": r, "score": float(s)} for p, r, s in triples)
+        measures = {}
+        for name in ("reward", "positive", "distinct_1", "distinct_2", "length", "perplexity", "ended"):
+            measures |= {f"{name}_before": getattr(before, name), f"{name}_after": getattr(after, name)}
+        summary = {"task": "generation", "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
+        summary |= measures | {"kl": after.kl} | self.summary | {"seconds": time.perf_counter() - self.began}
+        run.save_json("summary.json", summary)
+        print_evaluations(before, after, summary, run.folder)
+        return summary
+
+
+def all_texts(split):
+    """Every text of a split, of both sides where it holds pairs."""
+    return split.texts + (split.rejected or [])

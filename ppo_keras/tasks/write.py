@@ -1,0 +1,51 @@
+"""The command `generate`: the writer of a run continues prompts."""
+
+import keras
+import tensorflow as tf
+
+from ppo_keras.config import require
+from ppo_keras.errors import InputError
+from ppo_keras.language.generation import Prompts, generate, pad_prompts
+from ppo_keras.language.tokenizer import Tokenizer
+from ppo_keras.networks import actor_critic  # noqa: F401  (registers the classes that the file names)
+from ppo_keras.runs import Run
+
+
+def write(options):
+    """Prints continuations of prompts.
+
+    Args:
+        options: a namespace with the options of `ppo-keras generate`.
+
+    Raises:
+        InputError: no such run, a prompt that is empty or longer than the context, or a setting out of range.
+    """
+    require(options.count >= 1, f"--count {options.count} is less than 1. Use 1 or more.")
+    require(options.length is None or options.length >= 1, f"--length {options.length} is less than 1. Use a number of tokens such as 30.")
+    require(options.temperature is None or options.temperature > 0, f"--temperature {options.temperature} is not positive. Use --greedy for no randomness.")
+    require(options.top_k is None or options.top_k >= 1, f"--top-k {options.top_k} is less than 1. Use a number such as 40.")
+    require(options.top_p is None or 0 < options.top_p <= 1, f"--top-p {options.top_p} is outside (0, 1]. Use a number such as 0.9.")
+    run = Run.open(options.run, options.runs_folder)
+    config = run.load_json("config.json")
+    tokenizer = Tokenizer.load(run.path("tokenizer.model"))
+    token_lists = [tokenizer.encode(prompt, begin=True) for prompt in options.prompt]
+    context = config["context"]
+    longest = max(map(len, token_lists))
+    if longest >= context:
+        raise InputError(f"a prompt has {longest - 1} tokens, but the context of this run holds {context - 2} and a response. Shorten the prompt.")
+    policy = load_model(run, options.stage)
+    prompts = Prompts(*map(tf.constant, pad_prompts(token_lists * options.count, longest, tokenizer.pad_id)))
+    responses = generate(
+        policy, prompts, min(options.length or context, context - longest), tokenizer.end_id, tokenizer.pad_id,
+        tf.constant([options.seed, 0]), options.temperature or config["ppo"]["temperature"], options.greedy, options.top_k, options.top_p,
+    )  # fmt: skip
+    for prompt, response in zip(*tokenizer.decode_pairs(prompts, responses)):
+        print(prompt + response)
+
+
+def load_model(run, name):
+    """A saved model of a run. Nothing in the file is executed: Keras's `safe_mode` is on."""
+    try:
+        return keras.models.load_model(run.checkpoint(name), compile=False, safe_mode=True)
+    except ValueError as error:
+        raise InputError(f"cannot load {run.checkpoint(name)}: {error}") from error
