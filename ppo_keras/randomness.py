@@ -4,6 +4,7 @@ Floats of `keras.random` and of `tf.random.stateless_uniform` differ between XLA
 bits do not. Every draw therefore starts from bits.
 """
 
+import keras
 import tensorflow as tf
 
 
@@ -20,19 +21,35 @@ def uniform(shape, seed):
 
 
 def categorical(logits, seed):
-    """Samples an index from each row by the Gumbel-max method: argmax(logits + G), G = -log(-log(U)).
+    """Samples an index from each row by inverting its cumulative distribution: one uniform number a row.
+
+    The Gumbel-max method would need one for each entry, and an argmax, which XLA does not vectorise on CPUs.
 
     Args:
-        logits: float32 `(..., A)`, unnormalised; -inf is never drawn.
+        logits: float32 `(B, A)`, unnormalised; -inf is never drawn.
         seed: int32 `(2,)`.
 
     Returns:
-        int32 `(...)`.
+        int32 `(B,)`.
     """
-    gumbel = -tf.math.log(-tf.math.log(uniform(tf.shape(logits), seed)))
-    return tf.argmax(logits + gumbel, axis=-1, output_type=tf.int32)
+    weights = tf.exp(logits - tf.reduce_max(logits, axis=-1, keepdims=True))
+    cumulative = tf.cumsum(weights, axis=-1)  # (B, A)
+    threshold = uniform([tf.shape(logits)[0], 1], seed) * cumulative[:, -1:]
+    return tf.reduce_sum(tf.cast(cumulative < threshold, tf.int32), axis=-1)
 
 
 def permutation(size, seed):
     """A random order of `range(size)`, int32 `(size,)`."""
     return tf.argsort(uniform([size], seed), stable=True)
+
+
+@keras.saving.register_keras_serializable("ppo_keras")
+class Dropout(keras.layers.Dropout):
+    """Keras's `Dropout`, drawing from Philox bits: 50 times faster under XLA on a CPU, and equal in every mode."""
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        seed = tf.bitcast(tf.cast(self.seed_generator.next(), tf.uint32), tf.int32)
+        kept = tf.cast(uniform(tf.shape(inputs), seed) >= self.rate, inputs.dtype)
+        return inputs * kept / (1.0 - self.rate)

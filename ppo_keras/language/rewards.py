@@ -12,6 +12,7 @@ import tensorflow as tf
 from ppo_keras.errors import InputError, RewardError
 from ppo_keras.language.generation import episode_starts
 from ppo_keras.networks.encoder import TokenEncoder, small_normal
+from ppo_keras.randomness import Dropout
 
 
 @keras.saving.register_keras_serializable("ppo_keras")
@@ -28,7 +29,7 @@ class RewardModel(keras.Model):
     def __init__(self, encoder, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder if isinstance(encoder, TokenEncoder) else keras.saving.deserialize_keras_object(encoder)
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.dropout = Dropout(dropout, name="dropout")
         self.head = keras.layers.Dense(1, kernel_initializer=small_normal(), name="head")
         if not self.encoder.built:
             self.encoder.build()

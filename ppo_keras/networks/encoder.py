@@ -4,6 +4,7 @@ import keras
 
 from ppo_keras.networks.lstm import LSTMTrunk
 from ppo_keras.networks.transformer import TransformerTrunk
+from ppo_keras.randomness import Dropout
 
 
 def small_normal():
@@ -33,7 +34,7 @@ class TokenEncoder(keras.layers.Layer):
         )
         self.width = width
         self.embedding = keras.layers.ReversibleEmbedding(vocabulary_size, width, embeddings_initializer=small_normal(), name="embedding")
-        self.embedding_dropout = keras.layers.Dropout(dropout, name="embedding_dropout")
+        self.embedding_dropout = Dropout(dropout, name="embedding_dropout")
         if network == "transformer":
             self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, name="trunk")
         elif network == "lstm":

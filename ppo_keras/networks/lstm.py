@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from ppo_keras.randomness import Dropout
+
 
 @keras.saving.register_keras_serializable("ppo_keras")
 class LSTMTrunk(keras.layers.Layer):
@@ -21,7 +23,7 @@ class LSTMTrunk(keras.layers.Layer):
         super().__init__(**kwargs)
         self.width, self.layers, self.dropout = width, layers, dropout
         self.cells = [keras.layers.LSTMCell(width, name=f"cell_{i}") for i in range(layers)]
-        self.dropouts = [keras.layers.Dropout(dropout, name=f"dropout_{i}") for i in range(layers)]
+        self.dropouts = [Dropout(dropout, name=f"dropout_{i}") for i in range(layers)]
 
     def build(self, input_shape):
         for cell in self.cells:

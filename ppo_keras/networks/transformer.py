@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from ppo_keras.randomness import Dropout
+
 
 def rotate(x, times):
     """Rotary position embedding (Su et al. 2021, "RoFormer", eq. 34): the pair (x_i, x_{i+d/2}) turns by t * 10000^(-2i/d).
@@ -132,7 +134,7 @@ class Block(keras.layers.Layer):
         self.mlp_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="mlp_norm")
         self.expand = keras.layers.Dense(4 * width, name="expand")
         self.contract = keras.layers.Dense(width, name="contract")
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.dropout = Dropout(dropout, name="dropout")
 
     def build(self, input_shape):
         for layer in (self.attention_norm, self.query_key_value, self.output_projection, self.mlp_norm, self.expand):
