@@ -191,7 +191,9 @@ class PPO(keras.Model):
             mean_entropy = share(entropy(logits))
             loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * mean_entropy
         moved = tf.abs(values - trajectory.values) > (config.value_clip or float("inf"))
-        return tape.gradient(loss, variables, unconnected_gradients="zero"), {
+        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+        # an embedding's gradient comes as slices, whose repeated rows a norm would not add up
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], {
             "loss/total": loss,
             "loss/policy": policy_loss,
             "loss/value": value_loss,

@@ -14,10 +14,10 @@ def fold_in(seed, number):
 
 
 def uniform(shape, seed):
-    """float32 in the open interval (0, 1), of 24 random bits each: never 0 or 1, so logarithms are finite."""
+    """float32 in the open interval (0, 1), of 23 random bits each: never 0 or 1, so logarithms are finite."""
     bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
-    bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.int32)
-    return (tf.cast(bits, tf.float32) + 0.5) * 2.0**-24
+    bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
+    return (tf.cast(bits, tf.float32) + 0.5) * 2.0**-23
 
 
 def categorical(logits, seed):

@@ -68,11 +68,14 @@ class LanguagePPO(PPO):
 
     def rollout(self, prompts):
         """Responses of the policy, and their log-probabilities under the reference at the same temperature."""
-        temperature = self.config.temperature
         responses = generate(
-            self.policy, prompts, self.response_length, self.end_id, self.pad_id, self.draw_seed(purpose=0), temperature
+            self.policy, prompts, self.response_length, self.end_id, self.pad_id, self.draw_seed(purpose=0), self.config.temperature
         )
-        return responses, response_log_probs(self.reference, prompts, responses, temperature)
+        return responses, self.reference_log_probs(prompts, responses)
+
+    def reference_log_probs(self, prompts, responses):
+        """Log-probabilities of the response tokens under the reference, float32 `(B, T)`."""
+        return response_log_probs(self.reference, prompts, responses, self.config.temperature)
 
     def score(self, prompts, responses):
         """The reward of each whole response, float32 `(B,)`."""

@@ -29,8 +29,8 @@ class RewardModel(keras.Model):
     def __init__(self, encoder, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder if isinstance(encoder, TokenEncoder) else keras.saving.deserialize_keras_object(encoder)
-        self.dropout = Dropout(dropout, name="dropout")
-        self.head = keras.layers.Dense(1, kernel_initializer=small_normal(), name="head")
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+        self.head = keras.layers.Dense(1, kernel_initializer=small_normal(), name="head", dtype=self.dtype_policy)
         if not self.encoder.built:
             self.encoder.build()
         self.head.build((None, self.encoder.width))
@@ -55,6 +55,7 @@ class RewardModel(keras.Model):
     def get_config(self):
         return {
             "name": self.name,
+            "dtype": self.dtype_policy.name,
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "dropout": self.dropout.rate,
         }

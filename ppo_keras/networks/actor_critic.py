@@ -21,9 +21,10 @@ class ActorCritic(keras.Model):
         super().__init__(**kwargs)
         self.encoder_config, self.actions, self.shared = encoder, actions, shared
         self.encoder = self.new_encoder(name="encoder")
-        self.policy_head = None if actions is None else keras.layers.Dense(actions, kernel_initializer=small_normal(), name="policy_head")
+        head = lambda size, name: keras.layers.Dense(size, kernel_initializer=small_normal(), name=name, dtype=self.dtype_policy)
+        self.policy_head = None if actions is None else head(actions, "policy_head")
         self.value_encoder = self.encoder if shared else self.new_encoder(name="value_encoder")
-        self.value_head = keras.layers.Dense(1, kernel_initializer=small_normal(), name="value_head")
+        self.value_head = head(1, "value_head")
         for layer in (self.encoder, self.value_encoder):
             if not layer.built:
                 layer.build()
@@ -33,7 +34,7 @@ class ActorCritic(keras.Model):
 
     def new_encoder(self, **kwargs):
         """An untrained `TokenEncoder` of this architecture (a reward model begins with one)."""
-        return TokenEncoder(**self.encoder_config, **kwargs)
+        return TokenEncoder(**self.encoder_config, dtype=self.dtype_policy, **kwargs)
 
     def initial_state(self, batch):
         """The empty memory of `batch` sequences: that of the policy and, with two networks, that of the critic."""

@@ -33,12 +33,15 @@ class TokenEncoder(keras.layers.Layer):
             vocabulary_size=vocabulary_size, network=network, width=width, layers=layers, dropout=dropout, heads=heads, memory=memory
         )
         self.width = width
-        self.embedding = keras.layers.ReversibleEmbedding(vocabulary_size, width, embeddings_initializer=small_normal(), name="embedding")
-        self.embedding_dropout = Dropout(dropout, name="embedding_dropout")
+        precision = dict(dtype=self.dtype_policy)
+        self.embedding = keras.layers.ReversibleEmbedding(
+            vocabulary_size, width, embeddings_initializer=small_normal(), name="embedding", **precision
+        )
+        self.embedding_dropout = Dropout(dropout, name="embedding_dropout", **precision)
         if network == "transformer":
-            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, name="trunk")
+            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, name="trunk", **precision)
         elif network == "lstm":
-            self.trunk = LSTMTrunk(width, layers, dropout, name="trunk")
+            self.trunk = LSTMTrunk(width, layers, dropout, name="trunk", **precision)
         elif network == "bag":
             self.trunk = None
         else:

@@ -22,8 +22,10 @@ class LSTMTrunk(keras.layers.Layer):
     def __init__(self, width, layers, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         self.width, self.layers, self.dropout = width, layers, dropout
-        self.cells = [keras.layers.LSTMCell(width, name=f"cell_{i}") for i in range(layers)]
-        self.dropouts = [Dropout(dropout, name=f"dropout_{i}") for i in range(layers)]
+        self.cells = [keras.layers.LSTMCell(width, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(layers)]
+        self.dropouts = [Dropout(dropout, dtype=self.dtype_policy, name=f"dropout_{i}") for i in range(layers)]
+        for layer in self.cells + self.dropouts:
+            setattr(self, layer.name, layer)  # tf.train.Checkpoint does not look into Keras's lists
 
     def build(self, input_shape):
         for cell in self.cells:

@@ -41,8 +41,10 @@ class TransformerTrunk(keras.layers.Layer):
         if width % (2 * heads):
             raise ValueError(f"width={width} is not a multiple of 2 * heads={2 * heads}. Use a width such as {2 * heads * 16}.")
         self.width, self.layers, self.heads, self.memory, self.dropout = width, layers, heads, memory, dropout
-        self.blocks = [Block(width, heads, dropout, name=f"block_{i}") for i in range(layers)]
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
+        self.blocks = [Block(width, heads, dropout, dtype=self.dtype_policy, name=f"block_{i}") for i in range(layers)]
+        for block in self.blocks:
+            setattr(self, block.name, block)  # tf.train.Checkpoint does not look into Keras's lists
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy, name="norm")
 
     def build(self, input_shape):
         for block in self.blocks:
@@ -128,13 +130,14 @@ class Block(keras.layers.Layer):
     def __init__(self, width, heads, dropout, **kwargs):
         super().__init__(**kwargs)
         self.width, self.heads = width, heads
-        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="attention_norm")
-        self.query_key_value = keras.layers.Dense(3 * width, name="query_key_value")
-        self.output_projection = keras.layers.Dense(width, name="output_projection")
-        self.mlp_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="mlp_norm")
-        self.expand = keras.layers.Dense(4 * width, name="expand")
-        self.contract = keras.layers.Dense(width, name="contract")
-        self.dropout = Dropout(dropout, name="dropout")
+        precision = dict(dtype=self.dtype_policy)
+        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="attention_norm", **precision)
+        self.query_key_value = keras.layers.Dense(3 * width, name="query_key_value", **precision)
+        self.output_projection = keras.layers.Dense(width, name="output_projection", **precision)
+        self.mlp_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="mlp_norm", **precision)
+        self.expand = keras.layers.Dense(4 * width, name="expand", **precision)
+        self.contract = keras.layers.Dense(width, name="contract", **precision)
+        self.dropout = Dropout(dropout, name="dropout", **precision)
 
     def build(self, input_shape):
         for layer in (self.attention_norm, self.query_key_value, self.output_projection, self.mlp_norm, self.expand):

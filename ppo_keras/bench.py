@@ -1,0 +1,97 @@
+"""`ppo-keras bench text`: how fast one PPO iteration of a language model is, part by part.
+
+The setting is one in which other implementations were measured: GPT-2 of 4 layers x 128, vocabulary 512, batch 64,
+prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward model of the same size.
+"""
+
+import json
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ppo_keras.config import KLConfig, PPOConfig
+from ppo_keras.language.generation import Prompts
+from ppo_keras.language.ppo import LanguagePPO
+from ppo_keras.language.rewards import RewardModel
+from ppo_keras.networks.actor_critic import language_model
+
+VOCABULARY, BATCH, PROMPT, RESPONSE = 512, 64, 16, 48
+
+
+def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10):
+    """Prints a table of times and, as the last line, JSON. Returns what the JSON holds."""
+    keras.utils.set_random_seed(0)
+    make = lambda: language_model(model, VOCABULARY, 128, 4, 4, PROMPT + RESPONSE, 0.0, shared)
+    policy, reward = make(), RewardModel(make().new_encoder())
+    no_end = VOCABULARY  # never sampled: every response has full length, so that the work is always the same
+    learner = LanguagePPO(policy, reward, no_end, 0, RESPONSE, PPOConfig(discount=1.0), KLConfig())
+    learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
+    tokens = np.random.default_rng(0).integers(1, VOCABULARY, [BATCH, PROMPT])
+    prompts = Prompts(tf.constant(tokens, tf.int32), tf.ones([BATCH, PROMPT]))
+
+    compiled = lambda function: tf.function(function, jit_compile=jit_compile)
+    step = compiled(learner.train_step)
+    compile_seconds, _ = _time(lambda: step(prompts), 1)
+    iteration_seconds, _ = _time(lambda: step(prompts), iterations)
+
+    generate = compiled(lambda: learner.rollout(prompts)[0])
+    responses = generate()
+    score = compiled(lambda r: (learner.score(prompts, r), learner.reference_log_probs(prompts, r)))
+    scores, reference_log_probs = score(responses)
+    trajectory, _ = learner.assemble(prompts, responses, reference_log_probs, scores)
+    improve = compiled(learner.improve)
+    seconds = {}
+    for name, function in (
+        ("generation", generate), ("score", lambda: score(responses)), ("update", lambda: improve(trajectory)),
+    ):  # fmt: skip
+        function()
+        seconds[name], _ = _time(function, iterations)
+
+    written = BATCH * RESPONSE
+    peak = _peak_flops(jit_compile)
+    share = _iteration_flops(policy, reward, learner.config.epochs) / iteration_seconds / peak
+    print(f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}, {'XLA' if jit_compile else 'graphs'}, {BATCH} responses of {RESPONSE} tokens")
+    for name in seconds:
+        print(f"{name:12} {seconds[name]:8.3f} s {written / seconds[name]:10,.0f} response tokens/s")
+    print(f"{'iteration':12} {iteration_seconds:8.3f} s {written / iteration_seconds:10,.0f} response tokens/s")
+    print(f"compilation  {compile_seconds:8.1f} s; matrix-product peak {peak / 1e9:,.0f} GFLOP/s, of which the iteration used {share:.1%}")
+    result = {"iteration_seconds": iteration_seconds} | {f"{name}_tokens_per_second": written / s for name, s in seconds.items()}
+    result |= {"compile_seconds": compile_seconds, "peak_share": share}
+    print(json.dumps({name: round(value, 4) for name, value in result.items()}))
+    return result
+
+
+def _time(function, repeats):
+    """Median seconds of a call, waited for, and its last result."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        result = function()
+        tf.nest.map_structure(lambda x: x.numpy(), tf.nest.flatten(result)[-1:])
+        times.append(time.perf_counter() - began)
+    return float(np.median(times)), result
+
+
+def _peak_flops(jit_compile, size=2048, repeats=8):
+    """float32 operations a second of a large matrix product, which nothing on this machine exceeds."""
+    a = tf.random.stateless_normal([size, size], [1, 2])
+    product = tf.function(lambda x: tf.matmul(x, a), jit_compile=jit_compile)
+    product(a)
+    return max(2 * size**3 / _time(lambda: product(a), 1)[0] for _ in range(repeats))
+
+
+def _iteration_flops(policy, reward, epochs):
+    """Operations of the matrix products in an iteration: 2 a weight and token forwards, three times that with backwards.
+
+    Attention's own products (about 5 % here) and the embedding look-ups are left out.
+    """
+    inputs, responses = BATCH * (PROMPT + RESPONSE - 1), BATCH * RESPONSE
+    matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.trainable_variables if len(v.shape) == 2 and "embeddings" not in v.path)
+    trunk = sum(matrices(encoder) for encoder in policy._encoders)
+    head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
+    policy_pass = 2 * (trunk * inputs + head * responses)
+    reference_pass = 2 * (matrices(policy.encoder) * inputs + head * responses)
+    reward_pass = 2 * matrices(reward.encoder) * BATCH * (PROMPT + RESPONSE)
+    return policy_pass * (1 + 3 * epochs) + reference_pass + reward_pass

@@ -1,0 +1,53 @@
+"""Every metric that a run writes: its meaning, its healthy range, and its name elsewhere. README's table is made from it."""
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """One metric. The last three fields are its names in TRL, Stable-Baselines3 and CleanRL; "" where there is none."""
+
+    name: str
+    meaning: str
+    healthy: str
+    trl: str = ""
+    sb3: str = ""
+    cleanrl: str = ""
+
+
+GLOSSARY = (
+    Metric("objective/scores", "mean score that the reward gives to a response, before any penalty", "rises, then levels off", "objective/scores", "rollout/ep_rew_mean", "charts/episodic_return"),
+    Metric("objective/kl", "divergence from the reference, nats a response: the sum over its tokens of the estimator in `kl_estimator`", "rises to the target and stays; 3 to 12", "objective/kl"),
+    Metric("objective/kl_coefficient", "beta: reward subtracted for a nat", "moves slowly; an adaptive one settles"),
+    Metric("objective/entropy", "-log-probability of a response, summed over its tokens, nats", "falls slowly, not to 0", "objective/entropy"),
+    Metric("objective/non_score_reward", "-beta * KL, a response", "small beside the scores", "objective/non_score_reward"),
+    Metric("objective/rlhf_reward", "what PPO maximises: score less missing-end penalty less KL penalty, a response", "rises", "objective/rlhf_reward"),
+    Metric("response/length", "tokens of a response, the end token included", "stays well above half of the start"),
+    Metric("response/ended_share", "share of responses that end by themselves", "near 1", "val/num_eos_tokens (a count)"),
+    Metric("response/token_kl", "divergence from the reference, nats a token", "below 1"),
+    Metric("loss/total", "policy loss + value_coefficient * value loss - entropy_coefficient * entropy", "no trend to expect", "", "train/loss"),
+    Metric("loss/policy", "clipped surrogate, as a loss", "small and negative; no trend to expect", "loss/policy_avg", "train/policy_gradient_loss", "losses/policy_loss"),
+    Metric("loss/value", "half the (clipped) squared error of the values", "falls, then levels off", "loss/value_avg", "train/value_loss (without the half)", "losses/value_loss"),
+    Metric("policy/entropy", "entropy of the policy, nats a token", "falls slowly, not to 0", "policy/entropy_avg", "train/entropy_loss (negated)", "losses/entropy"),
+    Metric("policy/ratio", "mean of new over old probability of the tokens", "0.95 to 1.05", "val/ratio"),
+    Metric("policy/approx_kl", "how far the updates moved from the policy that acted, nats a token, estimator k3", "0.001 to 0.05", "policy/approxkl_avg (half the squared difference)", "train/approx_kl", "losses/approx_kl"),
+    Metric("policy/clip_fraction", "share of tokens whose ratio left 1 +- clip_ratio", "0.02 to 0.3", "policy/clipfrac_avg", "train/clip_fraction", "losses/clipfrac"),
+    Metric("value/clip_fraction", "share of values that moved further than value_clip", "below 0.3", "val/clipfrac_avg"),
+    Metric("value/explained_variance", "1 - var(return - value) / var(return), before the update", "rises towards 1; below 0 is worse than a constant", "", "train/explained_variance", "losses/explained_variance"),
+    Metric("value/mean", "mean value of the states, before the update", "follows value/return_mean"),
+    Metric("value/return_mean", "mean of the value targets", "follows objective/rlhf_reward"),
+    Metric("optimizer/gradient_norm", "global norm of the gradient, before it is limited", "steady; no jumps by a factor of 10"),
+    Metric("optimizer/learning_rate", "learning rate at the start of the iteration", "as scheduled", "lr", "train/learning_rate", "charts/learning_rate"),
+    Metric("optimizer/steps", "minibatches used: fewer than epochs * minibatches where target_kl stopped the epochs", "constant"),
+    Metric("time/episodes", "responses written so far", "", "episode", "time/episodes"),
+    Metric("time/iteration_seconds", "seconds of the iteration", "constant after the first, which compiles"),
+    Metric("time/tokens_per_second", "response tokens written and learned from, a second", "constant after the first"),
+)  # fmt: skip
+
+
+def glossary_table():
+    """The glossary as a Markdown table."""
+    rows = ["| metric | meaning | healthy | TRL | SB3 | CleanRL |", "|---|---|---|---|---|---|"]
+    code = lambda name: f"`{name}`" if name and " " not in name else name
+    for m in GLOSSARY:
+        rows.append(f"| `{m.name}` | {m.meaning} | {m.healthy} | {code(m.trl)} | {code(m.sb3)} | {code(m.cleanrl)} |")
+    return "\n".join(rows)

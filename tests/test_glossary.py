@@ -1,0 +1,42 @@
+"""`ppo_keras.glossary`: one list of metrics, which README shows. `test_generation_task.py` compares it with what a run writes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ppo_keras.glossary import GLOSSARY, glossary_table
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_readme_shows_the_glossary():
+    """Catches: a table in the README that was not renewed after a metric changed (python -c "...glossary_table()")."""
+    assert glossary_table() in README.read_text(encoding="utf-8")
+
+
+def test_every_name_is_unique():
+    """Catches: two meanings of one tag."""
+    names = [metric.name for metric in GLOSSARY]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("metric", GLOSSARY, ids=lambda metric: metric.name)
+def test_every_metric_is_explained(metric):
+    """Catches: a tag that is not `group/metric`, or one without a meaning."""
+    assert re.fullmatch(r"[a-z]+/[a-z_]+", metric.name)
+    assert len(metric.meaning) > 10
+
+
+def test_the_table_has_a_row_a_metric_and_six_cells_a_row():
+    """Catches: a "|" in a meaning, which breaks the Markdown table, or a row left out."""
+    head, line, *rows = glossary_table().splitlines()
+    assert line == "|---|---|---|---|---|---|"
+    assert [row.split("|")[1].strip() for row in rows] == [f"`{metric.name}`" for metric in GLOSSARY]
+    assert {row.count("|") for row in (head, *rows)} == {7}
+
+
+def test_names_elsewhere_are_code_and_notes_are_not():
+    """Catches: a note such as "train/loss (negated)" shown as if it were a tag."""
+    table = glossary_table()
+    assert "| `objective/kl` |" in table and "| `train/approx_kl` |" in table and "| train/entropy_loss (negated) |" in table

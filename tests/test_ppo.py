@@ -1,0 +1,328 @@
+"""`ppo_keras.ppo`, the learner: on trajectories that are given, mostly with a policy of two tables."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import NETWORKS, assert_all_close, assert_close, random_table, random_trajectory, tiny_policy, weights_of
+from test_advantages import plain_advantages
+
+from ppo_keras import PPO, PPOConfig
+from ppo_keras.errors import InputError
+from ppo_keras.ppo import UPDATE_METRICS
+
+SGD = keras.optimizers.SGD
+
+
+class Given(PPO):
+    """PPO on the trajectory that `fit` gives it; it counts how often Python runs through the step and what it saw."""
+
+    traces = 0
+
+    def collect(self, data):
+        self.traces += 1
+        return data, {}
+
+
+class Recorder(Given):
+    """Remembers the metrics of every minibatch (run it eagerly)."""
+
+    def step_optimizer(self, experience):
+        metrics = super().step_optimizer(experience)
+        self.minibatches = getattr(self, "minibatches", []) + [{name: float(value) for name, value in metrics.items()}]
+        return metrics
+
+
+def learner(config=None, policy=None, optimizer=None, kind=Given, mode="eager", **kwargs):
+    """A compiled `PPO` on a random table."""
+    ppo = kind(policy or random_table(), config or PPOConfig(), **kwargs)
+    ppo.compile(optimizer or SGD(0.1), jit_compile=mode == "jit", run_eagerly=mode == "eager")
+    return ppo
+
+
+def numpy_loss(policy, trajectory, config):
+    """The PPO loss of a `TablePolicy` on a whole trajectory, in float64, one step at a time."""
+    table, critic = (np.asarray(w, np.float64) for w in (policy.table, policy.critic))
+    old, mask = np.asarray(trajectory.log_probs, np.float64), trajectory.mask.numpy()
+    advantages, returns = plain_advantages(
+        *(x.numpy() for x in (trajectory.rewards, trajectory.values, trajectory.next_values, trajectory.ended)), mask, config.discount, config.gae_lambda
+    )
+    if config.whiten_advantages:
+        real = advantages[mask > 0]
+        advantages = (advantages - real.mean()) / np.sqrt(real.var(ddof=1) + 1e-8)
+    total = 0.0
+    for b, t in np.argwhere(mask > 0):
+        logits = table[trajectory.inputs[b, t]] / config.temperature
+        log_probs = logits - np.log(np.exp(logits).sum())
+        ratio = np.exp(log_probs[trajectory.actions[b, t]] - old[b, t])
+        a, v, v_old, r = advantages[b, t], critic[trajectory.inputs[b, t]], float(trajectory.values[b, t]), returns[b, t]
+        objective = min(ratio * a, np.clip(ratio, 1 - config.clip_ratio, 1 + config.clip_ratio) * a)
+        if config.dual_clip is not None and a < 0:
+            objective = max(objective, config.dual_clip * a)
+        near = v if config.value_clip is None else v_old + np.clip(v - v_old, -config.value_clip, config.value_clip)
+        value_loss = 0.5 * max((v - r) ** 2, (near - r) ** 2)
+        total += -objective + config.value_coefficient * value_loss + config.entropy_coefficient * np.sum(np.exp(log_probs) * log_probs)
+    return total / mask.sum()
+
+
+CONFIGS = [
+    PPOConfig(),
+    PPOConfig(temperature=0.7, entropy_coefficient=0.3, value_coefficient=0.1, discount=1.0),
+    PPOConfig(value_clip=None, dual_clip=1.5, whiten_advantages=False, clip_ratio=0.05, gae_lambda=0.5),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["default", "entropy and temperature", "dual clip"])
+def test_loss_and_gradients_equal_numpy(config):
+    """Catches: a wrong sign, weight, mean or temperature in the loss: its value and its slopes against float64 NumPy."""
+    ppo, trajectory = learner(config), random_trajectory()
+    experience = ppo.estimate(trajectory)
+    gradients, metrics = ppo.gradients(experience, tf.reduce_sum(trajectory.mask))
+    assert_close(metrics["loss/total"], numpy_loss(ppo.policy, trajectory, config), atol=1e-5)
+    for variable, gradient in zip((ppo.policy.table, ppo.policy.critic), gradients):
+        for index in [(1,) * len(variable.shape), (4,) * len(variable.shape), (0, 3)[: len(variable.shape)]]:
+            losses = []
+            for change in (1e-3, -1e-3):
+                moved = ppo.policy.copy()
+                changed = getattr(moved, variable.name).numpy()
+                changed[index] += change
+                getattr(moved, variable.name).assign(changed)
+                losses.append(numpy_loss(moved, trajectory, config))
+            slope = (losses[0] - losses[1]) / 2e-3
+            assert_close(tf.convert_to_tensor(gradient)[index], slope, rtol=2e-3, atol=2e-4)  # a finite difference, of float32 weights
+
+
+def test_advantages_are_computed_once_and_whitened():
+    """Catches: returns formed from whitened advantages, or advantages that change with the policy between epochs."""
+    trajectory = random_trajectory()
+    plain = learner(PPOConfig(whiten_advantages=False)).estimate(trajectory)
+    white = learner(PPOConfig()).estimate(trajectory)
+    real = plain.advantages.numpy()[trajectory.mask > 0].astype(np.float64)
+    assert_close(white.returns, plain.returns, rtol=0, atol=0)
+    assert_close(white.advantages[trajectory.mask > 0], (real - real.mean()) / real.std(ddof=1), rtol=1e-4, atol=1e-5)
+    assert not np.any(white.advantages[trajectory.mask == 0])
+
+
+@pytest.mark.parametrize("network, shared", [("table", None), ("transformer", True), ("transformer", False), ("lstm", False)])
+def test_micro_batches_change_neither_loss_nor_gradient(network, shared):
+    """Text 12. Catches: a mean of micro-batch means, which weighs the tokens of ragged micro-batches differently."""
+    trajectory = random_trajectory(batch=8, lengths=[5, 1, 1, 1, 2, 5, 1, 3])
+    results = []
+    for parts in (1, 2, 8):
+        policy = random_table() if network == "table" else tiny_policy(network, shared, vocabulary_size=6)
+        ppo = learner(PPOConfig(minibatches=1, epochs=1, accumulation_steps=parts, max_gradient_norm=None), policy, SGD(1.0))
+        metrics = ppo.step_optimizer(ppo.estimate(trajectory))
+        results.append((weights_of(policy), {name: float(value) for name, value in metrics.items()}))
+    for weights, metrics in results[1:]:
+        assert_all_close(weights, results[0][0], atol=2e-6)
+        assert_all_close(metrics, results[0][1], rtol=2e-5)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_the_optimizer_steps_as_often_as_configured(accumulation_steps):
+    """Text 13. Catches: an optimizer step for each micro-batch, or a last one that is skipped."""
+    ppo = learner(PPOConfig(epochs=3, minibatches=2, accumulation_steps=accumulation_steps))
+    metrics = ppo.improve(random_trajectory())
+    assert int(ppo.optimizer.iterations) == 6 == metrics["optimizer/steps"]
+
+
+def test_each_sequence_is_used_once_an_epoch_in_a_fresh_order():
+    """Catches: minibatches drawn with replacement, one order for all epochs or iterations, or a cut sequence."""
+    ppo = learner(PPOConfig(epochs=3, minibatches=4))
+    names = random_trajectory(batch=8)._replace(starts=tf.tile(tf.range(8.0)[:, tf.newaxis], [1, 5]))  # a tag for each sequence
+    orders = []
+    original = ppo.step_optimizer
+    ppo.step_optimizer = lambda e: (orders.append(e.trajectory.starts[:, 0].numpy().tolist()), original(e))[1]
+    for _ in range(2):
+        ppo.train_step(names)
+    epochs = [tuple(np.concatenate(orders[i : i + 4]).astype(int)) for i in range(0, 24, 4)]
+    assert len(orders) == 24 and all(len(order) == 2 for order in orders)
+    assert all(sorted(epoch) == list(range(8)) for epoch in epochs)
+    assert len(set(epochs)) == 6
+
+
+def test_metrics_are_means_over_the_minibatches():
+    """Text 14. Catches: the metrics of the last minibatch, or sums, reported for the iteration."""
+    ppo = learner(PPOConfig(epochs=2, minibatches=4), kind=Recorder)
+    metrics = ppo.improve(random_trajectory())
+    assert len(ppo.minibatches) == 8
+    for name in UPDATE_METRICS:
+        assert_close(metrics[name], np.mean([seen[name] for seen in ppo.minibatches]))
+
+
+def test_epochs_stop_at_the_target_kl_and_means_cover_what_was_used():
+    """Text 14. Catches: epochs that go on above target_kl, one that stops in its middle, or means over steps never taken."""
+    config = PPOConfig(epochs=6, minibatches=2, max_gradient_norm=None)
+    trajectory, free = random_trajectory(), learner(config, kind=Recorder)
+    free.improve(trajectory)
+    kls = np.array([seen["policy/approx_kl"] for seen in free.minibatches]).reshape(6, 2).mean(1)
+    stop = next(i for i in range(1, 6) if kls[i] > kls[:i].max())  # the first epoch worse than all before it
+    limit = (kls[stop] + kls[:stop].max()) / 2
+    ppo = learner(dataclasses.replace(config, target_kl=float(limit)), kind=Recorder)
+    metrics = ppo.improve(trajectory)
+    assert stop + 1 < 6 and metrics["optimizer/steps"] == len(ppo.minibatches) == int(ppo.optimizer.iterations) == 2 * (stop + 1)
+    for name in UPDATE_METRICS:
+        assert_close(metrics[name], np.mean([seen[name] for seen in ppo.minibatches]))
+
+
+@pytest.mark.parametrize("limit", [1e-1, 1e6, None])
+@pytest.mark.parametrize("network, shared", [("table", None), ("lstm", True), ("lstm", False)])
+def test_the_gradient_norm_limit_is_honoured(network, shared, limit):
+    """Text 15. Catches: a limit never applied, applied to each variable alone, or a norm of `IndexedSlices` whose rows were not added up."""
+    config = PPOConfig(epochs=1, minibatches=1, max_gradient_norm=limit)
+    policy = random_table() if network == "table" else tiny_policy(network, shared, vocabulary_size=6)
+    trajectory, ppo = random_trajectory(), learner(config, policy, SGD(1.0))
+    before = weights_of(ppo.policy)
+    gradients, _ = ppo.gradients(ppo.estimate(trajectory), tf.reduce_sum(trajectory.mask))
+    metrics = ppo.improve(trajectory)
+    moved = np.sqrt(sum(np.sum((new.astype(np.float64) - old) ** 2) for new, old in zip(weights_of(ppo.policy), before)))
+    norm = float(tf.linalg.global_norm([tf.convert_to_tensor(gradient) for gradient in gradients]))
+    assert_close(metrics["optimizer/gradient_norm"], norm)  # before it is limited
+    assert_close(moved, norm if limit is None else min(norm, limit), rtol=2e-4)  # differences of float32 weights near 1
+
+
+def test_the_limit_is_one_norm_of_all_micro_batches():
+    """Text 15. Catches: micro-batches limited one by one before they are added up."""
+    moved = []
+    for parts in (1, 4):
+        ppo = learner(PPOConfig(epochs=1, minibatches=1, accumulation_steps=parts, max_gradient_norm=0.05), optimizer=SGD(1.0))
+        ppo.improve(random_trajectory())
+        moved.append(weights_of(ppo.policy))
+    assert_all_close(moved[0], moved[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_learning_rate_zero_changes_no_weight(network):
+    """Catches: a weight that moves by anything but the optimizer."""
+    policy = tiny_policy(network, vocabulary_size=6)
+    before = weights_of(policy)
+    metrics = learner(PPOConfig(epochs=1, minibatches=2), policy, keras.optimizers.Adam(0.0)).improve(random_trajectory())
+    assert_all_close(weights_of(policy), before, rtol=0, atol=0)
+    assert metrics["optimizer/learning_rate"] == 0 and metrics["optimizer/gradient_norm"] > 0
+
+
+def test_one_trace_serves_a_whole_fit():
+    """Catches: a step that is traced again in each epoch (a Python number, or a shape, that changes)."""
+    ppo = learner(PPOConfig(epochs=2, minibatches=2), mode="graph")
+    data = tf.data.Dataset.from_tensors(random_trajectory()).repeat(3)
+    history = ppo.fit(data, epochs=3, verbose=0).history
+    assert ppo.traces == 1 and int(ppo.iteration) == 9 and int(ppo.optimizer.iterations) == 36
+    assert len(history["loss/total"]) == 3
+
+
+@pytest.mark.parametrize("mode", ["graph", "jit"])
+def test_the_update_is_the_same_in_every_mode(mode):
+    """Catches: an order of minibatches, a stop or a step that XLA or the graph does otherwise than plain Python."""
+    config, trajectory = PPOConfig(epochs=3, minibatches=2, accumulation_steps=2, target_kl=0.01), random_trajectory()
+    eager, other = (learner(config, optimizer=keras.optimizers.Adam(0.01), mode=m) for m in ("eager", mode))
+    for ppo in (eager, other):
+        ppo.fit(tf.data.Dataset.from_tensors(trajectory), epochs=2, verbose=0)
+    assert_all_close(weights_of(other.policy), weights_of(eager.policy), atol=1e-6)
+
+
+CHANGES = dict(
+    discount=0.5, gae_lambda=0.1, clip_ratio=0.01, dual_clip=1.05, value_clip=5.0, value_coefficient=2.0, entropy_coefficient=0.5,
+    epochs=3, minibatches=4, accumulation_steps=2, target_kl=1e-6, max_gradient_norm=1e-3, whiten_advantages=False,
+    whiten_rewards=True, temperature=2.0,
+)  # fmt: skip
+
+
+def test_every_field_is_changed_below():
+    """Catches: a new setting that no test changes."""
+    assert set(CHANGES) == {field.name for field in dataclasses.fields(PPOConfig)}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_every_setting_changes_something(field):
+    """Catches: a setting that is declared and never read. (accumulation_steps changes memory only: it is seen in the calls.)"""
+    base = PPOConfig(epochs=2, minibatches=2, max_gradient_norm=None)
+    results = []
+    for config in (base, dataclasses.replace(base, **{field: CHANGES[field]})):
+        ppo, calls = learner(config), []
+        original = ppo.gradients
+        ppo.gradients = lambda *args: (calls.append(1), original(*args))[1]
+        metrics = ppo.improve(random_trajectory())
+        results.append((np.concatenate([w.ravel() for w in weights_of(ppo.policy)]), len(calls), float(metrics["optimizer/steps"])))
+    (weights, calls, steps), (other_weights, other_calls, other_steps) = results
+    if field == "accumulation_steps":
+        assert other_calls == 2 * calls and other_steps == steps
+        assert_close(other_weights, weights, atol=1e-5)
+    else:
+        assert np.abs(weights - other_weights).max() > 1e-5
+        assert (calls, steps) == (4, 4)
+
+
+def test_minibatches_must_divide_the_batch():
+    """Catches: sequences dropped without a word."""
+    with pytest.raises(InputError, match="minibatches=3 does not divide batch_size=8"):
+        learner(PPOConfig(minibatches=3)).improve(random_trajectory(batch=8))
+
+
+def test_padding_enters_neither_update_nor_metric():
+    """Text 10. Catches: garbage on padding (inputs, actions, log-probs, values, rewards) in a weight or a metric."""
+    clean = random_trajectory()
+    real = clean.mask > 0
+    garbage = lambda x: tf.where(real, x, -1e3 if x.dtype == tf.float32 else 5)  # an old log-prob of -1000 overflows the ratio
+    dirty = clean._replace(**{name: garbage(getattr(clean, name)) for name in ("inputs", "actions", "log_probs", "values", "rewards", "next_values")})
+    results = []
+    for trajectory in (clean, dirty):
+        ppo = learner(PPOConfig(epochs=2, minibatches=2, whiten_rewards=True, entropy_coefficient=0.1))
+        metrics = ppo.improve(trajectory)
+        results.append((weights_of(ppo.policy), {name: float(value) for name, value in metrics.items()}))
+    assert_all_close(results[0], results[1], rtol=0, atol=0)
+
+
+def test_metrics_by_hand():
+    """Catches: a metric over padding, or with another formula than the glossary's (ratio, k3, clip fractions, explained variance)."""
+    config = PPOConfig(epochs=1, minibatches=1)
+    ppo, trajectory = learner(config), random_trajectory()
+    experience, real = ppo.estimate(trajectory), trajectory.mask.numpy() > 0
+    logits, values = (x.numpy().astype(np.float64)[real] for x in ppo.policy(trajectory.inputs))
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    old, old_values, returns = (x.numpy().astype(np.float64)[real] for x in (trajectory.log_probs, trajectory.values, experience.returns))
+    log_ratio = log_probs[np.arange(len(old)), trajectory.actions.numpy()[real]] - old
+    metrics = ppo.improve(trajectory)
+    expected = {
+        "policy/ratio": np.exp(log_ratio).mean(),
+        "policy/approx_kl": np.mean(np.exp(log_ratio) - 1 - log_ratio),
+        "policy/clip_fraction": np.mean(np.abs(np.exp(log_ratio) - 1) > 0.2),
+        "policy/entropy": -np.mean(np.sum(np.exp(log_probs) * log_probs, -1)),
+        "value/clip_fraction": np.mean(np.abs(values - old_values) > 0.2),
+        "value/mean": old_values.mean(),
+        "value/return_mean": returns.mean(),
+        "value/explained_variance": 1 - np.var(returns - old_values) / np.var(returns),
+        "optimizer/learning_rate": 0.1,
+    }
+    for name, value in expected.items():
+        assert_close(metrics[name], value, atol=2e-6)
+    assert metrics["policy/entropy"] > 0 and 0 < metrics["policy/clip_fraction"] < 1
+
+
+def test_the_old_policy_has_ratio_one():
+    """Text 1. Catches: old log-probabilities at another temperature than the new ones."""
+    ppo, trajectory = learner(PPOConfig(temperature=0.6, epochs=1, minibatches=1)), random_trajectory()
+    log_probs = tf.nn.log_softmax(ppo.policy(trajectory.inputs)[0] / 0.6)
+    own = tf.gather(log_probs, trajectory.actions, batch_dims=2) * trajectory.mask
+    metrics = ppo.improve(trajectory._replace(log_probs=own))
+    assert_close(metrics["policy/ratio"], 1.0)
+    assert_close(metrics["policy/approx_kl"], 0.0)
+    assert metrics["policy/clip_fraction"] == 0
+
+
+def test_seeds_name_the_draws():
+    """Text 21. Catches: randomness that does not depend on seed, purpose or the saved iteration counter."""
+    ppo, other = learner(seed=1), learner(seed=2)
+    draws = [ppo.draw_seed(0), ppo.draw_seed(1), other.draw_seed(0)]
+    ppo.iteration.assign_add(1)
+    draws += [ppo.draw_seed(0), ppo.draw_seed(1)]
+    assert len({tuple(draw.numpy()) for draw in draws}) == 5
+    ppo.iteration.assign(0)
+    assert_close(ppo.draw_seed(0), draws[0], rtol=0, atol=0)
+
+
+def test_collect_must_be_defined():
+    """Catches: a learner without experience that trains on nothing."""
+    with pytest.raises(NotImplementedError, match="collect"):
+        learner(kind=PPO).train_step(None)

@@ -1,0 +1,166 @@
+"""`ppo_keras.language.rewards`: a learned score, and any Python function."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_policy, weights_of
+
+from ppo_keras import PythonReward, RewardModel
+from ppo_keras.errors import InputError, RewardError
+from ppo_keras.language.generation import Prompts, Responses
+from ppo_keras.language.rewards import PreferenceModel, load_function, score_responses
+
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+def tiny_reward(network="transformer", dropout=0.0, **kwargs):
+    """A `RewardModel` whose weights are spread out."""
+    model = RewardModel(tiny_policy(network, dropout=dropout, **kwargs).new_encoder(), dropout=dropout, name="reward")
+    random = np.random.default_rng(3)
+    model.set_weights([random.normal(1.0 if w.path.endswith("gamma") else 0.0, 0.3, w.shape) for w in model.weights])
+    return model
+
+
+class Words:
+    """A tokenizer for the tests: the text of ids is the ids."""
+
+    def decode_batch(self, tokens, mask):
+        return [" ".join(str(int(t)) for t, m in zip(row, real) if m > 0) for row, real in zip(tokens, mask)]
+
+    def decode_pairs(self, prompts, responses):
+        return self.decode_batch(prompts.tokens, prompts.mask), self.decode_batch(responses.tokens, responses.mask)
+
+
+PROMPTS = Prompts(tf.constant([[0, 5], [6, 7]]), tf.constant([[0.0, 1], [1, 1]]))
+RESPONSES = Responses(tf.constant([[8, 3, 0], [9, 9, 9]]), tf.constant([[1.0, 1, 0], [1, 1, 1]]), None, None)
+
+
+@every_network
+def test_the_score_is_the_head_of_the_mean_hidden_state(network):
+    """Catches: a mean over padding, or a head on another state."""
+    model = tiny_reward(network)
+    tokens, mask = ragged_prompts((3, 5), 5)
+    kernel, bias = model.head.get_weights()
+    for i, length in enumerate((3, 5)):
+        hidden = model.encoder(tokens[i : i + 1, 5 - length :])[0][0].numpy().astype(np.float64)
+        assert_close(model((tokens, mask))[i], (hidden.mean(0) @ kernel + bias)[0], atol=1e-5)
+
+
+@every_network
+@pytest.mark.parametrize("side", ["left", "right", "both"])
+def test_padding_changes_no_score(network, side):
+    """Text 2, 10. Catches: a score that depends on the side, the width or the ids of the padding."""
+    model = tiny_reward(network, layers=2)
+    tokens, mask = ragged_prompts((4, 4), 4)
+    amount = [(side != "right") * 3, (side != "left") * 2]
+    padded = tf.pad(tokens, [[0, 0], amount], constant_values=11), tf.pad(mask, [[0, 0], amount])
+    assert_close(model(padded), model((tokens, mask)), atol=1e-5)
+
+
+@every_network
+def test_a_response_is_scored_behind_its_prompt(network):
+    """Catches: the response alone scored, or its padding, or the gap of a left-padded prompt seen by the network."""
+    model = tiny_reward(network)
+    alone = [model((tf.constant([text]), tf.ones([1, len(text)])))[0] for text in ([5, 8, 3], [6, 7, 9, 9, 9])]
+    assert_close(score_responses(model, PROMPTS, RESPONSES), alone, atol=1e-5)
+
+
+@every_network
+def test_dropout_is_off_when_scoring(network):
+    """Text 4. Catches: a reward with dropout noise."""
+    model = tiny_reward(network, dropout=0.5)  # in the encoder and before the head
+    scores = score_responses(model, PROMPTS, RESPONSES)
+    assert_close(score_responses(model, PROMPTS, RESPONSES), scores, rtol=0, atol=0)
+    assert_close(scores, score_responses(tiny_reward(network), PROMPTS, RESPONSES), rtol=0, atol=0)
+    texts = tf.concat([PROMPTS.tokens, RESPONSES.tokens], 1), tf.concat([PROMPTS.mask, RESPONSES.mask], 1)
+    assert np.abs(model(texts, training=True) - scores).max() > 1e-4
+
+
+@every_network
+def test_reward_model_file_round_trip(network, tmp_path):
+    """Text 21. Catches: a weight or setting of a reward model that its `.keras` file does not hold."""
+    model = tiny_reward(network, dropout=0.25)
+    model.save(tmp_path / "reward.keras")
+    loaded = keras.models.load_model(tmp_path / "reward.keras")
+    assert type(loaded) is RewardModel and loaded.dropout.rate == 0.25 and loaded.name == "reward"
+    assert_close(score_responses(loaded, PROMPTS, RESPONSES), score_responses(model, PROMPTS, RESPONSES), rtol=0, atol=0)
+
+
+def test_scores_are_float32_under_mixed_precision():
+    """Text 19. Catches: a bfloat16 score."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    assert score_responses(tiny_reward(), PROMPTS, RESPONSES).dtype == tf.float32
+
+
+def test_preferences_are_differences_of_scores_and_can_be_learned():
+    """Catches: chosen and rejected exchanged (the loss of 60 steps must fall, and the chosen text end ahead)."""
+    reward = tiny_reward("lstm")
+    model = PreferenceModel(reward)
+    chosen, rejected = ragged_prompts((4, 2), 4, seed=1), ragged_prompts((3, 4), 4, seed=2)
+    assert_close(model((*chosen, *rejected)), reward(tuple(chosen)) - reward(tuple(rejected)))
+    model.compile(keras.optimizers.Adam(0.02), keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    history = model.fit((*chosen, *rejected), np.ones([2]), batch_size=2, epochs=30, verbose=0).history["loss"]
+    assert history[-1] < 0.1 * max(history[0], 0.5)
+    assert np.all(model((*chosen, *rejected)) > 1)
+
+
+@pytest.mark.parametrize("convert", [int, float, np.float32, np.int64, np.array, lambda x: np.array([x]), bool])
+def test_any_number_becomes_float32(convert):
+    """Text 19. Catches: integer rewards, and numbers of NumPy that are refused."""
+    scores = PythonReward(lambda prompt, response: convert(len(response)), Words())(PROMPTS, RESPONSES)
+    assert scores.dtype == tf.float32
+    assert_close(scores, np.array([3.0, 5.0]) if convert is not bool else [1.0, 1.0])
+
+
+def test_the_function_sees_prompt_and_response_without_padding():
+    """Catches: padding in the texts, prompt and response exchanged, or pairs mixed up between rows."""
+    seen = []
+    PythonReward(lambda *pair: seen.append(pair) or 0.0, Words())(PROMPTS, RESPONSES)
+    assert seen == [("5", "8 3"), ("6 7", "9 9 9")]
+
+
+@pytest.mark.parametrize("bad", [None, "good", float("nan"), float("inf"), [1.0, 2.0], np.array([1.0, 2.0]), 1j])
+def test_what_is_not_one_finite_number_is_an_error(bad):
+    """Catches: NaN, None or a list that reaches the loss; the message names the reward and the prompt."""
+    with pytest.raises(RewardError, match="politeness.*'5'"):
+        PythonReward(lambda *_: bad, Words(), name="politeness")(PROMPTS, RESPONSES)
+
+
+def test_an_exception_names_its_prompt():
+    """Catches: a bare traceback that does not say for which text the user's function failed."""
+
+    def fails(prompt, response):
+        return 1 / 0
+
+    with pytest.raises(RewardError, match="fails raised ZeroDivisionError.*prompt '5'.*'8 3'") as error:
+        PythonReward(fails, Words())(PROMPTS, RESPONSES)
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+def test_a_reward_encoder_is_its_own():
+    """Text 18. Catches: a reward model that shares its encoder with the policy, and so is trained with it."""
+    policy = tiny_policy()
+    model = RewardModel(policy.new_encoder())
+    assert not {id(v) for v in model.variables} & {id(v) for v in policy.variables}
+    assert [w.shape for w in weights_of(model.encoder)] == [w.shape for w in weights_of(policy.encoder)]
+    assert model.encoder.embedding.input_dim == VOCABULARY
+
+
+def test_a_function_is_found_by_its_name(tmp_path, monkeypatch):
+    """Catches: a module of the current folder that is not found, or a misspelt name that ends in a traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "rewards_of_a_test.py").write_text("def brevity(prompt, response):\n    return -len(response)\n")
+    (tmp_path / "broken_rewards_of_a_test.py").write_text("1 / 0\n")
+    assert load_function("rewards_of_a_test:brevity")("a", "bcd") == -3
+    for name, message in [
+        ("rewards_of_a_test", "module:function"),
+        ("rewards_of_a_test:levity", "no function 'levity'; it has brevity"),
+        ("no_such_rewards:brevity", "ModuleNotFoundError"),
+        ("broken_rewards_of_a_test:brevity", "ZeroDivisionError"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            load_function(name)

@@ -1,0 +1,130 @@
+"""`ppo_keras.runs`: where each thing of a run is written."""
+
+import csv
+import dataclasses
+import json
+import subprocess
+
+import pytest
+
+from ppo_keras.config import GenerationConfig
+from ppo_keras.errors import InputError
+from ppo_keras.runs import Run
+
+
+def test_a_new_run_is_an_empty_folder_with_a_place_for_checkpoints(tmp_path):
+    """Catches: a runs folder that must exist already."""
+    run = Run.create(tmp_path / "deep" / "runs", "first")
+    assert run.folder == tmp_path / "deep" / "runs" / "first"
+    assert [p.relative_to(run.folder).as_posix() for p in run.folder.rglob("*")] == ["checkpoints"]
+    assert run.checkpoint("after") == str(run.folder / "checkpoints" / "after.keras")
+    assert run.path("tokenizer.model") == str(run.folder / "tokenizer.model")
+
+
+def test_checking_creates_nothing(tmp_path):
+    """Catches: a folder left behind by a command that fails later."""
+    Run.check_new(tmp_path / "runs", "first", overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_run_is_never_touched_without_overwrite(tmp_path):
+    """Catches: a second training that mixes its files with the first one's or deletes them."""
+    run = Run.create(tmp_path, "first")
+    run.save_json("summary.json", {"kl": 1})
+    for attempt in (Run.check_new, Run.create):
+        with pytest.raises(InputError, match="first exists already.*--run.*--overwrite"):
+            attempt(tmp_path, "first", overwrite=False)
+    assert run.load_json("summary.json") == {"kl": 1}
+
+
+def test_overwrite_begins_from_nothing(tmp_path):
+    """Catches: metrics of the old run in front of the new one's, or a check that deletes already."""
+    run = Run.create(tmp_path, "first")
+    run.append_metrics({"iteration": 1})
+    Run.check_new(tmp_path, "first", overwrite=True)
+    assert (run.folder / "metrics.csv").exists()
+    assert [p.name for p in Run.create(tmp_path, "first", overwrite=True).folder.iterdir()] == ["checkpoints"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../other", "/tmp/other", "a/"])
+def test_a_name_that_leaves_the_runs_folder_is_refused(tmp_path, name):
+    """Catches: `--run .. --overwrite`, which would delete the folder that holds the runs."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "precious.txt").write_text("x")
+    with pytest.raises(InputError, match="not the name of a folder"):
+        Run.check_new(tmp_path / "runs", name, overwrite=True)
+
+
+def test_a_file_where_the_run_should_be(tmp_path):
+    """Catches: a file deleted or crashed into because it has the name of the run."""
+    (tmp_path / "first").write_text("x")
+    with pytest.raises(InputError, match="first is a file"):
+        Run.check_new(tmp_path, "first", overwrite=True)
+
+
+def test_a_read_only_place_is_found_before_the_work(tmp_path):
+    """Catches: a training that finds out at its end that it cannot write."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("a read-only file system needs the right to mount one (root ignores read-only folders)")
+    try:
+        with pytest.raises(InputError, match="cannot write to .*disk.*--runs-folder"):
+            Run.check_new(place / "runs", "first", overwrite=False)
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_run_opens_by_name_and_by_folder(tmp_path):
+    """Catches: `generate` that knows only one of the two."""
+    Run.create(tmp_path, "first").save_json("config.json", {"context": 7})
+    assert Run.open("first", tmp_path).load_json("config.json") == {"context": 7}
+    assert Run.open(str(tmp_path / "first"), "elsewhere").load_json("config.json") == {"context": 7}
+
+
+def test_an_unknown_run_names_the_known_ones(tmp_path):
+    """Catches: a folder that is no run offered as one, and a message that does not help."""
+    for name in ("second", "first"):
+        Run.create(tmp_path, name).save_json("config.json", {})
+    Run.create(tmp_path, "stopped")
+    with pytest.raises(InputError, match=r"no run 'frist'. Known runs: first, second\.$"):
+        Run.open("frist", tmp_path)
+    with pytest.raises(InputError, match="holds no runs yet"):
+        Run.open("first", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="summary.json is missing"):
+        Run.open("first", tmp_path).load_json("summary.json")
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    """Catches: half a summary after a failure, and a temporary file that stays."""
+    run = Run.create(tmp_path, "first")
+    run.save_json("summary.json", {"text": "好"})
+    assert "好" in (run.folder / "summary.json").read_text(encoding="utf-8")
+    with pytest.raises(TypeError):
+        run.save_json("summary.json", {"kl": 1, "bad": object()})
+    assert run.load_json("summary.json") == {"text": "好"}
+    assert sorted(p.name for p in run.folder.iterdir()) == ["checkpoints", "summary.json"]
+
+
+def test_the_config_file_holds_every_setting_and_the_versions(tmp_path):
+    """Catches: a setting that a finished run does not tell any more."""
+    run, config = Run.create(tmp_path, "first"), GenerationConfig(seed=5)
+    run.save_config(config, context=11)
+    saved = run.load_json("config.json")
+    assert set(saved.pop("versions")) == {"ppo_keras", "keras", "tensorflow"}
+    assert saved == {"context": 11, **dataclasses.asdict(config)}
+
+
+def test_samples_and_metrics_are_appended(tmp_path):
+    """Catches: lines that overwrite each other, a header before every row, Chinese text escaped."""
+    run = Run.create(tmp_path, "first")
+    samples = [{"stage": "before", "response": "很好\n看", "score": 0.5}, {"stage": "after", "response": "b", "score": 1.0}]
+    for sample in samples:
+        run.append_samples([sample])
+    lines = (run.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == samples and "很好" in lines[0]
+    rows = [{"iteration": 1, "loss/total": 0.1}, {"iteration": 2, "loss/total": 1e-9}]
+    for row in rows:
+        run.append_metrics(row)
+    with open(run.folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        assert [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)] == rows

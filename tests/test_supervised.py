@@ -1,0 +1,187 @@
+"""`ppo_keras.language.supervised`: writers, reward models and preferences learn; padding counts nowhere."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import assert_close, tiny_policy, weights_of
+
+from ppo_keras import RewardModel
+from ppo_keras.config import SupervisedConfig
+from ppo_keras.language.supervised import batches, pad_texts, train_classifier, train_language_model, train_preferences
+from ppo_keras.networks.encoder import TokenEncoder
+
+PAD, BEGIN, END, WORD, VOCABULARY = 0, 2, 3, 9, 12
+FROZEN = SupervisedConfig(supervised_epochs=1, supervised_learning_rate=1e-12)
+
+
+def bag():
+    """A small reward model on a bag of words."""
+    return RewardModel(TokenEncoder(VOCABULARY, "bag", 8, 1), name="reward")
+
+
+def writer(network="lstm"):
+    return tiny_policy(network, vocabulary_size=VOCABULARY, spread=0.1)
+
+
+def sentences(count, seed, with_word=False):
+    """Texts of 3 to 6 random tokens, `WORD` in each or in none."""
+    random = np.random.default_rng(seed)
+    texts = [[BEGIN, *random.integers(4, WORD, random.integers(2, 6)), END] for _ in range(count)]
+    for text in texts if with_word else []:
+        text.insert(random.integers(1, len(text)), WORD)
+    return texts
+
+
+def counting(count, step=1):
+    """Texts that count in a circle of six tokens, upwards by `step`."""
+    return [[BEGIN, *(4 + (start + step * i) % 6 for i in range(5)), END] for start in range(6)] * (count // 6)
+
+
+def text_losses(policy, texts):
+    """Cross-entropy of each next token, text by text, without any padding. float64 lists."""
+    losses = []
+    for text in texts:
+        logits = policy(tf.constant([text[:-1]]))[0][0].numpy().astype(np.float64)
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses.append(-log_probs[np.arange(len(text) - 1), text[1:]])
+    return losses
+
+
+def label_losses(model, texts, labels):
+    """Binary cross-entropy of each text, without any padding; and whether its sign is right."""
+    scores = np.array([model((tf.constant([text]), tf.ones([1, len(text)])))[0] for text in texts], np.float64)
+    return np.log1p(np.exp(-scores * np.where(labels, 1, -1))), (scores > 0) == np.array(labels, bool)
+
+
+def test_texts_are_padded_on_the_right_and_cut():
+    """Catches: padding on the left, a mask over padding, a text longer than the length."""
+    tokens, mask = pad_texts([[5, 6], [5, 6, 7, 8], []], 3, PAD)
+    assert tokens.tolist() == [[5, 6, 0], [5, 6, 7], [0, 0, 0]] and tokens.dtype == np.int32
+    assert mask.tolist() == [[1, 1, 0], [1, 1, 1], [0, 0, 0]] and mask.dtype == np.float32
+
+
+def test_training_batches_are_full_and_shuffled_anew():
+    """Catches: a short last batch (a second compilation), the same texts left out in every epoch, rows torn apart."""
+    arrays = (np.arange(10), np.arange(10) * 2), np.arange(10.0)
+    dataset = batches(arrays, 4, shuffle_seed=0)
+    epochs = [[(x.numpy(), double.numpy(), y.numpy()) for (x, double), y in dataset] for _ in range(4)]
+    assert all(len(epoch) == 2 and all(len(x) == 4 for x, _, _ in epoch) for epoch in epochs)
+    seen = [tuple(int(i) for x, _, _ in epoch for i in x) for epoch in epochs]
+    assert len(set(seen)) == 4 and all(len(set(order)) == 8 for order in seen) and set().union(*seen) == set(range(10))
+    assert all(np.array_equal(2 * x, double) and np.array_equal(x, y) for epoch in epochs for x, double, y in epoch)
+    again = [x.numpy() for (x, _), _ in batches(arrays, 4, shuffle_seed=0)]
+    assert tuple(np.concatenate(again)) == seen[0]
+
+
+def test_fewer_texts_than_a_batch_are_one_batch():
+    """Catches: a training data set without a single batch."""
+    (x, y), = batches((np.arange(3), np.ones(3)), 8, shuffle_seed=1)
+    assert sorted(x.numpy()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count, size", [(10, 4), (8, 4), (3, 4)])
+def test_measuring_batches_are_filled_up_with_weight_0(count, size):
+    """Catches: texts of the validation split left out, counted twice or reordered."""
+    first, *rest = batches((np.arange(1, count + 1), np.ones([count, 2])), size)
+    x, weight = (np.concatenate(column) for column in zip(first, *rest))
+    assert len(x) == -(-count // size) * size and all(len(batch[0]) == size for batch in (first, *rest))
+    assert x[:count].tolist() == list(range(1, count + 1))
+    assert weight[:count].min() == 1 and weight[count:].sum() == 0
+
+
+@pytest.mark.parametrize("size", [5, 8, 4, 2])
+def test_validation_figures_of_a_classifier_by_hand(size):
+    """Catches: rows of weight 0 that change a validation figure: 5 texts are measured in batches of 5, 8, 4 and 2."""
+    model, labels = bag(), [1, 0, 1, 1, 0]
+    model.set_weights([np.random.default_rng(1).normal(0, 1, w.shape) for w in model.weights])
+    texts = sentences(5, seed=1)
+    losses, right = label_losses(model, texts, labels)
+    assert 0 < right.mean() < 1
+    config = SupervisedConfig(supervised_epochs=1, supervised_learning_rate=1e-12, supervised_batch_size=size)
+    history = train_classifier(model, (texts, labels), (texts, labels), 8, PAD, config, jit_compile=False).history
+    assert_close(history["val_accuracy"][0], right.mean())
+    assert_close(history["val_loss"][0], losses.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [4, 8, 3])
+def test_validation_loss_of_a_writer_by_hand(size):
+    """Catches: padding tokens or filling rows in the loss, targets not shifted by one (4 texts of 5 to 8 tokens)."""
+    policy, texts = writer(), [text for text in sentences(20, seed=2) if len(text) > 4][:4]
+    by_hand = np.concatenate(text_losses(policy, texts)).mean()
+    config = SupervisedConfig(supervised_epochs=1, supervised_learning_rate=1e-12, supervised_batch_size=size)
+    for length in (8, 11):  # more padding, the same loss
+        history = train_language_model(policy, texts, texts, length, PAD, config, jit_compile=False).history
+        assert_close(history["val_loss"][0], by_hand, rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["transformer", "lstm"])
+def test_a_writer_learns_what_follows_what(network):
+    """Catches: a training that does not learn (counting texts have one uncertain token of six, the first)."""
+    policy = writer(network)
+    config = SupervisedConfig(supervised_epochs=12, supervised_batch_size=8, supervised_learning_rate=0.02)
+    history = train_language_model(policy, counting(48), counting(12), 8, PAD, config, jit_compile=False).history
+    assert history["val_loss"][0] > history["val_loss"][-1] and history["loss"][0] > 1.5
+    best = np.log(6) / 6
+    assert best - 1e-3 < min(history["val_loss"]) < best + 0.15
+    logits = policy(tf.constant([[BEGIN, 5, 6, 7]]))[0][0].numpy()
+    assert logits[1:].argmax(-1).tolist() == [6, 7, 8]
+
+
+@pytest.mark.parametrize("patience, epochs_run", [(2, 3), (50, 8)], ids=["patience ends", "epochs end"])
+def test_the_best_weights_come_back(patience, epochs_run):
+    """Catches: the weights of the last epoch kept (validation texts count in steps of two, so learning makes it worse)."""
+    policy = writer()
+    config = SupervisedConfig(supervised_epochs=8, supervised_batch_size=8, supervised_learning_rate=0.02, patience=patience)
+    history = train_language_model(policy, counting(48), counting(24, step=2), 8, PAD, config, jit_compile=False).history
+    losses = history["val_loss"]
+    assert len(losses) == epochs_run and losses[-1] > min(losses) + 0.5
+    assert_close(np.concatenate(text_losses(policy, counting(6, step=2))).mean(), min(losses), rtol=1e-4)
+
+
+def test_a_classifier_finds_the_planted_word():
+    """Catches: labels exchanged or shuffled against their texts."""
+    model = bag()
+    train = sentences(60, 1) + sentences(60, 2, with_word=True), [0] * 60 + [1] * 60
+    validation = sentences(8, 3) + sentences(8, 4, with_word=True), np.array([0] * 8 + [1] * 8)
+    config = SupervisedConfig(supervised_epochs=15, supervised_batch_size=16, supervised_learning_rate=0.05)
+    history = train_classifier(model, train, validation, 8, PAD, config, jit_compile=False).history
+    assert history["loss"][-1] < 0.3 < history["loss"][0]
+    assert max(history["val_accuracy"]) == 1.0
+    assert label_losses(model, *validation)[1].all()
+
+
+def test_preferences_rank_the_planted_word_first():
+    """Catches: chosen and rejected exchanged, or pairs torn apart (texts with the word are better, and a pair differs in it)."""
+    model = bag()
+    pairs = lambda count, seed: (sentences(count, seed, with_word=True), sentences(count, seed + 1))
+    config = SupervisedConfig(supervised_epochs=15, supervised_batch_size=16, supervised_learning_rate=0.05)
+    history = train_preferences(model, pairs(120, 1), pairs(16, 3), 8, PAD, config, jit_compile=False).history
+    assert history["loss"][-1] < 0.3 < history["loss"][0] and max(history["val_accuracy"]) == 1.0
+    scores = [[float(model((tf.constant([text]), tf.ones([1, len(text)])))[0]) for text in side] for side in pairs(20, 7)]
+    assert np.all(np.array(scores[0]) > np.array(scores[1]))
+
+
+def test_the_critic_is_not_trained_by_the_text():
+    """Catches: weight decay or a gradient on a value network that supervised training has no target for."""
+    policy = tiny_policy("lstm", shared=False, vocabulary_size=VOCABULARY)
+    before = weights_of(policy.value_encoder)
+    train_language_model(policy, counting(12), counting(6), 8, PAD, SupervisedConfig(supervised_epochs=1), jit_compile=False)
+    for old, new in zip(before, weights_of(policy.value_encoder)):
+        assert_close(new, old, rtol=1e-2)  # decoupled weight decay alone: 1e-5 a step
+
+
+def test_settings_reach_the_optimizer_and_callbacks_are_called():
+    """Catches: a learning rate, weight decay, batch size or callback that is taken and not used."""
+    config = SupervisedConfig(supervised_epochs=2, supervised_batch_size=4, supervised_learning_rate=0.003, weight_decay=0.07)
+    rates = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+            self.weight_decay = self.model.optimizer.weight_decay
+
+    look = Look()
+    train_classifier(bag(), (sentences(12, 1), [0, 1] * 6), (sentences(4, 2), [0, 1] * 2), 8, PAD, config, [look], jit_compile=False)
+    assert look.weight_decay == 0.07
+    assert_close(rates, 0.003 * (1 + np.cos(np.pi * np.arange(6) / 6)) / 2)  # 3 batches an epoch, down to 0

@@ -1,0 +1,95 @@
+"""`ppo_keras.language.tokenizer`: any text survives."""
+
+import numpy as np
+import pytest
+import sentencepiece
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ppo_keras import Prompts, Tokenizer
+from ppo_keras.errors import InputError
+from ppo_keras.language.generation import Responses
+
+TEXTS = ["a fine film about the sea", "a dull film about a fine day", "the sea is fine", "一部好电影", "这部电影不好看"] * 4
+TOKENIZER = Tokenizer.train(TEXTS, vocabulary_size=300)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\u2581"), max_size=20))
+@example("a fine 电影")
+@example(" two  spaces ")
+@example("line\nbreak\ttab")
+@example("é\u0301 ﬁ Ａ 🎬")
+@example("")
+def test_any_text_survives(text):
+    """Catches: normalisation, lost spaces, or characters beyond the vocabulary that become <unk>. (U+2581 is SentencePiece's own space.)"""
+    ids = TOKENIZER.encode(text)
+    assert TOKENIZER.decode(ids) == text
+    assert all(3 < i < TOKENIZER.vocabulary_size for i in ids)
+
+
+def test_special_tokens_are_added_on_request_and_left_out_of_texts():
+    """Catches: begin or end by default, exchanged, or spelled out in the decoded text."""
+    plain = TOKENIZER.encode("a film")
+    assert TOKENIZER.encode("a film", begin=True, end=True) == [TOKENIZER.begin_id, *plain, TOKENIZER.end_id]
+    assert TOKENIZER.decode([2, *plain, 3, 0, 0]) == "a film"
+    assert (TOKENIZER.pad_id, TOKENIZER.begin_id, TOKENIZER.end_id) == (0, 2, 3)
+    processor = TOKENIZER.processor
+    assert (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()) == (0, 1, 2, 3)
+
+
+def test_the_mask_says_what_is_decoded():
+    """Text 7. Catches: padding found by its id, on either side."""
+    ids = TOKENIZER.encode("fine")
+    row = np.array([[9, 9, *ids, 8]])
+    mask = np.array([[0, 0, *[1] * len(ids), 0]])
+    assert TOKENIZER.decode_batch(row, mask) == ["fine"]
+
+
+def test_prompt_and_response_make_the_whole_text():
+    """Catches: a response that loses the space it begins with, or padding in either text."""
+    ids, cut = TOKENIZER.encode("a fine film about the sea"), 3
+    prompt, response = np.array([[0, *ids[:cut]]]), np.array([[*ids[cut:], TOKENIZER.end_id, 0]])
+    prompts = Prompts(prompt, (prompt > 0).astype(np.float32))
+    responses = Responses(response, (response > 0).astype(np.float32), None, None)
+    (prompt_text,), (response_text,) = TOKENIZER.decode_pairs(prompts, responses)
+    assert prompt_text + response_text == "a fine film about the sea"
+    assert prompt_text == TOKENIZER.decode(ids[:cut])
+
+
+def test_pieces_are_learned():
+    """Catches: a vocabulary of bytes only, by which every text is as long as its bytes."""
+    assert len(TOKENIZER.encode("a fine film")) < 8
+
+
+def test_training_is_repeatable():
+    """Catches: pieces that depend on threads or on the order of a set."""
+    assert Tokenizer.train(TEXTS, vocabulary_size=300).model == TOKENIZER.model
+
+
+def test_save_and_load(tmp_path):
+    """Text 21. Catches: a file that does not hold the whole tokenizer, or that plain SentencePiece cannot read."""
+    path = str(tmp_path / "tokenizer.model")
+    TOKENIZER.save(path)
+    loaded = Tokenizer.load(path)
+    assert loaded.encode("the sea 海") == TOKENIZER.encode("the sea 海") and loaded.vocabulary_size == TOKENIZER.vocabulary_size
+    assert sentencepiece.SentencePieceProcessor(model_file=path).encode("the sea") == TOKENIZER.encode("the sea")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """Catches: a traceback of SentencePiece where a run folder is incomplete."""
+    with pytest.raises(InputError, match="missing.model"):
+        Tokenizer.load(str(tmp_path / "missing.model"))
+
+
+def test_a_vocabulary_smaller_than_the_bytes_is_refused():
+    """Catches: an error of SentencePiece that does not say what to do."""
+    with pytest.raises(InputError, match="vocabulary_size=200.*300"):
+        Tokenizer.train(TEXTS, vocabulary_size=200)
+
+
+def test_a_vocabulary_larger_than_the_texts_can_fill_shrinks():
+    """Catches: a crash where a small corpus meets the default vocabulary."""
+    tokenizer = Tokenizer.train(["a fine film", "a dull film"], vocabulary_size=5000)
+    assert 270 < tokenizer.vocabulary_size < 400
+    assert tokenizer.decode(tokenizer.encode("a fine 电影")) == "a fine 电影"
