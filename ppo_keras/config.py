@@ -124,7 +124,7 @@ class OptimizerConfig:
 class SupervisedConfig:
     """Supervised training: of the writer before PPO, of the reward model and of the judge."""
 
-    supervised_epochs: int = 20  # at most; training stops when the validation loss has not improved for `patience`
+    supervised_epochs: int = 15  # at most; training stops when the validation loss has not improved for `patience`
     supervised_batch_size: int = 32  # texts a step
     supervised_learning_rate: float = 1e-3  # of AdamW, falling to 0 by a cosine
     weight_decay: float = 0.01  # of AdamW
@@ -179,6 +179,7 @@ class GenerationConfig:
     prompt_length: int = 5  # most tokens of a prompt, the begin token included; prompts are beginnings of texts
     response_length: Optional[int] = None  # most tokens of a response; by default what 95 in 100 of the texts need
     missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
+    short_penalty: float = 0.5  # subtracted from the score in proportion to what a response lacks of the usual length
     reward_network: str = "bag"  # of the reward model and the judge: bag (of words), transformer or lstm
     evaluation_samples: int = 256  # responses to held-out prompts, before and after
     checkpoint_every: int = 20  # iterations between two checkpoints

@@ -68,6 +68,10 @@ class PPO(keras.Model):
         self.optimizer.build(self.policy.trainable_variables)
         self.compile_parts((lambda f: tf.function(f, jit_compile=jit_compile)) if in_parts else (lambda f: f))
 
+    def fit(self, *args, shuffle=False, **kwargs):
+        """Keras's `fit`; `shuffle` is off by default, because a `tf.data.Dataset` shuffles itself."""
+        return super().fit(*args, shuffle=shuffle, **kwargs)
+
     def compile_parts(self, wrap):
         """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
         self._improve = wrap(self.improve)

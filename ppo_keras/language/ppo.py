@@ -27,6 +27,9 @@ class LanguagePPO(PPO):
         config: a `PPOConfig`; text usually has `discount=1`.
         kl: a `KLConfig`.
         missing_end_penalty: subtracted from the score of a response without an end token.
+        short_penalty: subtracted from the score of a response in proportion to what it lacks of `usual_length`:
+            a short text is the cheapest way to please most rewards (Singhal et al. 2023 on lengths in RLHF).
+        usual_length: tokens that a response usually has; needed with `short_penalty`.
         reference: a frozen copy of the policy at the start; None makes one now.
         seed: of all randomness.
 
@@ -36,11 +39,11 @@ class LanguagePPO(PPO):
 
     def __init__(
         self, policy, reward, end_id, pad_id, response_length,
-        config=None, kl=None, missing_end_penalty=0.0, reference=None, seed=0, **kwargs,
+        config=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, usual_length=None, reference=None, seed=0, **kwargs,
     ):  # fmt: skip
         super().__init__(policy, config, seed, **kwargs)
         self.reward, self.end_id, self.pad_id, self.response_length = reward, end_id, pad_id, response_length
-        self.missing_end_penalty = missing_end_penalty
+        self.missing_end_penalty, self.short_penalty, self.usual_length = missing_end_penalty, short_penalty, usual_length or 1.0
         self.reference = policy.copy(name="reference") if reference is None else reference
         if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
@@ -93,7 +96,9 @@ class LanguagePPO(PPO):
         """
         mask, last = responses.mask, responses.last
         ended = tf.reduce_any((responses.tokens == self.end_id) & (mask > 0), axis=1)  # in the response, never the prompt
+        lengths = tf.reduce_sum(mask, axis=1)
         penalised = scores - self.missing_end_penalty * tf.cast(~ended, tf.float32)
+        penalised -= self.short_penalty * tf.nn.relu(1.0 - lengths / self.usual_length)
         kl = tf.where(mask > 0, estimate_kl(responses.log_probs, reference_log_probs, self.kl_estimator), 0.0)
         beta = tf.convert_to_tensor(self.kl_coefficient)
         rewards = -beta * kl + last * penalised[:, tf.newaxis]
@@ -104,7 +109,6 @@ class LanguagePPO(PPO):
         )
         kl_of_response = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
         self.kl_coefficient.assign(self.kl_controller.update(beta, kl_of_response, float(mask.shape[0])))
-        lengths = tf.reduce_sum(mask, axis=1)
         return trajectory, {
             "objective/kl": kl_of_response,
             "objective/kl_coefficient": beta,

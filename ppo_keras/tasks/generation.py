@@ -71,9 +71,10 @@ class GenerationJob:
             )
         self.tokenizer = Tokenizer.train(all_texts(train), config.vocabulary_size)
         lengths = [len(ids) for ids in self.encode(all_texts(train))]
-        usual = int(np.percentile(lengths, 95))
-        self.response_length = config.response_length or max(4, usual - 1)
-        self.text_length = max(config.prompt_length + self.response_length, usual)
+        longest = int(np.percentile(lengths, 95))
+        self.response_length = config.response_length or max(4, longest - 1)
+        self.usual_length = min(self.response_length, max(1.0, np.mean(lengths) - config.prompt_length))
+        self.text_length = max(config.prompt_length + self.response_length, longest)
         self.context = config.prompt_length + self.response_length
         self.prompts = self.make_prompts(self.corpus.test, config.evaluation_samples, seed=config.seed + 1)
         if self.function is not None:  # a mistake in it shows before the work begins
@@ -164,7 +165,7 @@ class GenerationJob:
             reward = lambda prompts, responses: tf.sigmoid(score_responses(self.reward_model, prompts, responses))
         learner = LanguagePPO(
             self.policy, reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
-            config.missing_end_penalty, seed=config.seed, name="learner",
+            config.missing_end_penalty, config.short_penalty, self.usual_length, seed=config.seed, name="learner",
         )  # fmt: skip
         updates = config.iterations * config.ppo.epochs * config.ppo.minibatches
         learner.compile(config.optimizer.build(updates), jit_compile=config.jit)

@@ -1,0 +1,208 @@
+"""`ppo_keras.callbacks`: what is recorded is what the model returned; what is saved comes back; stopping stops in time."""
+
+import csv
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import END, PAD, ragged_prompts, random_table, weights_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig
+from ppo_keras import callbacks as package
+from ppo_keras.errors import NonFiniteError
+from ppo_keras.glossary import GLOSSARY
+from ppo_keras.runs import Run
+
+
+def tiny_learner():
+    """A learner that changes everything it can: policy, reference apart; adaptive KL coefficient; Adam with a schedule."""
+    reward = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1)
+    config = PPOConfig(discount=1.0, epochs=1, minibatches=2)
+    kl = KLConfig(kl_coefficient=0.1, kl_target=0.01, kl_horizon=20)
+    learner = LanguagePPO(random_table(), reward, END, PAD, 4, config, kl, name="learner")
+    learner.compile(keras.optimizers.Adam(keras.optimizers.schedules.PolynomialDecay(0.05, 40)), jit_compile=False)
+    return learner
+
+
+def fit(learner, iterations, callbacks=()):
+    data = tf.data.Dataset.from_tensors(ragged_prompts((2, 1, 2, 1), 2, vocabulary_size=6)).repeat()
+    learner.fit(data, steps_per_epoch=iterations, callbacks=list(callbacks), shuffle=False, verbose=0)
+
+
+class Seen(keras.callbacks.Callback):
+    """Keeps the logs, and the state, of every iteration."""
+
+    def on_train_begin(self, logs=None):
+        self.logs, self.states = [], [state_of(self.model)]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.logs.append({name: float(value) for name, value in logs.items()})
+        self.states.append(state_of(self.model))
+
+
+def state_of(learner):
+    """Everything that a learner must find again, by name."""
+    optimizer = {f"optimizer {i}": np.array(v) for i, v in enumerate(learner.optimizer.variables)}
+    policy = {f"policy {i}": w for i, w in enumerate(weights_of(learner.policy))}
+    return optimizer | policy | {"kl_coefficient": np.array(learner.kl_coefficient), "iteration": np.array(learner.iteration)}
+
+
+def changed(one, other):
+    """Names of what differs by a single bit."""
+    assert one.keys() == other.keys()
+    return [name for name in one if one[name].tobytes() != other[name].tobytes()]
+
+
+def rows_of(run):
+    with open(run.folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def scalars_of(run):
+    """{tag: [(step, value), ...]} of all TensorBoard files of a run."""
+    events = EventAccumulator(str(run.folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return {tag: [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+
+
+def test_the_record_is_what_the_model_returned(tmp_path):
+    """Catches: a metric of another iteration, rounded, renamed or left out, in the CSV file or in TensorBoard."""
+    run, seen = Run.create(tmp_path, "run"), Seen()
+    fit(tiny_learner(), 3, [seen, package.Recorder(run, episodes_per_iteration=4)])
+    rows, scalars = rows_of(run), scalars_of(run)
+    assert [row["iteration"] for row in rows] == [1, 2, 3]
+    assert set(rows[0]) == set(scalars) | {"iteration"} == {metric.name for metric in GLOSSARY} | {"iteration"}
+    assert len({row["loss/total"] for row in rows}) == 3
+    for i, (row, logs) in enumerate(zip(rows, seen.logs)):
+        assert {name: row[name] for name in logs} == logs
+        assert row["time/episodes"] == 4 * (i + 1) and row["time/iteration_seconds"] > 0
+        tokens = row["response/length"] * 4
+        assert row["time/tokens_per_second"] == pytest.approx(tokens / row["time/iteration_seconds"])
+        assert all(scalars[name][i] == (i + 1, pytest.approx(row[name], rel=1e-6)) for name in scalars)
+
+
+def test_iterations_count_on_where_a_learner_went_before(tmp_path):
+    """Catches: an iteration counted from the beginning of each `fit`, so that TensorBoard draws one over the other."""
+    run, learner = Run.create(tmp_path, "run"), tiny_learner()
+    for _ in range(2):
+        fit(learner, 2, [package.Recorder(run, 4)])
+    assert [row["iteration"] for row in rows_of(run)] == [1, 2, 3, 4]
+    assert [step for step, _ in scalars_of(run)["objective/kl"]] == [1, 2, 3, 4]
+
+
+def test_supervised_epochs_are_recorded_by_stage(tmp_path):
+    """Catches: two stages under one tag, an epoch counted from 0, validation under Keras's own name."""
+    run = Run.create(tmp_path, "run")
+    recorder = package.SupervisedRecorder(run, "judge")
+    recorder.on_train_begin()
+    recorder.on_epoch_end(0, {"loss": 0.5, "val_loss": 0.75, "val_accuracy": 0.25})
+    recorder.on_epoch_end(1, {"loss": 0.25, "val_loss": 0.5, "val_accuracy": 0.5})
+    recorder.on_train_end()
+    assert scalars_of(run) == {
+        "judge/loss": [(1, 0.5), (2, 0.25)],
+        "judge/validation_loss": [(1, 0.75), (2, 0.5)],
+        "judge/validation_accuracy": [(1, 0.25), (2, 0.5)],
+    }
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), np.float32("nan")])
+def test_a_value_that_is_not_finite_is_named(value):
+    """Catches: an infinite loss let through, the wrong metric or iteration named."""
+    with pytest.raises(NonFiniteError, match=r"^loss/value became -?(nan|inf) in iteration 7\."):
+        package.StopOnNonFinite().on_train_batch_end(6, {"loss/policy": 1e30, "loss/value": value, "value/mean": value})
+    package.StopOnNonFinite().on_train_batch_end(6, {"loss/policy": 1e30, "value/mean": -0.0})
+
+
+def test_a_bad_state_is_never_saved(tmp_path):
+    """Catches: a checkpoint of the iteration that broke, and a recovery that does not go back to the one before."""
+    learner, seen, checkpoint = tiny_learner(), Seen(), package.Checkpoint(str(tmp_path), every=1)
+
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                self.model.policy.table.assign(np.full([6, 6], np.nan))
+                logs["loss/total"] = float("nan")
+
+    with pytest.raises(NonFiniteError, match="loss/total became nan in iteration 3"):
+        fit(learner, 5, [seen, Break(), package.StopOnNonFinite(), checkpoint])
+    assert checkpoint.manager.latest_checkpoint.endswith("training-2")
+    checkpoint.restore_last()
+    assert changed(state_of(learner), seen.states[2]) == []
+
+
+def test_two_checkpoints_are_kept(tmp_path):
+    """Catches: a disk that fills with checkpoints, a state at the end that is not saved, a number that is no iteration."""
+    fit(tiny_learner(), 5, [package.Checkpoint(str(tmp_path), every=2)])
+    assert {path.name.split(".")[0] for path in tmp_path.glob("training-*")} == {"training-4", "training-5"}
+
+
+def test_restoring_brings_back_every_bit(tmp_path):
+    """Catches: Adam's moments, its step, the KL coefficient or the iteration left out of a checkpoint."""
+    learner, seen, checkpoint = tiny_learner(), Seen(), package.Checkpoint(str(tmp_path), every=10)
+    fit(learner, 3, [seen, checkpoint])
+    untouched = {"optimizer 1"}  # the learning rate, where it is a variable
+    assert {name for name in seen.states[0] if name not in changed(seen.states[0], seen.states[3])} <= untouched
+    fit(learner, 2)
+    later = state_of(learner)
+    assert changed(later, seen.states[3])
+    checkpoint.restore_last()
+    assert changed(state_of(learner), seen.states[3]) == []
+    fit(learner, 2)
+    assert changed(state_of(learner), later) == []  # the same draws, the same updates
+
+
+def test_a_fresh_learner_continues_from_the_file(tmp_path):
+    """Catches: a checkpoint that only the process that wrote it can read."""
+    seen = Seen()
+    fit(tiny_learner(), 2, [seen, package.Checkpoint(str(tmp_path), every=10)])
+    fresh = tiny_learner()
+    fresh.policy.table.assign_add(tf.ones([6, 6]))
+    tf.train.Checkpoint(learner=fresh).restore(tf.train.latest_checkpoint(str(tmp_path))).assert_existing_objects_matched()
+    assert changed(state_of(fresh), seen.states[2]) == []
+
+
+def test_one_ctrl_c_ends_fit_after_the_iteration():
+    """Catches: an iteration cut in two, or iterations after the one under way."""
+    seen, handler = Seen(), signal.getsignal(signal.SIGINT)
+
+    class Press(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    with package.interruptible() as interrupt:
+        interrupt.check()
+        fit(tiny_learner(), 5, [seen, Press(), package.StopOnInterrupt(interrupt)])
+        assert interrupt.pressed and len(seen.logs) == 2
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_second_ctrl_c_stops_at_once():
+    """Catches: a training that hangs and cannot be stopped, and a handler that stays after it."""
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), package.interruptible():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second Ctrl-C did nothing")
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_bar_counts_steps_and_shows_metrics(capsys):
+    """Catches: a bar that begins anew every epoch, a label without its number, a bar that stays open."""
+    progress = package.Progress("writer", {"loss": "loss", "val_loss": "validation loss", "absent": "absent"})
+    progress.set_params({"steps": 3, "epochs": 2})
+    progress.on_train_begin()
+    for epoch in range(2):
+        for step in range(3):
+            progress.on_train_batch_end(step, {"loss": 0.12345})
+        progress.on_epoch_end(epoch, {"loss": 0.12345, "val_loss": 2.0})
+    assert (progress.bar.n, progress.bar.total) == (6, 6)
+    progress.on_train_end()
+    shown = capsys.readouterr().err
+    assert "writer" in shown and "loss=0.123" in shown and "validation loss=2" in shown and "absent" not in shown
+    assert shown.endswith("\n")
