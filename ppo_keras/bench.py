@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.config import KLConfig, PPOConfig
+from ppo_keras.config import KLConfig, PPOConfig, require
 from ppo_keras.language.generation import Prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import RewardModel
@@ -22,6 +22,7 @@ VOCABULARY, BATCH, PROMPT, RESPONSE = 512, 64, 16, 48
 
 def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10):
     """Prints a table of times and, as the last line, JSON. Returns what the JSON holds."""
+    require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 10.")
     keras.utils.set_random_seed(0)
     make = lambda: language_model(model, VOCABULARY, 128, 4, 4, PROMPT + RESPONSE, 0.0, shared)
     policy, reward = make(), RewardModel(make().new_encoder())

@@ -10,10 +10,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ppo_keras.errors import NonFiniteError
+from ppo_keras.glossary import METRIC_NAMES
 
 
 class Progress(keras.callbacks.Callback):
-    """One progress bar for a whole stage.
+    """One progress bar for a whole stage. As a context manager it is closed also where `fit` raises.
 
     Args:
         title: of the stage.
@@ -22,7 +23,15 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, title, shown):
         super().__init__()
-        self.title, self.shown, self.logs = title, shown, {}
+        self.title, self.shown, self.logs, self.bar = title, shown, {}, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.refresh()
+            self.bar.close()
 
     def on_train_begin(self, logs=None):
         total = (self.params["steps"] or 0) * self.params["epochs"]
@@ -36,8 +45,7 @@ class Progress(keras.callbacks.Callback):
         self._show(logs)
 
     def on_train_end(self, logs=None):
-        self.bar.refresh()
-        self.bar.close()
+        self.__exit__()
 
     def _show(self, logs):
         self.logs.update(logs or {})
@@ -79,7 +87,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 class SupervisedRecorder(keras.callbacks.Callback):
-    """Writes the epochs of a supervised stage to TensorBoard as `<stage>/loss`, `<stage>/validation_loss`, ..."""
+    """Writes the epochs of a supervised stage to TensorBoard: `<stage>/loss`, `<stage>/validation_accuracy`, ..."""
 
     def __init__(self, run, stage):
         super().__init__()
@@ -91,22 +99,29 @@ class SupervisedRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         with self.writer.as_default(step=epoch + 1):
             for name, value in logs.items():
-                tf.summary.scalar(f"{self.stage}/{name.replace('val_', 'validation_')}", value)
+                tag = f"{self.stage}/{name.replace('val_', 'validation_')}"
+                if tag in METRIC_NAMES:
+                    tf.summary.scalar(tag, value)
 
     def on_train_end(self, logs=None):
         self.writer.close()
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Raises `NonFiniteError` with the name of the first metric that is NaN or infinite. Put it before `Checkpoint`."""
+    """Raises `NonFiniteError` with the name of the first metric that is NaN or infinite. Put it before `Checkpoint`.
+
+    Args:
+        advice: what the message tells the user to try.
+    """
+
+    def __init__(self, advice):
+        super().__init__()
+        self.advice = advice
 
     def on_train_batch_end(self, batch, logs=None):
         for name, value in (logs or {}).items():
             if not math.isfinite(float(value)):
-                raise NonFiniteError(
-                    f"{name} became {float(value)} in iteration {batch + 1}. Try a smaller --learning-rate or --max-gradient-norm; "
-                    "the last good state is saved."
-                )
+                raise NonFiniteError(f"{name} became {float(value)} in step {batch + 1}. {self.advice}")
 
 
 class Checkpoint(keras.callbacks.Callback):

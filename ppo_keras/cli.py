@@ -1,6 +1,8 @@
 """The command `ppo-keras`. TensorFlow is imported only by the commands that need it, so that --help answers at once."""
 
 import argparse
+import contextlib
+import os
 import sys
 
 from simple_parsing import ArgumentParser
@@ -19,10 +21,31 @@ EXAMPLES = """examples:
 """
 
 
+class Parser(ArgumentParser):
+    """Says what is wrong with the options in one line, without the usage of fifty options before it."""
+
+    def error(self, message):
+        self.exit(2, f"ppo-keras: error: {' '.join(message.split())}. See {self.prog} --help.\n")
+
+
+@contextlib.contextmanager
+def quiet_start():
+    """Keeps the notes that TensorFlow's C++ code prints while it is imported off the screen (not Python's errors)."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def build_parser():
     """The parser of every command; each sub-parser names its function as `command`."""
     style = dict(add_option_string_dash_variants=DashVariant.DASH, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser = ArgumentParser(prog="ppo-keras", description="PPO for language models in Keras and TensorFlow.", epilog=EXAMPLES, **style)
+    parser = Parser(prog="ppo-keras", description="PPO for language models in Keras and TensorFlow.", epilog=EXAMPLES, **style)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     training = commands.add_parser("train", help="train a task", description="Trains a task.", **style)
@@ -67,19 +90,22 @@ def build_parser():
 
 
 def _train_generation(arguments):
-    from ppo_keras.tasks.generation import train
+    with quiet_start():
+        from ppo_keras.tasks.generation import train
 
     train(arguments.config)
 
 
 def _generate(arguments):
-    from ppo_keras.tasks.write import write
+    with quiet_start():
+        from ppo_keras.tasks.write import write
 
     write(arguments)
 
 
 def _bench_text(arguments):
-    from ppo_keras.bench import bench_text
+    with quiet_start():
+        from ppo_keras.bench import bench_text
 
     bench_text(arguments.model, not arguments.no_shared_trunk, not arguments.no_jit, arguments.iterations)
 

@@ -179,14 +179,14 @@ class GenerationConfig:
     prompt_length: int = 5  # most tokens of a prompt, the begin token included; prompts are beginnings of texts
     response_length: Optional[int] = None  # most tokens of a response; by default what 95 in 100 of the texts need
     missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
-    short_penalty: float = 0.5  # subtracted from the score in proportion to what a response lacks of the usual length
+    short_penalty: float = 0.7  # subtracted from the score in proportion to what a response lacks of the usual length
     reward_network: str = "bag"  # of the reward model and the judge: bag (of words), transformer or lstm
     evaluation_samples: int = 256  # responses to held-out prompts, before and after
     checkpoint_every: int = 20  # iterations between two checkpoints
     network: NetworkConfig = NetworkConfig()
     supervised: SupervisedConfig = SupervisedConfig()
-    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, max_gradient_norm=1.0, temperature=0.8)
-    kl: KLConfig = KLConfig(kl_coefficient=0.1, kl_target=8.0, kl_horizon=1000)
+    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0, temperature=0.8)
+    kl: KLConfig = KLConfig(kl_coefficient=0.1, kl_target=8.5, kl_horizon=1000)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
 
     def __post_init__(self):

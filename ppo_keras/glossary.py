@@ -38,10 +38,20 @@ GLOSSARY = (
     Metric("optimizer/gradient_norm", "global norm of the gradient, before it is limited", "steady; no jumps by a factor of 10"),
     Metric("optimizer/learning_rate", "learning rate at the start of the iteration", "as scheduled", "lr", "train/learning_rate", "charts/learning_rate"),
     Metric("optimizer/steps", "minibatches used: fewer than epochs * minibatches where target_kl stopped the epochs", "constant"),
+    Metric("writer/loss", "cross-entropy of the writer in supervised training, nats a token", "falls"),
+    Metric("writer/validation_cross_entropy", "the same on the validation split", "falls, then levels off; the best epoch is kept"),
+    Metric("reward/loss", "cross-entropy of the reward model, nats a text (or pair)", "falls"),
+    Metric("reward/validation_cross_entropy", "the same on the validation split", "falls; the best epoch is kept"),
+    Metric("reward/validation_accuracy", "share of validation texts (or pairs) that the reward model gets right", "well above 0.5"),
+    Metric("judge/loss", "cross-entropy of the judge, nats a text", "falls"),
+    Metric("judge/validation_cross_entropy", "the same on the validation split", "falls; the best epoch is kept"),
+    Metric("judge/validation_accuracy", "share of validation texts that the judge gets right", "well above 0.5"),
     Metric("time/episodes", "responses written so far", "", "episode", "time/episodes"),
     Metric("time/iteration_seconds", "seconds of the iteration", "constant after the first, which compiles"),
     Metric("time/tokens_per_second", "response tokens written and learned from, a second", "constant after the first"),
 )  # fmt: skip
+
+METRIC_NAMES = tuple(metric.name for metric in GLOSSARY)
 
 
 def glossary_table():

@@ -26,32 +26,48 @@ class Run:
     | `summary.json` | the result |
     """
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder, replaced=None):
+        self.folder, self.replaced = Path(folder), replaced
 
     @staticmethod
     def check_new(runs_folder, name, overwrite):
         """Raises `InputError` if the run exists (unless `overwrite`) or its place cannot be written; creates nothing."""
         folder = Path(runs_folder) / name
-        if not name or Path(name).name != name:
+        if name in ("", ".", "..") or Path(name).name != name:
             raise InputError(f"--run {name!r} is not the name of a folder. Use a plain name such as reviews-1.")
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file, but a run is a folder. Choose another --run name.")
         if folder.exists() and any(folder.iterdir()) and not overwrite:
             raise InputError(f"the run {folder} exists already. Choose another --run name, or replace it with --overwrite.")
+        if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
+            raise InputError(f"{folder} is not the folder of a run, so it is not replaced. Choose another --run name.")
         parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         if not os.access(parent, os.W_OK):
             raise InputError(f"cannot write to {parent}. Choose another place with --runs-folder.")
 
     @classmethod
     def create(cls, runs_folder, name, overwrite=False):
-        """A new, empty run folder."""
+        """A new, empty run folder. A run that it replaces is set aside until `keep` or `discard` is called."""
         cls.check_new(runs_folder, name, overwrite)
-        folder = Path(runs_folder) / name
+        folder, replaced = Path(runs_folder) / name, None
         if folder.exists():
-            shutil.rmtree(folder)
+            replaced = folder.with_name(f".{name}.replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
+            folder.rename(replaced)
         (folder / "checkpoints").mkdir(parents=True)
-        return cls(folder)
+        return cls(folder, replaced)
+
+    def keep(self):
+        """This run is worth keeping: deletes the one that it replaces."""
+        if self.replaced:
+            shutil.rmtree(self.replaced)
+            self.replaced = None
+
+    def discard(self):
+        """Deletes this run and puts back the one that it was to replace."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.replaced:
+            self.replaced.rename(self.folder)
 
     @classmethod
     def open(cls, run, runs_folder="runs"):

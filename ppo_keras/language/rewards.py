@@ -68,22 +68,29 @@ def score_responses(model, prompts, responses):
     return model((tokens, mask), training=False)
 
 
-class PreferenceModel(keras.Model):
-    """Trains a `RewardModel` on pairs: P(chosen beats rejected) = sigmoid(r_chosen - r_rejected) (Bradley and Terry 1952).
-
-    Its output is the difference of the scores, so Keras's `BinaryCrossentropy(from_logits=True)` on targets of 1 is
-    the loss of Ouyang et al. (2022, eq. 1).
-    """
+class LabelModel(keras.Model):
+    """Trains a `RewardModel` on labels: its score is the log-odds of the label 1, as a column `(B, 1)` for Keras's losses."""
 
     def __init__(self, reward_model, **kwargs):
         super().__init__(**kwargs)
         self.reward_model = reward_model
 
     def call(self, inputs, training=None):
-        """`(chosen tokens, chosen mask, rejected tokens, rejected mask)`, `(B, L)` each -> float32 `(B,)`."""
-        chosen_tokens, chosen_mask, rejected_tokens, rejected_mask = inputs
-        chosen = self.reward_model((chosen_tokens, chosen_mask), training=training)
-        return chosen - self.reward_model((rejected_tokens, rejected_mask), training=training)
+        """`(tokens, mask)`, `(B, L)` each -> float32 `(B, 1)`."""
+        return self.reward_model(inputs, training=training)[:, tf.newaxis]
+
+
+class PreferenceModel(LabelModel):
+    """Trains a `RewardModel` on pairs: P(chosen beats rejected) = sigmoid(r_chosen - r_rejected) (Bradley and Terry 1952).
+
+    Its output is the difference of the scores, so Keras's `BinaryCrossentropy(from_logits=True)` on targets of 1 is
+    the loss of Ouyang et al. (2022, eq. 1).
+    """
+
+    def call(self, inputs, training=None):
+        """`(chosen tokens, chosen mask, rejected tokens, rejected mask)`, `(B, L)` each -> float32 `(B, 1)`."""
+        score = lambda tokens, mask: self.reward_model((tokens, mask), training=training)[:, tf.newaxis]
+        return score(*inputs[:2]) - score(*inputs[2:])
 
 
 class PythonReward:

@@ -5,19 +5,19 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.config import SupervisedConfig
-from ppo_keras.language.rewards import PreferenceModel
+from ppo_keras.language.rewards import LabelModel, PreferenceModel
 
 
 class NextTokenModel(keras.Model):
-    """A policy seen as a language model: token ids in, logits of the next token out."""
+    """The policy network of an actor-critic as a language model: token ids in, logits of the next token out."""
 
     def __init__(self, policy, **kwargs):
         super().__init__(**kwargs)
-        self.policy = policy
+        self.encoder, self.to_logits = policy.encoder, policy.logits
 
     def call(self, tokens, training=None):
         """int32 `(B, L)` -> float32 `(B, L, V)`."""
-        return self.policy(tokens, training=training)[0]
+        return self.to_logits(self.encoder(tokens, training=training)[0])
 
 
 def pad_texts(token_lists, length, pad_id):
@@ -44,7 +44,7 @@ def train_language_model(policy, train, validation, length, pad_id, config=None,
         jit_compile: whether XLA compiles the step.
 
     Returns:
-        Keras's `History`; the weights are those of the epoch with the lowest validation loss.
+        Keras's `History`; the weights are those of the epoch with the lowest `val_cross_entropy`.
     """
 
     def arrays(token_lists):
@@ -52,7 +52,8 @@ def train_language_model(policy, train, validation, length, pad_id, config=None,
         return tokens[:, :-1], tokens[:, 1:], mask[:, 1:]
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
-    return _fit(NextTokenModel(policy, name="writer"), arrays(train), arrays(validation), loss, [], config, callbacks, jit_compile)
+    metrics = [keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")]
+    return _fit(NextTokenModel(policy), arrays(train), arrays(validation), loss, metrics, config, callbacks, jit_compile)
 
 
 def train_classifier(model, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
@@ -64,17 +65,15 @@ def train_classifier(model, train, validation, length, pad_id, config=None, call
         length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
 
     Returns:
-        Keras's `History`, with `val_accuracy`.
+        Keras's `History`, with `val_cross_entropy` and `val_accuracy`.
     """
 
     def arrays(split):
         token_lists, labels = split
-        labels = np.asarray(labels, np.float32)
+        labels = np.asarray(labels, np.float32)[:, np.newaxis]
         return pad_texts(token_lists, length, pad_id), labels, np.ones_like(labels)
 
-    loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
-    metrics = [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")]
-    return _fit(model, arrays(train), arrays(validation), loss, metrics, config, callbacks, jit_compile)
+    return _fit_binary(LabelModel(model), arrays(train), arrays(validation), config, callbacks, jit_compile)
 
 
 def train_preferences(model, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
@@ -86,17 +85,15 @@ def train_preferences(model, train, validation, length, pad_id, config=None, cal
         length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
 
     Returns:
-        Keras's `History`, with `val_accuracy`: how often the chosen text scores higher.
+        Keras's `History`, with `val_cross_entropy` and `val_accuracy`: how often the chosen text scores higher.
     """
 
     def arrays(split):
         chosen, rejected = split
-        ones = np.ones(len(chosen), np.float32)
+        ones = np.ones([len(chosen), 1], np.float32)
         return (*pad_texts(chosen, length, pad_id), *pad_texts(rejected, length, pad_id)), ones, ones
 
-    loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
-    metrics = [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")]
-    return _fit(PreferenceModel(model), arrays(train), arrays(validation), loss, metrics, config, callbacks, jit_compile)
+    return _fit_binary(PreferenceModel(model), arrays(train), arrays(validation), config, callbacks, jit_compile)
 
 
 def batches(arrays, batch_size, shuffle_seed=None):
@@ -114,15 +111,25 @@ def batches(arrays, batch_size, shuffle_seed=None):
     return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size)
 
 
+def _fit_binary(model, train, validation, config, callbacks, jit_compile):
+    """`_fit` of logits `(B, 1)` to targets 0 or 1."""
+    loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    exact = keras.metrics.BinaryCrossentropy(from_logits=True, name="cross_entropy")
+    return _fit(model, train, validation, loss, [exact, keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")], config, callbacks, jit_compile)
+
+
 def _fit(model, train, validation, loss, metrics, config, callbacks, jit_compile):
-    """Keras's `compile` and `fit` with early stopping at the best validation loss."""
+    """Keras's `compile` and `fit` with early stopping at the best validation cross-entropy.
+
+    That is a weighted metric, because Keras averages `val_loss` over batches, however much padding each of them has.
+    """
     config = config or SupervisedConfig()
     train_batches = batches(train, config.supervised_batch_size, shuffle_seed=config.shuffle_seed)
     steps = config.supervised_epochs * len(train_batches)
     rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
     model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)
-    stopping = keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True)
+    stopping = keras.callbacks.EarlyStopping("val_cross_entropy", mode="min", patience=config.patience, restore_best_weights=True)
     return model.fit(
         train_batches,
         validation_data=batches(validation, config.supervised_batch_size),

@@ -1,7 +1,9 @@
 """A SentencePiece tokenizer trained on the corpus at hand."""
 
+import collections
 import io
 import os
+import re
 
 import numpy as np
 import sentencepiece
@@ -41,21 +43,26 @@ class Tokenizer:
         A vocabulary larger than the texts can fill is made as large as they allow.
 
         Raises:
-            InputError: fewer than 270 entries are asked for.
+            InputError: too few entries for the characters of the texts, or fewer than 270.
         """
         if vocabulary_size < 270:
             raise InputError(f"vocabulary_size={vocabulary_size} leaves no room beside 256 bytes and 4 special tokens. Use 300 or more.")
-        characters = len({character for text in texts for character in text})
-        coverage = 1.0 if 260 + 2 * characters <= vocabulary_size else 0.99
+        counts = sorted(collections.Counter("".join(texts)).values(), reverse=True)
+        room = (vocabulary_size - 260) // 2  # half of the entries for characters, half for longer pieces
+        coverage = max(0.98, sum(counts[:room]) / max(1, sum(counts)))  # SentencePiece allows no less
         size = vocabulary_size
         while True:
             try:
                 return cls(cls._train_once(texts, size, coverage))
             except RuntimeError as error:
-                largest = _largest_vocabulary(str(error))
-                if largest is None or largest >= size:
+                too_few, too_many = re.search(r"required_chars. \d+ vs (\d+)", str(error)), re.search(r"<= (\d+)", str(error))
+                if too_few:
+                    raise InputError(
+                        f"vocabulary_size={vocabulary_size} is too small for the characters of these texts. Use {too_few[1]} or more."
+                    ) from error
+                if not too_many or int(too_many[1]) >= size:
                     raise InputError(f"SentencePiece cannot learn {size} pieces from {len(texts)} texts: {error}") from error
-                size = largest
+                size = int(too_many[1])
 
     @staticmethod
     def _train_once(texts, size, coverage):
@@ -104,10 +111,3 @@ class Tokenizer:
             raise InputError(f"no tokenizer at {path}. Is this the folder of a finished run?")
         with open(path, "rb") as file:
             return cls(file.read())
-
-
-def _largest_vocabulary(message):
-    """The limit that SentencePiece names when a vocabulary is too large ("... set it to a value <= 312."), or None."""
-    _, found, tail = message.partition("<= ")
-    digits = tail.split(".")[0].strip()
-    return int(digits) if found and digits.isdigit() else None

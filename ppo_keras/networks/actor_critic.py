@@ -93,12 +93,14 @@ class ActorCritic(keras.Model):
 
     def _heads(self, hidden):
         """Logits and values from the hidden states, in float32 also under mixed precision."""
-        if self.policy_head is None:
-            logits = self.encoder.embedding(hidden[0], reverse=True)
-        else:
-            logits = self.policy_head(hidden[0])
         values = tf.squeeze(self.value_head(hidden[-1]), axis=-1)
-        return tf.cast(logits, tf.float32), tf.cast(values, tf.float32)
+        return self.logits(hidden[0]), tf.cast(values, tf.float32)
+
+    def logits(self, hidden):
+        """Action logits float32 `(..., A)` from hidden states of the policy's encoder `(..., D)`."""
+        if self.policy_head is None:
+            return tf.cast(self.encoder.embedding(hidden, reverse=True), tf.float32)
+        return tf.cast(self.policy_head(hidden), tf.float32)
 
     def get_config(self):
         own = {key: value for key, value in self.encoder_config.items() if key != "network"}

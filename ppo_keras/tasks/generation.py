@@ -4,7 +4,7 @@ The steps are those of Ziegler et al. (2019) and Ouyang et al. (2022): a languag
 reward model from labels or preferences, then PPO against a frozen reference; and a judge that took part in none of it.
 """
 
-import shutil
+import contextlib
 import time
 
 import keras
@@ -47,10 +47,21 @@ def train(config):
     with callbacks.interruptible() as interrupt:
         try:
             job.prepare(run, interrupt)
-        except BaseException:
-            shutil.rmtree(run.folder, ignore_errors=True)  # nothing in it is of use yet
-            raise
-        return job.improve(run, interrupt)
+            run.keep()
+        except BaseException as error:
+            run.discard()  # nothing in it is of use yet
+            raise storage_error(error) from error
+        try:
+            return job.improve(run, interrupt)
+        except tf.errors.OpError as error:
+            raise storage_error(error) from error
+
+
+def storage_error(error):
+    """TensorFlow's own error of a full disk or a forbidden file as an `OSError`; any other error as it is."""
+    if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError)):
+        return OSError(error.message)
+    return error
 
 
 class GenerationJob:
@@ -107,30 +118,39 @@ class GenerationJob:
             self.text_length, network.dropout, network.shared_trunk,
         )  # fmt: skip
         settings = dict(length=self.text_length, pad_id=self.tokenizer.pad_id, config=config.supervised, jit_compile=config.jit)
-        observers = lambda stage, title, shown: [
-            callbacks.Progress(title, shown),
-            callbacks.StopOnNonFinite(),
-            callbacks.StopOnInterrupt(interrupt),
-            callbacks.SupervisedRecorder(run, stage),
-        ]
-        history = train_language_model(
-            self.policy, self.encode(all_texts(train)), self.encode(all_texts(self.corpus.validation)),
-            callbacks=observers("writer", "writer", {"loss": "loss", "val_loss": "validation loss"}), **settings,
-        )  # fmt: skip
-        self.summary = {"writer_validation_loss": min(history.history["val_loss"])}
+        with self.observers(run, interrupt, "writer", "writer", {"loss": "loss", "val_cross_entropy": "validation"}) as observers:
+            history = train_language_model(
+                self.policy, self.encode(all_texts(train)), self.encode(all_texts(self.corpus.validation)), callbacks=observers, **settings
+            )
         interrupt.check()
+        self.summary = {"writer_validation_cross_entropy": min(history.history["val_cross_entropy"])}
         self.policy.start_value_from_policy()
         self.policy.save(run.checkpoint("before"))
         self.judge = self.reward_model = None
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         if self.function is None:
-            self.reward_model = self.train_scorer("reward", 0, observers("reward", "reward model", shown), settings)
+            with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
+                self.reward_model = self.train_scorer("reward", 0, observers, settings)
             interrupt.check()
             self.reward_model.save(run.checkpoint("reward"))
         if train.labels is not None or train.rejected is not None:
-            self.judge = self.train_scorer("judge", 1, observers("judge", "judge", shown), settings)
+            with self.observers(run, interrupt, "judge", "judge", shown) as observers:
+                self.judge = self.train_scorer("judge", 1, observers, settings)
             interrupt.check()
             self.judge.save(run.checkpoint("judge"))
+        self.learner = self.make_learner()
+        self.before = self.evaluate()
+
+    @contextlib.contextmanager
+    def observers(self, run, interrupt, stage, title, shown):
+        """The callbacks of a supervised stage."""
+        with callbacks.Progress(title, shown) as progress:
+            yield [
+                progress,
+                callbacks.StopOnNonFinite("Try a smaller --supervised-learning-rate."),
+                callbacks.StopOnInterrupt(interrupt),
+                callbacks.SupervisedRecorder(run, stage),
+            ]
 
     def train_scorer(self, name, half, observers, settings):
         """A `RewardModel` trained on one half of the training texts: the reward model and the judge share no text."""
@@ -153,11 +173,11 @@ class GenerationJob:
             halves = [(train.texts[rows], train.rejected[rows]), (validation.texts, validation.rejected)]
             fit, arrays = train_preferences, [(self.encode(c), self.encode(r)) for c, r in halves]
         history = fit(model, *arrays, callbacks=observers, **settings).history
-        self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_loss"]))]
+        self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
         return model
 
-    def improve(self, run, interrupt):
-        """PPO, measured before and after. Returns the summary."""
+    def make_learner(self):
+        """The `LanguagePPO` of this run, compiled."""
         config = self.config
         if self.function is not None:
             reward = PythonReward(self.function, self.tokenizer, config.reward)
@@ -169,38 +189,42 @@ class GenerationJob:
         )  # fmt: skip
         updates = config.iterations * config.ppo.epochs * config.ppo.minibatches
         learner.compile(config.optimizer.build(updates), jit_compile=config.jit)
-        before = self.evaluate(learner, reward)
+        return learner
+
+    def improve(self, run, interrupt):
+        """PPO, then the same measures as before it. Returns the summary."""
+        config = self.config
         checkpoint = callbacks.Checkpoint(run.path("checkpoints"), config.checkpoint_every)
         prompts = Prompts(*self.make_prompts(self.corpus.train, len(self.corpus.train.texts), seed=config.seed))
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
         shown = {"objective/scores": "score", "objective/kl": "kl", "response/length": "length", "policy/entropy": "entropy"}
-        observers = [
-            callbacks.Progress("PPO", shown),
-            callbacks.StopOnNonFinite(),
-            callbacks.Recorder(run, config.batch_size),
-            checkpoint,
-            callbacks.StopOnInterrupt(interrupt),
-        ]
         try:
-            learner.fit(
-                data.batch(config.batch_size, drop_remainder=True).prefetch(1),
-                steps_per_epoch=config.iterations, callbacks=observers, shuffle=False, verbose=0,
-            )  # fmt: skip
-        except (NonFiniteError, InputError):
+            with callbacks.Progress("PPO", shown) as progress:
+                observers = [
+                    progress,
+                    callbacks.StopOnNonFinite("The last good state is saved. Try a smaller --learning-rate or --max-gradient-norm."),
+                    callbacks.Recorder(run, config.batch_size),
+                    checkpoint,
+                    callbacks.StopOnInterrupt(interrupt),
+                ]
+                batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
+                self.learner.fit(batches, steps_per_epoch=config.iterations, callbacks=observers, verbose=0)
+        except NonFiniteError:
             checkpoint.restore_last()
-            self.policy.save(run.checkpoint("after"))
             raise
-        self.policy.save(run.checkpoint("after"))
+        finally:  # whatever stopped it: what was learned so far is saved
+            self.policy.save(run.checkpoint("after"))
         interrupt.check()
-        after = self.evaluate(learner, reward)
-        return self.report(run, before, after)
+        return self.report(run, self.before, self.evaluate())
 
-    def evaluate(self, learner, reward):
+    def evaluate(self):
         """An `Evaluation` of the writer as it is now, on the prompts of the test split."""
-        score = reward if isinstance(reward, PythonReward) else tf.function(reward, jit_compile=self.config.jit)
+        config, score = self.config, self.learner.score
+        if self.function is None:
+            score = tf.function(score, jit_compile=config.jit)
         return evaluate_writer(
-            self.policy, learner.reference, score, self.judge, self.prompts, self.tokenizer, self.response_length,
-            self.config.ppo.temperature, self.config.batch_size, self.config.seed, self.config.jit,
+            self.policy, self.learner.reference, score, self.judge, self.prompts, self.tokenizer, self.response_length,
+            config.ppo.temperature, config.batch_size, config.seed, config.jit,
         )  # fmt: skip
 
     def report(self, run, before, after):

@@ -18,7 +18,7 @@ def write(options):
         options: a namespace with the options of `ppo-keras generate`.
 
     Raises:
-        InputError: no such run, a prompt that is empty or longer than the context, or a setting out of range.
+        InputError: no such run, a prompt longer than the context, or a setting out of range.
     """
     require(options.count >= 1, f"--count {options.count} is less than 1. Use 1 or more.")
     require(options.length is None or options.length >= 1, f"--length {options.length} is less than 1. Use a number of tokens such as 30.")
@@ -40,7 +40,7 @@ def write(options):
         tf.constant([options.seed, 0]), options.temperature or config["ppo"]["temperature"], options.greedy, options.top_k, options.top_p,
     )  # fmt: skip
     for prompt, response in zip(*tokenizer.decode_pairs(prompts, responses)):
-        print(prompt + response)
+        print((prompt + response).replace("\n", " "))
 
 
 def load_model(run, name):
