@@ -126,7 +126,7 @@ class SupervisedConfig:
 
     supervised_epochs: int = 15  # at most; training stops when the validation loss has not improved for `patience`
     supervised_batch_size: int = 32  # texts a step
-    supervised_learning_rate: float = 1e-3  # of AdamW, falling to 0 by a cosine
+    supervised_learning_rate: float = 2e-3  # of AdamW, falling to 0 by a cosine
     weight_decay: float = 0.01  # of AdamW
     patience: int = 3  # epochs without a better validation loss before training stops
     shuffle_seed: int = 0  # of the order of the texts
@@ -134,7 +134,7 @@ class SupervisedConfig:
     def __post_init__(self):
         for name in ("supervised_epochs", "supervised_batch_size", "patience"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
-        require(self.supervised_learning_rate > 0, f"supervised_learning_rate={self.supervised_learning_rate} is not positive. Use a value such as 1e-3.")
+        require(self.supervised_learning_rate > 0, f"supervised_learning_rate={self.supervised_learning_rate} is not positive. Use a value such as 2e-3.")
         require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative. Use 0 to switch it off.")
 
 

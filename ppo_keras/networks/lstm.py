@@ -8,7 +8,7 @@ from ppo_keras.randomness import Dropout
 
 @keras.saving.register_keras_serializable("ppo_keras")
 class LSTMTrunk(keras.layers.Layer):
-    """Keras `LSTMCell`s unrolled over time, the state reset to zero wherever `starts` is 1.
+    """Keras `LSTMCell`s unrolled over time, the state reset to zero wherever `starts` is 1, and a norm at the end.
 
     `keras.layers.LSTM` cannot reset one sequence of a batch in the middle, so the cells are scanned here; the input
     projection of all steps is one matrix product outside the loop.
@@ -26,10 +26,12 @@ class LSTMTrunk(keras.layers.Layer):
         self.dropouts = [Dropout(dropout, dtype=self.dtype_policy, name=f"dropout_{i}") for i in range(layers)]
         for layer in self.cells + self.dropouts:
             setattr(self, layer.name, layer)  # tf.train.Checkpoint does not look into Keras's lists
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy, name="norm")
 
     def build(self, input_shape):
         for cell in self.cells:
             cell.build((None, self.width))
+        self.norm.build((None, None, self.width))
 
     def initial_state(self, batch):
         """Zeros: a pair (hidden, cell) of `(batch, width)` for each layer."""
@@ -44,7 +46,7 @@ class LSTMTrunk(keras.layers.Layer):
                 hidden, memory = hidden * kept, memory * kept
             x, (hidden, memory) = cell(x, [hidden, memory])
             new_state.append((hidden, memory))
-        return x, new_state
+        return self.norm(x), new_state
 
     def call(self, x, state=None, starts=None, training=None):
         """A sequence: `(B, T, D)`, state, `(B, T)` -> `(B, T, D)`, state after the last step."""
@@ -57,7 +59,7 @@ class LSTMTrunk(keras.layers.Layer):
             projected = keras.ops.matmul(dropout(x, training=training), cell.kernel) + cell.bias  # (T, B, 4D)
             x, memories = tf.scan(_lstm_step(cell), (projected, kept), (hidden, memory))
             new_state.append((x[-1], memories[-1]))
-        return tf.transpose(x, [1, 0, 2]), new_state
+        return self.norm(tf.transpose(x, [1, 0, 2])), new_state
 
     def get_config(self):
         return super().get_config() | {"width": self.width, "layers": self.layers, "dropout": self.dropout}
