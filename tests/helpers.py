@@ -5,9 +5,11 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import LSTMActorCritic, Prompts, Trajectory, TransformerActorCritic
+from ppo_keras.glossary import METRIC_NAMES
 
 NETWORKS = ("transformer", "lstm")
 VOCABULARY, PAD, END = 24, 0, 3
+ITERATION_METRICS = [name for name in METRIC_NAMES if name.split("/")[0] not in ("writer", "reward", "judge")]
 
 
 def tiny_policy(network="transformer", shared=True, layers=1, memory=16, actions=None, dropout=0.0, vocabulary_size=VOCABULARY, seed=0, spread=0.25):

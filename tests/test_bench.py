@@ -54,4 +54,4 @@ def test_the_share_of_the_peak_by_hand(monkeypatch):
 def test_no_iterations_is_refused(tiny, capsys):
     """Catches: a traceback (or a NaN) for `--iterations 0`."""
     assert main(["bench", "text", "--iterations", "0", "--no-jit"]) == 2
-    assert capsys.readouterr().err.startswith("ppo-keras: error:")
+    assert capsys.readouterr().err == "ppo-keras: error: --iterations 0 is less than 1. Use a number such as 10.\n"

@@ -7,13 +7,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import END, PAD, ragged_prompts, random_table, weights_of
+from helpers import END, ITERATION_METRICS, PAD, ragged_prompts, random_table, weights_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig
 from ppo_keras import callbacks as package
 from ppo_keras.errors import NonFiniteError
-from ppo_keras.glossary import GLOSSARY
 from ppo_keras.runs import Run
 
 
@@ -74,7 +73,7 @@ def test_the_record_is_what_the_model_returned(tmp_path):
     fit(tiny_learner(), 3, [seen, package.Recorder(run, episodes_per_iteration=4)])
     rows, scalars = rows_of(run), scalars_of(run)
     assert [row["iteration"] for row in rows] == [1, 2, 3]
-    assert set(rows[0]) == set(scalars) | {"iteration"} == {metric.name for metric in GLOSSARY} | {"iteration"}
+    assert set(rows[0]) == set(scalars) | {"iteration"} == {"iteration", *ITERATION_METRICS}
     assert len({row["loss/total"] for row in rows}) == 3
     for i, (row, logs) in enumerate(zip(rows, seen.logs)):
         assert {name: row[name] for name in logs} == logs
@@ -94,26 +93,28 @@ def test_iterations_count_on_where_a_learner_went_before(tmp_path):
 
 
 def test_supervised_epochs_are_recorded_by_stage(tmp_path):
-    """Catches: two stages under one tag, an epoch counted from 0, validation under Keras's own name."""
+    """Catches: two stages under one tag, an epoch counted from 0, validation under Keras's own name, tags that no glossary explains."""
     run = Run.create(tmp_path, "run")
     recorder = package.SupervisedRecorder(run, "judge")
     recorder.on_train_begin()
-    recorder.on_epoch_end(0, {"loss": 0.5, "val_loss": 0.75, "val_accuracy": 0.25})
-    recorder.on_epoch_end(1, {"loss": 0.25, "val_loss": 0.5, "val_accuracy": 0.5})
+    unexplained = {"accuracy": 0.9, "cross_entropy": 0.9, "val_loss": 0.9}  # of training batches; Keras's mean of batch means
+    recorder.on_epoch_end(0, {"loss": 0.5, "val_cross_entropy": 0.75, "val_accuracy": 0.25, **unexplained})
+    recorder.on_epoch_end(1, {"loss": 0.25, "val_cross_entropy": 0.5, "val_accuracy": 0.5, **unexplained})
     recorder.on_train_end()
     assert scalars_of(run) == {
         "judge/loss": [(1, 0.5), (2, 0.25)],
-        "judge/validation_loss": [(1, 0.75), (2, 0.5)],
+        "judge/validation_cross_entropy": [(1, 0.75), (2, 0.5)],
         "judge/validation_accuracy": [(1, 0.25), (2, 0.5)],
     }
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), np.float32("nan")])
 def test_a_value_that_is_not_finite_is_named(value):
-    """Catches: an infinite loss let through, the wrong metric or iteration named."""
-    with pytest.raises(NonFiniteError, match=r"^loss/value became -?(nan|inf) in iteration 7\."):
-        package.StopOnNonFinite().on_train_batch_end(6, {"loss/policy": 1e30, "loss/value": value, "value/mean": value})
-    package.StopOnNonFinite().on_train_batch_end(6, {"loss/policy": 1e30, "value/mean": -0.0})
+    """Catches: an infinite loss let through, the wrong metric or step named, advice that is not the stage's own."""
+    stop = package.StopOnNonFinite("Try less.")
+    with pytest.raises(NonFiniteError, match=r"^loss/value became -?(nan|inf) in step 7\. Try less\.$"):
+        stop.on_train_batch_end(6, {"loss/policy": 1e30, "loss/value": value, "value/mean": value})
+    stop.on_train_batch_end(6, {"loss/policy": 1e30, "value/mean": -0.0})
 
 
 def test_a_bad_state_is_never_saved(tmp_path):
@@ -126,8 +127,8 @@ def test_a_bad_state_is_never_saved(tmp_path):
                 self.model.policy.table.assign(np.full([6, 6], np.nan))
                 logs["loss/total"] = float("nan")
 
-    with pytest.raises(NonFiniteError, match="loss/total became nan in iteration 3"):
-        fit(learner, 5, [seen, Break(), package.StopOnNonFinite(), checkpoint])
+    with pytest.raises(NonFiniteError, match="loss/total became nan in step 3"):
+        fit(learner, 5, [seen, Break(), package.StopOnNonFinite("Try less."), checkpoint])
     assert checkpoint.manager.latest_checkpoint.endswith("training-2")
     checkpoint.restore_last()
     assert changed(state_of(learner), seen.states[2]) == []
@@ -194,15 +195,31 @@ def test_the_second_ctrl_c_stops_at_once():
 
 def test_the_bar_counts_steps_and_shows_metrics(capsys):
     """Catches: a bar that begins anew every epoch, a label without its number, a bar that stays open."""
-    progress = package.Progress("writer", {"loss": "loss", "val_loss": "validation loss", "absent": "absent"})
+    progress = package.Progress("writer", {"loss": "loss", "val_cross_entropy": "validation", "absent": "absent"})
     progress.set_params({"steps": 3, "epochs": 2})
     progress.on_train_begin()
     for epoch in range(2):
         for step in range(3):
             progress.on_train_batch_end(step, {"loss": 0.12345})
-        progress.on_epoch_end(epoch, {"loss": 0.12345, "val_loss": 2.0})
+        progress.on_epoch_end(epoch, {"loss": 0.12345, "val_cross_entropy": 2.0})
     assert (progress.bar.n, progress.bar.total) == (6, 6)
     progress.on_train_end()
     shown = capsys.readouterr().err
-    assert "writer" in shown and "loss=0.123" in shown and "validation loss=2" in shown and "absent" not in shown
+    assert "writer" in shown and "loss=0.123" in shown and "validation=2" in shown and "absent" not in shown
     assert shown.endswith("\n")
+
+
+def test_a_bar_ends_its_line_once_where_training_raises(capsys):
+    """Catches: an error message glued to a bar that was never closed, or a bar drawn again by its second closing."""
+    with pytest.raises(NonFiniteError), package.Progress("writer", {}) as progress:
+        progress.set_params({"steps": 3, "epochs": 1})
+        progress.on_train_begin()
+        progress.on_train_batch_end(0, {})
+        raise NonFiniteError
+    shown = capsys.readouterr().err
+    assert shown.endswith("\n") and shown.count("\n") == 1
+    progress.on_train_end()
+    assert capsys.readouterr().err == ""
+    with pytest.raises(KeyboardInterrupt), package.Progress("writer", {}):  # before there is a bar
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == ""

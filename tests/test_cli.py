@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import pytest
@@ -12,6 +13,8 @@ from helpers import assert_close, tiny_policy
 
 from ppo_keras import cli
 from ppo_keras.config import GenerationConfig
+from ppo_keras.datasets.loader import load_texts
+from ppo_keras.errors import InputError
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.runs import Run
 from ppo_keras.tasks import write
@@ -104,12 +107,29 @@ def test_help_needs_no_tensorflow():
     assert "ppo-keras train generation" in done.stdout and "LOADED []" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["train", "generation", "--itertions", "3"], ["train", "generation", "--layers", "x"], ["train"], ["genrate"], []])
-def test_a_command_that_cannot_be_parsed(capsys, arguments):
-    """Catches: a traceback, or a misspelt option that is ignored."""
+@pytest.mark.parametrize(
+    "arguments, word, command",
+    [
+        (["train", "generation", "--itertions", "3"], "--itertions", ""),
+        (["train", "generation", "--layers", "x"], "--layers", " train generation"),
+        (["train", "generation", "--layers"], "--layers", " train generation"),
+        (["train"], "TASK", " train"),
+        (["genrate"], "genrate", ""),
+        (["generate", "first"], "--prompt", " generate"),
+        (["bench", "text", "--model", "gpt"], "gpt", " bench text"),
+        ([], "COMMAND", ""),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_cannot_be_parsed(capsys, arguments, word, command):
+    """Catches: a traceback, a usage of fifty options around the one line, the help of another command named, a misspelt option that is ignored."""
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
-    assert stop.value.code == 2 and "error: " in capsys.readouterr().err.splitlines()[-1]
+    shown = capsys.readouterr()
+    (line,) = shown.err.splitlines()
+    assert stop.value.code == 2 and shown.out == ""
+    assert line.startswith("ppo-keras: error: ") and word in line
+    assert line.endswith(f". See ppo-keras{command} --help.")
 
 
 def test_exit_codes_of_what_goes_wrong_in_a_command(monkeypatch, capsys):
@@ -202,6 +222,7 @@ def test_an_unknown_dataset(refused):
         (["--vocabulary-size", "100"], ["vocabulary_size=100", "300"]),
         (["--prompt-length", "1"], ["prompt_length=1"]),
         (["--run", "a/b"], ["'a/b'"]),
+        (["--run", "..", "--overwrite"], ["--run '..'"]),
         (["--learning-rate", "-1"], ["learning_rate=-1"]),
         (["--width", "30"], ["width=30", "heads"]),
     ],
@@ -248,9 +269,28 @@ def test_an_existing_run_is_left_alone(tmp_path, monkeypatch, capsys):
 def test_bad_input_does_not_cost_the_old_run(tmp_path, monkeypatch, capsys):
     """Catches: `--overwrite` that deletes the old run before it knows that the new one can begin."""
     monkeypatch.chdir(tmp_path)
-    Run.create("runs", "generation").save_json("summary.json", {"kl": 1})
-    error_line(capsys, "train", "generation", "--overwrite", "--data", "missing.txt")
-    assert Run("runs/generation").load_json("summary.json") == {"kl": 1}
+    Run.create("runs", "generation").save_json("config.json", {"seed": 1})
+    assert "missing.txt" in error_line(capsys, "train", "generation", "--overwrite", "--data", "missing.txt")
+    assert Run("runs/generation").load_json("config.json") == {"seed": 1} and [path.name for path in Path("runs").iterdir()] == ["generation"]
+
+
+def test_a_folder_that_is_no_run_is_not_replaced(tmp_path, monkeypatch, capsys):
+    """Catches: `--overwrite` that deletes a folder of something else."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "notes").mkdir(parents=True)
+    (tmp_path / "runs" / "notes" / "ideas.txt").write_text("x")
+    assert "not the folder of a run" in error_line(capsys, "train", "generation", "--overwrite", "--run", "notes")
+    assert (tmp_path / "runs" / "notes" / "ideas.txt").read_text() == "x"
+
+
+def test_a_vocabulary_too_small_for_the_characters(refused):
+    """Catches: SentencePiece's own message, or a least size that is not enough: the one that is named must do, one less must not."""
+    line = refused("--language", "zh", "--vocabulary-size", "400", small=False)
+    least = int(re.search(r"vocabulary_size=400 is too small for the characters of these texts\. Use (\d+) or more\.$", line)[1])
+    texts = load_texts(language="zh").train.texts
+    assert Tokenizer.train(texts, least).vocabulary_size == least
+    with pytest.raises(InputError, match=f"Use {least} or more"):
+        Tokenizer.train(texts, least - 1)
 
 
 def test_a_runs_folder_that_cannot_be_made(refused, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo_keras.glossary import GLOSSARY, glossary_table
+from ppo_keras.glossary import GLOSSARY, METRIC_NAMES, glossary_table
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -18,7 +18,7 @@ def test_readme_shows_the_glossary():
 def test_every_name_is_unique():
     """Catches: two meanings of one tag."""
     names = [metric.name for metric in GLOSSARY]
-    assert len(names) == len(set(names))
+    assert len(names) == len(set(names)) and METRIC_NAMES == tuple(names)
 
 
 @pytest.mark.parametrize("metric", GLOSSARY, ids=lambda metric: metric.name)
@@ -26,6 +26,13 @@ def test_every_metric_is_explained(metric):
     """Catches: a tag that is not `group/metric`, or one without a meaning."""
     assert re.fullmatch(r"[a-z]+/[a-z_]+", metric.name)
     assert len(metric.meaning) > 10
+
+
+@pytest.mark.parametrize("stage, measures", [("writer", ["cross_entropy"]), ("reward", ["cross_entropy", "accuracy"]), ("judge", ["cross_entropy", "accuracy"])])
+def test_every_supervised_stage_is_explained(stage, measures):
+    """Catches: a stage whose curves `SupervisedRecorder` drops, because the glossary does not name them."""
+    named = [name for name in METRIC_NAMES if name.startswith(stage + "/")]
+    assert named == [f"{stage}/loss", *(f"{stage}/validation_{measure}" for measure in measures)]
 
 
 def test_the_table_has_a_row_a_metric_and_six_cells_a_row():

@@ -145,6 +145,19 @@ def test_the_missing_end_penalty_looks_at_the_response_only(end_id, penalised):
     assert_close(tf.reduce_sum(without.rewards - with_penalty.rewards, 1), 0.5 * np.array(penalised))
 
 
+def test_the_short_penalty_by_hand():
+    """Catches: a bonus for length, a penalty on other tokens than the last, or one that shows as a lower score (lengths 2, 3, 1; usual 2.5)."""
+    _, trajectory, metrics = assembled(short_penalty=0.5, usual_length=2.5)
+    lack = 0.5 * np.array([0.2, 0.0, 0.6])  # relu(1 - length / 2.5)
+    assert_close(trajectory.rewards, [[-0.05, 0.1 + 1.0 - lack[0], 0], [0, -0.1, 0 + 2.0], [0.2 + 4.0 - lack[2], 0, 0]])
+    _, _, without = assembled()
+    assert_close(metrics["objective/scores"], np.mean(SCORES))
+    assert_close(without["objective/rlhf_reward"] - metrics["objective/rlhf_reward"], lack.mean())
+    assert {name for name in metrics if metrics[name] != without[name]} == {"objective/rlhf_reward"}
+    _, both, _ = assembled(short_penalty=0.5, usual_length=2.5, missing_end_penalty=0.25)
+    assert_close(both.rewards - trajectory.rewards, [[0, 0, 0], [0, 0, -0.25], [0, 0, 0]])
+
+
 def test_rewards_are_float():
     """Text 19. Catches: an integer reward that truncates the KL penalty, or fails to add up."""
     ppo = learner(reward=lambda prompts, responses: tf.reduce_sum(responses.tokens, axis=1), policy=random_table())
@@ -370,7 +383,7 @@ def test_resuming_continues_exactly(network, tmp_path):
 
 CHANGES = [
     ("kl", KLConfig(0.5)), ("kl", KLConfig(0.05, kl_estimator="k2")), ("kl", KLConfig(0.05, kl_estimator="k3")),
-    ("kl", KLConfig(0.05, kl_target=0.01, kl_horizon=100)), ("missing_end_penalty", 2.0), ("config", PPOConfig(discount=1.0, epochs=2, minibatches=2)),
+    ("kl", KLConfig(0.05, kl_target=0.01, kl_horizon=100)), ("missing_end_penalty", 2.0), ("short_penalty", 2.0), ("config", PPOConfig(discount=1.0, epochs=2, minibatches=2)),
     ("seed", 9), ("length", 4), ("end_id", 5), ("pad_id", 6),
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_pol
 from ppo_keras import PythonReward, RewardModel
 from ppo_keras.errors import InputError, RewardError
 from ppo_keras.language.generation import Prompts, Responses
-from ppo_keras.language.rewards import PreferenceModel, load_function, score_responses
+from ppo_keras.language.rewards import LabelModel, PreferenceModel, load_function, score_responses
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -100,11 +100,23 @@ def test_preferences_are_differences_of_scores_and_can_be_learned():
     reward = tiny_reward("lstm")
     model = PreferenceModel(reward)
     chosen, rejected = ragged_prompts((4, 2), 4, seed=1), ragged_prompts((3, 4), 4, seed=2)
-    assert_close(model((*chosen, *rejected)), reward(tuple(chosen)) - reward(tuple(rejected)))
+    assert_close(model((*chosen, *rejected)), (reward(tuple(chosen)) - reward(tuple(rejected)))[:, tf.newaxis])
     model.compile(keras.optimizers.Adam(0.02), keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
-    history = model.fit((*chosen, *rejected), np.ones([2]), batch_size=2, epochs=30, verbose=0).history["loss"]
+    history = model.fit((*chosen, *rejected), np.ones([2, 1]), batch_size=2, epochs=30, verbose=0).history["loss"]
     assert history[-1] < 0.1 * max(history[0], 0.5)
     assert np.all(model((*chosen, *rejected)) > 1)
+
+
+def test_labels_are_learned_by_the_score_itself():
+    """Catches: a column `(B,)` that Keras's losses take for one text, labels exchanged, or a copy trained in the model's place."""
+    reward, texts = tiny_reward("lstm"), ragged_prompts((4, 2), 4, seed=1)
+    model = LabelModel(reward)
+    assert model(tuple(texts)).shape == (2, 1)
+    assert_close(model(tuple(texts))[:, 0], reward(tuple(texts)))
+    model.compile(keras.optimizers.Adam(0.02), keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    model.fit(tuple(texts), np.array([[0.0], [1.0]]), batch_size=2, epochs=30, verbose=0)
+    low, high = reward(tuple(texts))
+    assert low < -1 and high > 1
 
 
 @pytest.mark.parametrize("convert", [int, float, np.float32, np.int64, np.array, lambda x: np.array([x]), bool])

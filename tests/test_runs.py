@@ -12,6 +12,19 @@ from ppo_keras.errors import InputError
 from ppo_keras.runs import Run
 
 
+def old_run(runs_folder):
+    """A run named first, with a config and a line of metrics."""
+    run = Run.create(runs_folder, "first")
+    run.save_json("config.json", {"seed": 1})
+    run.append_metrics({"iteration": 1})
+    return run
+
+
+def contents(folder):
+    """The bytes of every file below a folder, hidden ones too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_new_run_is_an_empty_folder_with_a_place_for_checkpoints(tmp_path):
     """Catches: a runs folder that must exist already."""
     run = Run.create(tmp_path / "deep" / "runs", "first")
@@ -39,11 +52,64 @@ def test_an_existing_run_is_never_touched_without_overwrite(tmp_path):
 
 def test_overwrite_begins_from_nothing(tmp_path):
     """Catches: metrics of the old run in front of the new one's, or a check that deletes already."""
-    run = Run.create(tmp_path, "first")
-    run.append_metrics({"iteration": 1})
+    run = old_run(tmp_path)
     Run.check_new(tmp_path, "first", overwrite=True)
     assert (run.folder / "metrics.csv").exists()
     assert [p.name for p in Run.create(tmp_path, "first", overwrite=True).folder.iterdir()] == ["checkpoints"]
+
+
+def test_a_replaced_run_is_deleted_once_the_new_one_is_kept(tmp_path):
+    """Catches: a hidden copy that fills the disk, or one deleted before the new run is of any use."""
+    before = contents(old_run(tmp_path).folder)
+    new = Run.create(tmp_path, "first", overwrite=True)
+    assert sorted(contents(tmp_path).values()) == sorted(before.values())  # set aside
+    new.save_json("config.json", {"seed": 2})
+    for _ in range(2):
+        new.keep()
+        assert [path.name for path in tmp_path.iterdir()] == ["first"] and new.load_json("config.json") == {"seed": 2}
+
+
+def test_a_replaced_run_comes_back_when_the_new_one_is_discarded(tmp_path):
+    """Catches: a run lost to one that failed, or mixed with its files."""
+    before = contents(old_run(tmp_path).folder)
+    for _ in range(2):
+        new = Run.create(tmp_path, "first", overwrite=True)
+        new.save_json("summary.json", {})
+        new.discard()
+        assert contents(tmp_path / "first") == before and [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_a_discarded_run_that_replaced_none_leaves_nothing(tmp_path):
+    """Catches: an empty folder left behind, or an error where there is nothing to put back."""
+    for overwrite in (False, True):
+        Run.create(tmp_path, "first", overwrite).discard()
+        assert list(tmp_path.iterdir()) == []
+    Run.create(tmp_path, "first").keep()
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_what_is_left_of_an_earlier_replacement_is_in_nobodys_way(tmp_path):
+    """Catches: `--overwrite` that fails for ever after the process was killed while a run was set aside."""
+    leftover = tmp_path / ".first.replaced"
+    leftover.mkdir()
+    (leftover / "config.json").write_text("{}")
+    before = contents(old_run(tmp_path).folder)
+    Run.create(tmp_path, "first", overwrite=True).discard()
+    assert contents(tmp_path / "first") == before and [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(tmp_path):
+    """Catches: `--runs-folder ~ --run documents --overwrite`, which would delete what no run wrote."""
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "thesis.txt").write_text("x")
+    for attempt in (Run.check_new, Run.create):
+        with pytest.raises(InputError, match="documents is not the folder of a run.*--run"):
+            attempt(tmp_path, "documents", overwrite=True)
+    assert contents(tmp_path) == {"documents/thesis.txt": b"x"}
+    (tmp_path / "empty").mkdir()
+    for overwrite in (False, True):
+        Run.check_new(tmp_path, "empty", overwrite)
+    assert Run.create(tmp_path, "empty").folder.is_dir()
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../other", "/tmp/other", "a/"])

@@ -100,17 +100,17 @@ def test_validation_figures_of_a_classifier_by_hand(size):
     config = SupervisedConfig(supervised_epochs=1, supervised_learning_rate=1e-12, supervised_batch_size=size)
     history = train_classifier(model, (texts, labels), (texts, labels), 8, PAD, config, jit_compile=False).history
     assert_close(history["val_accuracy"][0], right.mean())
-    assert_close(history["val_loss"][0], losses.mean(), rtol=1e-5)
+    assert_close(history["val_cross_entropy"][0], losses.mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size, length", [(4, 8), (8, 11), (3, 8)])
-def test_validation_loss_of_a_writer_by_hand(size, length):
-    """Catches: padding tokens or filling rows in the loss, targets not shifted by one (4 texts of 5 to 8 tokens)."""
+def test_validation_cross_entropy_of_a_writer_by_hand(size, length):
+    """Catches: padding tokens or filling rows in the figure, batches weighed alike, targets not shifted by one (4 texts of 5 to 8 tokens)."""
     policy, texts = writer(), [text for text in sentences(20, seed=2) if len(text) > 4][:4]
     by_hand = np.concatenate(text_losses(policy, texts)).mean()
     config = SupervisedConfig(supervised_epochs=1, supervised_learning_rate=1e-12, supervised_batch_size=size)
     history = train_language_model(policy, texts, texts, length, PAD, config, jit_compile=False).history
-    assert_close(history["val_loss"][0], by_hand, rtol=1e-5)
+    assert_close(history["val_cross_entropy"][0], by_hand, rtol=1e-5)
 
 
 @pytest.mark.parametrize("network", ["transformer", "lstm"])
@@ -119,9 +119,9 @@ def test_a_writer_learns_what_follows_what(network):
     policy = writer(network)
     config = SupervisedConfig(supervised_epochs=12, supervised_batch_size=8, supervised_learning_rate=0.02)
     history = train_language_model(policy, counting(48), counting(12), 8, PAD, config, jit_compile=False).history
-    assert history["val_loss"][0] > history["val_loss"][-1] and history["loss"][0] > 1.5
+    assert history["val_cross_entropy"][0] > history["val_cross_entropy"][-1] and history["loss"][0] > 1.5
     best = np.log(6) / 6
-    assert best - 1e-3 < min(history["val_loss"]) < best + 0.3
+    assert best - 1e-3 < min(history["val_cross_entropy"]) < best + 0.3
     logits = policy(tf.constant([[BEGIN, 5, 6, 7]]))[0][0].numpy()
     assert logits[1:].argmax(-1).tolist() == [6, 7, 8]
 
@@ -132,9 +132,38 @@ def test_the_best_weights_come_back(patience, epochs_run):
     policy = writer()
     config = SupervisedConfig(supervised_epochs=8, supervised_batch_size=8, supervised_learning_rate=0.02, patience=patience)
     history = train_language_model(policy, counting(48), counting(24, step=2), 8, PAD, config, jit_compile=False).history
-    losses = history["val_loss"]
+    losses = history["val_cross_entropy"]
     assert len(losses) == epochs_run and losses[-1] > min(losses) + 0.2
     assert_close(np.concatenate(text_losses(policy, counting(6, step=2))).mean(), min(losses), rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [5, 8, 4, 2])
+def test_validation_figures_of_preferences_by_hand(size):
+    """Catches: rows of weight 0 that count as pairs (both scores equal: a wrong pair of loss log 2), or batches weighed alike."""
+    model = bag()
+    model.set_weights([np.random.default_rng(1).normal(0, 1, w.shape) for w in model.weights])
+    pairs = sentences(5, seed=1), sentences(5, seed=2)
+    chosen, rejected = (np.array([model((tf.constant([text]), tf.ones([1, len(text)])))[0] for text in side], np.float64) for side in pairs)
+    assert 0 < (chosen > rejected).mean() < 1
+    config = SupervisedConfig(supervised_epochs=1, supervised_learning_rate=1e-12, supervised_batch_size=size)
+    history = train_preferences(model, pairs, pairs, 8, PAD, config, jit_compile=False).history
+    assert_close(history["val_accuracy"][0], (chosen > rejected).mean())
+    assert_close(history["val_cross_entropy"][0], np.log1p(np.exp(rejected - chosen)).mean(), rtol=1e-5)
+
+
+def test_early_stopping_watches_the_exact_figure(monkeypatch):
+    """Catches: training stopped by Keras's `val_loss`, the mean of batch means (here it falls for ever), or by one that should rise."""
+    stopping, best = keras.callbacks.EarlyStopping.on_epoch_end, []
+
+    def planned(self, epoch, logs=None):
+        exact = [0.9, 0.5, 0.7, 0.8, 0.6, 0.4][epoch]
+        stopping(self, epoch, logs | {"val_loss": -float(epoch), "val_cross_entropy": exact, "val_accuracy": float(epoch)})
+        best.append(self.best_epoch)
+
+    monkeypatch.setattr(keras.callbacks.EarlyStopping, "on_epoch_end", planned)
+    config = SupervisedConfig(supervised_epochs=6, patience=3)
+    train_classifier(bag(), (sentences(4, 1), [0, 1] * 2), (sentences(4, 2), [0, 1] * 2), 8, PAD, config, jit_compile=False)
+    assert best == [0, 1, 1, 1, 1]
 
 
 def test_a_classifier_finds_the_planted_word():

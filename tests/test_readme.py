@@ -1,0 +1,46 @@
+"""README.md says what is true: its Python runs, its commands are accepted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ppo_keras.cli import build_parser
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"(?:^|`|&& )(ppo-keras [^`\n]*)", README, re.MULTILINE)))
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "--help" not in c])
+def test_commands_are_accepted(command):
+    """Catches: a command in the README whose option was renamed or never existed."""
+    build_parser().parse_args(shlex.split(command)[1:])
+
+
+def test_the_python_use_runs():
+    """Catches: an example that drifted from the package; it trains two iterations here."""
+    (example,) = [block for block in blocks("python") if "agent.fit" in block]
+    assert "steps_per_epoch=20, epochs=2" in example
+    names = {}
+    exec(example.replace("steps_per_epoch=20, epochs=2", "steps_per_epoch=2, epochs=1, verbose=0"), names)
+    assert int(names["agent"].iteration) == 2
+
+
+def test_the_example_reward_rewards():
+    """Catches: an example reward that is constant."""
+    (example,) = [block for block in blocks("python") if "mentions_an_animal" in block]
+    names = {}
+    exec(example, names)
+    assert names["mentions_an_animal"]("The", " Wolf runs.") == 1.0
+    assert names["mentions_an_animal"]("The wolf", " runs.") == 0.0
+
+
+def test_the_test_command_is_the_one_that_ci_runs():
+    """Catches: CI that passes with a command which the README does not name."""
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("pip install -e") and "pytest" in line]
+    assert lines == ['pip install -e ".[test]" && python -m pytest']
