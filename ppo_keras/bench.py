@@ -88,7 +88,7 @@ def _iteration_flops(policy, reward, epochs):
 
     Attention's own products (about 5 % here) and the embedding look-ups are left out.
     """
-    inputs, responses = BATCH * (PROMPT + RESPONSE - 1), BATCH * RESPONSE
+    inputs, responses = BATCH * (PROMPT + RESPONSE - 1), BATCH * RESPONSE  # the last block's saving on the prompt is left out
     matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.trainable_variables if len(v.shape) == 2 and "embeddings" not in v.path)
     trunk = sum(matrices(encoder) for encoder in policy._encoders)
     head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width

@@ -18,12 +18,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import ITERATION_METRICS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_keras import callbacks
 from ppo_keras.cli import build_parser, main
 from ppo_keras.datasets.loader import load_texts
-from ppo_keras.glossary import GLOSSARY
+from ppo_keras.glossary import METRIC_NAMES
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.ppo import PPO
 from ppo_keras.runs import Run
@@ -163,8 +164,7 @@ def test_metrics_have_a_row_an_iteration_and_the_names_of_the_glossary(done):
     """Catches: a metric that is not in the glossary, an entry that nothing writes, an iteration left out."""
     rows = metrics_of(done.run)
     assert [row["iteration"] for row in rows] == [1, 2, 3]
-    assert set(rows[0]) == {"iteration"} | {metric.name for metric in GLOSSARY}
-    assert len(rows[0]) == 1 + len(GLOSSARY)
+    assert sorted(rows[0]) == sorted(["iteration", *ITERATION_METRICS])
     assert all(math.isfinite(value) for row in rows for value in row.values())
 
 
@@ -183,11 +183,13 @@ def test_tensorboard_shows_the_same_scalars(done):
     events = EventAccumulator(str(done.run.folder), size_guidance={"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    stages = {f"{stage}/{name}" for stage in ("reward", "judge") for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")}
-    assert tags == {metric.name for metric in GLOSSARY} | stages | {"writer/loss", "writer/validation_loss"}
-    for metric in GLOSSARY:
-        values = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(metric.name)]
-        assert values == [(row["iteration"], pytest.approx(row[metric.name], rel=1e-5)) for row in metrics_of(done.run)]
+    assert tags == set(METRIC_NAMES)
+    values = {tag: [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)] for tag in tags}
+    for name in ITERATION_METRICS:
+        assert values[name] == [(row["iteration"], pytest.approx(row[name], rel=1e-5)) for row in metrics_of(done.run)]
+    summary = done.run.load_json("summary.json")
+    for name in ("writer/validation_cross_entropy", "reward/validation_accuracy", "judge/validation_accuracy"):
+        assert values[name] == [(1, pytest.approx(summary[name.replace("/", "_")], rel=1e-5))]  # one epoch
 
 
 def test_a_table_and_a_bar_for_each_stage_are_shown(done):
@@ -294,12 +296,25 @@ def counted(place, call, action):
     return ["--reward", "counted_reward:score"]
 
 
+def old_run(runs_folder):
+    """A run named small, of an earlier day. Returns what its files hold."""
+    old = Run.create(runs_folder, "small")
+    old.save_json("config.json", {"seed": 1})
+    old.append_metrics({"iteration": 99})
+    (old.folder / "checkpoints" / "after.keras").write_bytes(b"weights")
+    return contents(runs_folder)
+
+
+def contents(folder):
+    """The bytes of every file below a folder, hidden ones too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_own_texts_and_own_reward_replace_an_old_run(place):
     """Catches: a reward that is not the function's, a judge without labels, files of the old run that stay."""
-    old = Run.create("runs", "small")
-    old.append_metrics({"iteration": 99})
+    old_run(place / "runs")
     done = train(*SMALL, *counted(place, 0, "pass"), "--overwrite")
-    assert done.code == 0
+    assert done.code == 0 and [path.name for path in (place / "runs").iterdir()] == ["small"]
     run, samples = Run("runs/small"), samples_of(Run("runs/small"))
     assert [row["iteration"] for row in metrics_of(run)] == [1, 2, 3]
     assert all(sample["score"] == sample["response"].count("e") for sample in samples)
@@ -327,18 +342,23 @@ def test_a_metric_that_becomes_nan_stops_with_the_last_good_writer(place, monkey
     monkeypatch.setattr(PPO, "improve", poisoned)
     monkeypatch.setattr(callbacks, "Checkpoint", Keep)
     line = error_line(train(*SMALL, *counted(place, 0, "pass"), "--checkpoint-every", "1"))
-    assert "loss/value became nan in iteration 2" in line
+    assert "loss/value became nan in step 2. The last good state is saved. Try a smaller --learning-rate or --max-gradient-norm." in line
     run = Run("runs/small")
     assert len(good) == 1 and equal(weights_in(run, "after"), good[0]) and not equal(good[0], weights_in(run, "before"))
     assert all(np.isfinite(w).all() for w in weights_in(run, "after"))
     assert [row["iteration"] for row in metrics_of(run)] == [1]
 
 
-def test_a_writer_that_cannot_be_trained_leaves_nothing(place):
-    """Catches: NaN in supervised training that goes on into PPO, advice about an option that has no part in it."""
-    line = error_line(train(*SMALL, *counted(place, 0, "pass"), "--supervised-learning-rate", "1e38"))
-    assert "became" in line and "--supervised-learning-rate" in line and "saved" not in line
-    assert list((place / "runs").iterdir()) == []
+@pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
+def test_a_writer_that_cannot_be_trained_leaves_what_was_there(place, overwrite):
+    """Catches: NaN in supervised training that goes on into PPO, advice about an option that has no part in it, an error glued
+    to a progress bar, an old run lost to one that came to nothing."""
+    before = old_run(place / "runs") if overwrite else {}
+    done = train(*SMALL, *counted(place, 0, "pass"), "--supervised-learning-rate", "1e38", *["--overwrite"] * overwrite)
+    line = error_line(done)
+    assert "became" in line and "Try a smaller --supervised-learning-rate." in line and "saved" not in line
+    assert done.err.rstrip("\n").split("\n")[-1] == line  # and the bar is not drawn once more below it
+    assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"] * overwrite
 
 
 def test_one_ctrl_c_saves_the_run_at_the_end_of_the_iteration(place):
@@ -354,36 +374,33 @@ def test_one_ctrl_c_saves_the_run_at_the_end_of_the_iteration(place):
     assert main(["generate", "small", "--prompt", "The", "--greedy"]) == 0
 
 
-def test_ctrl_c_before_ppo_leaves_nothing(place, monkeypatch):
-    """Catches: PPO that begins after a Ctrl-C in supervised training, or a folder without a writer."""
+def test_ctrl_c_before_ppo_leaves_what_was_there(place, monkeypatch):
+    """Catches: PPO that begins after a Ctrl-C in supervised training, a folder without a writer, an old run lost to it."""
     monkeypatch.setattr(callbacks.SupervisedRecorder, "on_epoch_end", lambda *_: signal.raise_signal(signal.SIGINT))
-    assert train(*SMALL, *counted(place, 0, "pass")).code == 130
-    assert list((place / "runs").iterdir()) == []
+    before = old_run(place / "runs")
+    assert train(*SMALL, *counted(place, 0, "pass"), "--overwrite").code == 130
+    assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"]
 
 
 def test_a_reward_that_fails_in_mid_run_saves_the_writer(place):
     """Catches: minutes of training lost for one odd response: that of the first iteration stays, the prompt is named."""
     reward = counted(place, CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, "raise RuntimeError('odd response')")
-    line = error_line(train(*SMALL, *reward))  # checkpoints every 20 iterations
+    done = train(*SMALL, *reward)  # checkpoints every 20 iterations
+    line = error_line(done)
     assert "counted_reward:score raised RuntimeError: odd response" in line and "prompt '" in line
     run = Run("runs/small")
     assert [row["iteration"] for row in metrics_of(run)] == [1]
     assert all(np.isfinite(w).all() for w in weights_in(run, "after"))
     assert not equal(weights_in(run, "after"), weights_in(run, "before")), "after.keras is not as far as PPO came"
-
-
-def test_an_error_stands_on_a_line_of_its_own(place):
-    """Catches: the message glued to a progress bar that was never closed, and the bar drawn once more below it."""
-    done = train(*SMALL, *counted(place, 0, "pass"), "--supervised-learning-rate", "1e38")
-    assert done.err.rstrip("\n").split("\n")[-1] == error_line(done)
+    assert done.err.rstrip("\n").split("\n")[-1] == line  # on a line of its own, the progress bar closed before it
 
 
 def test_a_reward_that_fails_in_the_first_evaluation_leaves_no_half_run(place):
-    """Catches: a folder with a summary to come that never comes, and without the writer that `generate` looks for."""
-    line = error_line(train(*SMALL, *counted(place, 4, "return float('nan')")))
+    """Catches: a folder with a summary to come that never comes, and without the writer that `generate` looks for; an old run lost."""
+    before = old_run(place / "runs")
+    line = error_line(train(*SMALL, *counted(place, 4, "return float('nan')"), "--overwrite"))
     assert "returned nan" in line and "prompt '" in line
-    run = Run("runs/small")
-    assert not run.folder.exists() or zipfile.is_zipfile(run.checkpoint("after"))
+    assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +409,7 @@ def test_a_reward_that_fails_in_the_first_evaluation_leaves_no_half_run(place):
     ids=["at the start", "before PPO", "in an iteration", "after PPO"],
 )
 def test_a_full_disk_is_one_line(place, call):
-    """Catches: a traceback of TensorFlow or zipfile, and half a file that looks like a whole one."""
+    """Catches: a traceback of TensorFlow or zipfile, half a file that looks like a whole one, an old run lost before PPO began."""
     disk = place / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True).returncode:
@@ -400,14 +417,18 @@ def test_a_full_disk_is_one_line(place, call):
     try:
         fill = f"exec(\"with open({str(disk / 'filler')!r}, 'ab', 0) as f:\\n while f.write(bytes(4096)): pass\")"
         fill = f"\n        try:\n            {fill}\n        except OSError:\n            pass"
-        options = [*SMALL, *counted(place, call or -1, fill), "--checkpoint-every", "1", "--runs-folder", str(disk)]
+        options = [*SMALL, *counted(place, call or -1, fill), "--checkpoint-every", "1", "--runs-folder", str(disk), "--overwrite"]
+        before = old_run(disk)
         if call == 0:
             (disk / "filler").write_bytes(bytes(3 * 2**20 - 24 * 1024))
         line = error_line(train(*options))
         assert "disk" in line or "space" in line
-        if call == 0:
-            assert not (disk / "small").exists()
-        elif call > CALLS_BEFORE_PPO:
+        (disk / "filler").unlink()
+        assert [path.name for path in disk.iterdir()] == ["small"]
+        if call < CALLS_BEFORE_PPO:
+            assert contents(disk) == before
+        else:
+            assert zipfile.is_zipfile(disk / "small" / "checkpoints" / "before.keras")
             after = disk / "small" / "checkpoints" / "after.keras"
             assert not after.exists() or zipfile.is_zipfile(after)
         assert not (disk / "small" / "summary.json").exists()
@@ -430,7 +451,7 @@ def test_the_judge_never_saw_the_texts_of_the_reward_model(job, monkeypatch):
 
     def fake(model, train, validation, **settings):
         seen[model.name] = list(zip(map(tuple, train[0]), train[1]))
-        return types.SimpleNamespace(history={"val_accuracy": [0.5, 0.75, 0.7], "val_loss": [0.6, 0.4, 0.5]})
+        return types.SimpleNamespace(history={"val_accuracy": [0.5, 0.75, 0.7], "val_cross_entropy": [0.6, 0.4, 0.5]})
 
     monkeypatch.setattr(generation, "train_classifier", fake)
     monkeypatch.setattr(job, "text_length", 20, raising=False)

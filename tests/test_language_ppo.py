@@ -383,7 +383,7 @@ def test_resuming_continues_exactly(network, tmp_path):
 
 CHANGES = [
     ("kl", KLConfig(0.5)), ("kl", KLConfig(0.05, kl_estimator="k2")), ("kl", KLConfig(0.05, kl_estimator="k3")),
-    ("kl", KLConfig(0.05, kl_target=0.01, kl_horizon=100)), ("missing_end_penalty", 2.0), ("short_penalty", 2.0), ("config", PPOConfig(discount=1.0, epochs=2, minibatches=2)),
+    ("kl", KLConfig(0.05, kl_target=0.01, kl_horizon=100)), ("missing_end_penalty", 2.0), ("short_penalty", 2.0), ("usual_length", 3.0), ("config", PPOConfig(discount=1.0, epochs=2, minibatches=2)),
     ("seed", 9), ("length", 4), ("end_id", 5), ("pad_id", 6),
 ]  # fmt: skip
 
@@ -395,7 +395,7 @@ def base_run():
 
 def run_with(**changes):
     """Weights, metrics, coefficient and the padding of the responses, of one iteration with changed settings."""
-    ppo = learner(policy=tiny_policy("lstm"), **{"kl": KLConfig(0.05), "reference": tiny_policy("lstm", seed=5)} | changes)
+    ppo = learner(policy=tiny_policy("lstm"), **{"kl": KLConfig(0.05), "reference": tiny_policy("lstm", seed=5), "short_penalty": 0.3, "usual_length": 5.0} | changes)
     responses, _ = ppo.rollout(PROMPTS)
     history = fit(ppo)
     assert 0 < history["response/ended_share"][0] < 1  # some responses end, some do not

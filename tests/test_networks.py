@@ -67,7 +67,7 @@ def test_reading_in_two_parts_equals_reading_at_once(network):
 def test_context_leaves_out_the_first_outputs(network, shared):
     """Catches: `context` off by one, or inputs before it that are not read."""
     policy = tiny_policy(network, shared)
-    assert_all_close(policy(TOKENS, starts=STARTS, context=3), tuple(x[:, 3:] for x in policy(TOKENS, starts=STARTS)), rtol=0, atol=0)
+    assert_all_close(policy(TOKENS, starts=STARTS, context=3), tuple(x[:, 3:] for x in policy(TOKENS, starts=STARTS)))
 
 
 @every_policy
@@ -136,7 +136,7 @@ def test_the_lstm_equals_keras():
         layer.build(hidden.shape)
         layer.set_weights(cell.get_weights())
         hidden = layer(hidden)
-    assert_close(encoder(TOKENS)[0], hidden, atol=1e-5)
+    assert_close(encoder(TOKENS)[0], encoder.trunk.norm(hidden), atol=1e-5)
 
 
 def test_the_transformer_equals_numpy():

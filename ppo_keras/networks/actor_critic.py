@@ -73,8 +73,8 @@ class ActorCritic(keras.Model):
             logits float32 `(B, T, A)`, values float32 `(B, T)`.
         """
         states = initial_state or [None] * len(self._encoders)
-        hidden = [encoder(inputs, state=s, starts=starts, training=training)[0] for encoder, s in zip(self._encoders, states)]
-        return self._heads([h[:, context:] for h in hidden])
+        read = dict(starts=starts, context=context, training=training)
+        return self._heads([encoder(inputs, state=s, **read)[0] for encoder, s in zip(self._encoders, states)])
 
     def start_value_from_policy(self):
         """Copies the policy's encoder into the critic's, which is better than a critic that has not read anything."""

@@ -60,12 +60,12 @@ class TokenEncoder(keras.layers.Layer):
         """One token each: int32 `(B,)`, state, optional `(B,)` -> `(B, D)`, new state."""
         return self.trunk.step(self.embedding(tokens) * self.width**0.5, state, starts)
 
-    def call(self, tokens, state=None, starts=None, training=None):
-        """Sequences: int32 `(B, T)`, state, `(B, T)` -> `(B, T, D)`, state after the last."""
+    def call(self, tokens, state=None, starts=None, context=0, training=None):
+        """Sequences: int32 `(B, T)`, state, `(B, T)` -> `(B, T - context, D)`, state after the last step."""
         embedded = self.embedding_dropout(self.embedding(tokens) * self.width**0.5, training=training)
         if self.trunk is None:
-            return embedded, state
-        return self.trunk(embedded, state=state, starts=starts, training=training)
+            return embedded[:, context:], state
+        return self.trunk(embedded, state=state, starts=starts, context=context, training=training)
 
     def get_config(self):
         return super().get_config() | self.config

@@ -48,8 +48,11 @@ class LSTMTrunk(keras.layers.Layer):
             new_state.append((hidden, memory))
         return self.norm(x), new_state
 
-    def call(self, x, state=None, starts=None, training=None):
-        """A sequence: `(B, T, D)`, state, `(B, T)` -> `(B, T, D)`, state after the last step."""
+    def call(self, x, state=None, starts=None, context=0, training=None):
+        """A sequence: `(B, T, D)`, state, `(B, T)` -> `(B, T - context, D)`, state after the last step.
+
+        The first `context` steps are read, but nothing is put out for them.
+        """
         state = self.initial_state(tf.shape(x)[0]) if state is None else state
         kept = tf.ones_like(x[:, :, :1]) if starts is None else tf.cast(1.0 - starts, x.dtype)[:, :, tf.newaxis]
         kept = tf.transpose(kept, [1, 0, 2])  # (T, B, 1)
@@ -59,7 +62,7 @@ class LSTMTrunk(keras.layers.Layer):
             projected = keras.ops.matmul(dropout(x, training=training), cell.kernel) + cell.bias  # (T, B, 4D)
             x, memories = tf.scan(_lstm_step(cell), (projected, kept), (hidden, memory))
             new_state.append((x[-1], memories[-1]))
-        return self.norm(tf.transpose(x, [1, 0, 2])), new_state
+        return self.norm(tf.transpose(x[context:], [1, 0, 2])), new_state
 
     def get_config(self):
         return super().get_config() | {"width": self.width, "layers": self.layers, "dropout": self.dropout}

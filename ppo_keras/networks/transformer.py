@@ -74,8 +74,11 @@ class TransformerTrunk(keras.layers.Layer):
         state = {"keys": keys, "values": values, "time": time + 1, "episode": episode}
         return self.norm(x)[:, 0], state
 
-    def call(self, x, state=None, starts=None, training=None):
-        """A sequence: `(B, T, D)`, state, `(B, T)` -> `(B, T, D)`, state after the last step."""
+    def call(self, x, state=None, starts=None, context=0, training=None):
+        """A sequence: `(B, T, D)`, state, `(B, T)` -> `(B, T - context, D)`, state after the last step.
+
+        The first `context` steps are read, but nothing is put out for them: the last block leaves out their queries.
+        """
         batch, length = tf.shape(x)[0], x.shape[1]
         starts = tf.zeros([batch, length]) if starts is None else starts
         begin = tf.constant(0) if state is None else state["time"]
@@ -101,6 +104,8 @@ class TransformerTrunk(keras.layers.Layer):
             if state is not None:
                 key = tf.concat([state["keys"][i], key], axis=2)  # (B, H, M + T, d)
                 value = tf.concat([state["values"][i], value], axis=2)
+            if block is self.blocks[-1]:
+                x, query, visible = x[:, context:], query[:, :, context:], visible[:, :, context:]
             x = block.finish(x, attend(query, key, value, visible), training=training)
         old = self.initial_state(batch) if state is None else state
         after = {
