@@ -53,11 +53,15 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     written = BATCH * RESPONSE
     peak = _peak_flops(jit_compile)
     share = _iteration_flops(policy, reward, learner.config.epochs) / iteration_seconds / peak
-    print(f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}, {'XLA' if jit_compile else 'graphs'}, {BATCH} responses of {RESPONSE} tokens")
+    print(
+        f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}, {'XLA' if jit_compile else 'graphs'}, {BATCH} responses of {RESPONSE} tokens"
+    )
     for name in seconds:
         print(f"{name:12} {seconds[name]:8.3f} s {written / seconds[name]:10,.0f} response tokens/s")
     print(f"{'iteration':12} {iteration_seconds:8.3f} s {written / iteration_seconds:10,.0f} response tokens/s")
-    print(f"compilation  {compile_seconds:8.1f} s; matrix-product peak {peak / 1e9:,.0f} GFLOP/s, of which the iteration used {share:.1%}")
+    print(
+        f"compilation  {compile_seconds:8.1f} s; matrix-product peak {peak / 1e9:,.0f} GFLOP/s, of which the iteration used {share:.1%}"
+    )
     result = {"iteration_seconds": iteration_seconds} | {f"{name}_tokens_per_second": written / s for name, s in seconds.items()}
     result |= {"compile_seconds": compile_seconds, "peak_share": share}
     print(json.dumps({name: round(value, 4) for name, value in result.items()}))
@@ -89,7 +93,9 @@ def _iteration_flops(policy, reward, epochs):
     Attention's own products (about 5 % here) and the embedding look-ups are left out.
     """
     inputs, responses = BATCH * (PROMPT + RESPONSE - 1), BATCH * RESPONSE  # the last block's saving on the prompt is left out
-    matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.trainable_variables if len(v.shape) == 2 and "embeddings" not in v.path)
+    matrices = lambda layer: sum(
+        int(np.prod(v.shape)) for v in layer.trainable_variables if len(v.shape) == 2 and "embeddings" not in v.path
+    )
     trunk = sum(matrices(encoder) for encoder in policy._encoders)
     head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
     policy_pass = 2 * (trunk * inputs + head * responses)

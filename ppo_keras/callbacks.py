@@ -49,7 +49,9 @@ class Progress(keras.callbacks.Callback):
 
     def _show(self, logs):
         self.logs.update(logs or {})
-        self.bar.set_postfix({label: f"{self.logs[name]:.3g}" for name, label in self.shown.items() if name in self.logs}, refresh=False)
+        self.bar.set_postfix(
+            {label: f"{self.logs[name]:.3g}" for name, label in self.shown.items() if name in self.logs}, refresh=False
+        )
 
 
 class Recorder(keras.callbacks.Callback):
@@ -144,7 +146,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.save()
 
     def on_train_batch_end(self, batch, logs=None):
-        if (batch + 1) % self.every == 0:
+        if int(self.model.iteration.numpy()) % self.every == 0:
             self.save()
 
     def on_train_end(self, logs=None):

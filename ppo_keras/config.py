@@ -18,7 +18,12 @@ def require(condition: bool, message: str):
 
 def optional(default):
     """A field that is a number or None; on the command line None is written `none`."""
-    return field(default=default, type=lambda text: None if text.lower() == "none" else float(text), metavar="float|none")
+    return field(default=default, type=number_or_none, metavar="float|none")
+
+
+def number_or_none(text):
+    """`none` or a number, from the command line."""
+    return None if text.lower() == "none" else float(text)
 
 
 def switch(default):
@@ -59,18 +64,26 @@ class PPOConfig:
             require(value > 0, f"{name}={value} is not positive. Use a value such as 0.2 for clip_ratio, 1 for temperature.")
         for name in ("value_clip", "target_kl", "max_gradient_norm"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"{name}={value} is not positive. Use a positive number, or None to switch it off.")
+            require(
+                value is None or value > 0, f"{name}={value} is not positive. Use a positive number, or None to switch it off."
+            )
         for name in ("value_coefficient", "entropy_coefficient"):
             value = getattr(self, name)
             require(value >= 0, f"{name}={value} is negative. Use 0 to switch it off.")
         for name in ("epochs", "minibatches", "accumulation_steps"):
             value = getattr(self, name)
             require(value >= 1, f"{name}={value} is less than 1. Use a whole number of 1 or more.")
-        require(self.dual_clip is None or self.dual_clip > 1, f"dual_clip={self.dual_clip} must be above 1. Use a value such as 3, or None.")
+        require(
+            self.dual_clip is None or self.dual_clip > 1,
+            f"dual_clip={self.dual_clip} must be above 1. Use a value such as 3, or None.",
+        )
 
     def check_batch(self, batch_size: int):
         """Raises `InputError` unless minibatches and micro-batches split `batch_size` sequences evenly."""
-        for name, parts in (("minibatches", self.minibatches), ("minibatches * accumulation_steps", self.minibatches * self.accumulation_steps)):
+        for name, parts in (
+            ("minibatches", self.minibatches),
+            ("minibatches * accumulation_steps", self.minibatches * self.accumulation_steps),
+        ):
             if batch_size % parts:
                 divisors = [d for d in range(1, batch_size + 1) if batch_size % d == 0]
                 close = sorted(sorted(divisors, key=lambda d: abs(d - parts))[:3])
@@ -90,7 +103,14 @@ class KLConfig:
 
     def __post_init__(self):
         require(self.kl_coefficient >= 0, f"kl_coefficient={self.kl_coefficient} is negative. Use 0 to switch the penalty off.")
-        require(self.kl_target is None or self.kl_target > 0, f"kl_target={self.kl_target} is not positive. Use a number of nats such as 6, or None.")
+        require(
+            self.kl_target is None or self.kl_coefficient > 0,
+            "kl_coefficient=0 cannot adapt to kl_target. Use a small number such as 0.01.",
+        )
+        require(
+            self.kl_target is None or self.kl_target > 0,
+            f"kl_target={self.kl_target} is not positive. Use a number of nats such as 6, or None.",
+        )
         require(self.kl_horizon > 0, f"kl_horizon={self.kl_horizon} is not positive. Use a number of responses such as 10000.")
         require(self.kl_estimator in ("k1", "k2", "k3"), f"kl_estimator={self.kl_estimator!r} is unknown. Use k1, k2 or k3.")
 
@@ -100,12 +120,15 @@ class OptimizerConfig:
     """Adam and its learning rate."""
 
     learning_rate: float = 3e-4  # Adam's step size at the start
-    schedule: str = "linear"  # constant, linear (down to 0) or cosine (down to 0), over the whole training
+    schedule: str = "linear"  # constant, linear (down to 0) or cosine (down to 0), over all planned steps
     adam_epsilon: float = 1e-5  # PPO practice: larger than Keras's 1e-7
 
     def __post_init__(self):
         require(self.learning_rate >= 0, f"learning_rate={self.learning_rate} is negative. Use a value such as 3e-4.")
-        require(self.schedule in ("constant", "linear", "cosine"), f"schedule={self.schedule!r} is unknown. Use constant, linear or cosine.")
+        require(
+            self.schedule in ("constant", "linear", "cosine"),
+            f"schedule={self.schedule!r} is unknown. Use constant, linear or cosine.",
+        )
         require(self.adam_epsilon > 0, f"adam_epsilon={self.adam_epsilon} is not positive. Use a value such as 1e-5.")
 
     def build(self, total_steps: int):
@@ -134,7 +157,10 @@ class SupervisedConfig:
     def __post_init__(self):
         for name in ("supervised_epochs", "supervised_batch_size", "patience"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
-        require(self.supervised_learning_rate > 0, f"supervised_learning_rate={self.supervised_learning_rate} is not positive. Use a value such as 2e-3.")
+        require(
+            self.supervised_learning_rate > 0,
+            f"supervised_learning_rate={self.supervised_learning_rate} is not positive. Use a value such as 2e-3.",
+        )
         require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative. Use 0 to switch it off.")
 
 
@@ -151,8 +177,15 @@ class NetworkConfig:
     def __post_init__(self):
         for name in ("layers", "width", "heads"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
-        require(self.width % (2 * self.heads) == 0, f"width={self.width} is not a multiple of 2 * heads={2 * self.heads}. Use a width such as {64 * self.heads}.")
         require(0 <= self.dropout < 1, f"dropout={self.dropout} is outside [0, 1). Use a value such as 0.1.")
+
+    def check_heads(self):
+        """Raises `InputError` unless a Transformer's heads split the width."""
+        pairs = 2 * self.heads
+        require(
+            self.width % pairs == 0,
+            f"width={self.width} is not a multiple of 2 * heads={pairs}. Use a width such as {16 * pairs}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -185,18 +218,40 @@ class GenerationConfig:
     checkpoint_every: int = 20  # iterations between two checkpoints
     network: NetworkConfig = NetworkConfig()
     supervised: SupervisedConfig = SupervisedConfig()
-    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0, temperature=0.8)
+    ppo: PPOConfig = PPOConfig(
+        discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0, temperature=0.8
+    )
     kl: KLConfig = KLConfig(kl_coefficient=0.1, kl_target=8.5, kl_horizon=1000)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
 
     def __post_init__(self):
         require(self.model in ("transformer", "lstm"), f"model={self.model!r} is unknown. Use transformer or lstm.")
-        require(self.language in ("en", "zh"), f"language={self.language!r} is unknown. Use en or zh, or --data FILE for another language.")
-        require(self.reward_network in ("bag", "transformer", "lstm"), f"reward_network={self.reward_network!r} is unknown. Use bag, transformer or lstm.")
+        require(
+            self.language in ("en", "zh"),
+            f"language={self.language!r} is unknown. Use en or zh, or --data FILE for another language.",
+        )
+        require(
+            self.reward_network in ("bag", "transformer", "lstm"),
+            f"reward_network={self.reward_network!r} is unknown. Use bag, transformer or lstm.",
+        )
+        require(0 <= self.seed < 2**31, f"seed={self.seed} is outside [0, 2^31). Use a number such as 1.")
+        for name in ("missing_end_penalty", "short_penalty"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative. Use 0 to switch it off.")
+        if "transformer" in (self.model, self.reward_network):
+            self.network.check_heads()
         require(self.data is None or self.dataset is None, "--data and --dataset were both given. Give one.")
-        require((self.chosen_column is None) == (self.rejected_column is None), "preference pairs need both --chosen-column and --rejected-column.")
+        require(
+            (self.chosen_column is None) == (self.rejected_column is None),
+            "preference pairs need both --chosen-column and --rejected-column.",
+        )
         for name in ("iterations", "batch_size", "evaluation_samples", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
-        require(self.prompt_length >= 2, f"prompt_length={self.prompt_length} leaves no room for a prompt after the begin token. Use 2 or more.")
-        require(self.response_length is None or self.response_length >= 1, f"response_length={self.response_length} is less than 1. Use a number such as 32.")
+        require(
+            self.prompt_length >= 2,
+            f"prompt_length={self.prompt_length} leaves no room for a prompt after the begin token. Use 2 or more.",
+        )
+        require(
+            self.response_length is None or self.response_length >= 1,
+            f"response_length={self.response_length} is less than 1. Use a number such as 32.",
+        )
         self.ppo.check_batch(self.batch_size)

@@ -15,12 +15,12 @@ class Metric(NamedTuple):
 
 
 GLOSSARY = (
-    Metric("objective/scores", "mean score that the reward gives to a response, before any penalty", "rises, then levels off", "objective/scores", "rollout/ep_rew_mean", "charts/episodic_return"),
+    Metric("objective/scores", "mean score that the reward gives to a response, before any penalty", "rises, then levels off", "objective/scores (less the missing-end penalty)", "rollout/ep_rew_mean", "charts/episodic_return"),
     Metric("objective/kl", "divergence from the reference, nats a response: the sum over its tokens of the estimator in `kl_estimator`", "rises to the target and stays; 3 to 12", "objective/kl"),
     Metric("objective/kl_coefficient", "beta: reward subtracted for a nat", "moves slowly; an adaptive one settles"),
     Metric("objective/entropy", "-log-probability of a response, summed over its tokens, nats", "falls slowly, not to 0", "objective/entropy"),
     Metric("objective/non_score_reward", "-beta * KL, a response", "small beside the scores", "objective/non_score_reward"),
-    Metric("objective/rlhf_reward", "what PPO maximises: score less missing-end penalty less KL penalty, a response", "rises", "objective/rlhf_reward"),
+    Metric("objective/rlhf_reward", "what PPO maximises: score less the penalties for a missing end and for shortness, less the KL penalty, a response", "rises", "objective/rlhf_reward"),
     Metric("response/length", "tokens of a response, the end token included", "stays well above half of the start"),
     Metric("response/ended_share", "share of responses that end by themselves", "near 1", "val/num_eos_tokens (a count)"),
     Metric("response/token_kl", "divergence from the reference, nats a token", "below 1"),
@@ -30,8 +30,8 @@ GLOSSARY = (
     Metric("policy/entropy", "entropy of the policy, nats a token", "falls slowly, not to 0", "policy/entropy_avg", "train/entropy_loss (negated)", "losses/entropy"),
     Metric("policy/ratio", "mean of new over old probability of the tokens", "0.95 to 1.05", "val/ratio"),
     Metric("policy/approx_kl", "how far the updates moved from the policy that acted, nats a token, estimator k3", "0.001 to 0.05", "policy/approxkl_avg (half the squared difference)", "train/approx_kl", "losses/approx_kl"),
-    Metric("policy/clip_fraction", "share of tokens whose ratio left 1 +- clip_ratio", "0.02 to 0.3", "policy/clipfrac_avg", "train/clip_fraction", "losses/clipfrac"),
-    Metric("value/clip_fraction", "share of values that moved further than value_clip", "below 0.3", "val/clipfrac_avg"),
+    Metric("policy/clip_fraction", "share of tokens whose ratio left 1 +- clip_ratio", "0.02 to 0.3", "policy/clipfrac_avg (where the clipped term counts)", "train/clip_fraction", "losses/clipfrac"),
+    Metric("value/clip_fraction", "share of values that moved further than value_clip", "below 0.3", "val/clipfrac_avg (where the clipped term counts)"),
     Metric("value/explained_variance", "1 - var(return - value) / var(return), before the update", "rises towards 1; below 0 is worse than a constant", "", "train/explained_variance", "losses/explained_variance"),
     Metric("value/mean", "mean value of the states, before the update", "follows value/return_mean"),
     Metric("value/return_mean", "mean of the value targets", "follows objective/rlhf_reward"),
@@ -46,7 +46,7 @@ GLOSSARY = (
     Metric("judge/loss", "cross-entropy of the judge, nats a text", "falls"),
     Metric("judge/validation_cross_entropy", "the same on the validation split", "falls; the best epoch is kept"),
     Metric("judge/validation_accuracy", "share of validation texts that the judge gets right", "well above 0.5"),
-    Metric("time/episodes", "responses written so far", "", "episode", "time/episodes"),
+    Metric("time/episodes", "responses written so far", "", "episode"),
     Metric("time/iteration_seconds", "seconds of the iteration", "constant after the first, which compiles"),
     Metric("time/tokens_per_second", "response tokens written and learned from, a second", "constant after the first"),
 )  # fmt: skip

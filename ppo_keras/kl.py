@@ -52,7 +52,7 @@ class AdaptiveKLController:
     """A coefficient beta that steers the KL to a target (Ziegler et al. 2019, "Fine-tuning language models from human
     preferences", section 2.2):
 
-        e = clip(KL / target - 1, -0.2, 0.2),   beta <- beta * (1 + e * n / horizon)
+        e = clip(KL / target - 1, -0.2, 0.2),   beta <- beta * (1 + e * n / horizon), at least half of beta
 
     Args:
         coefficient: beta of the first iteration.
@@ -66,7 +66,7 @@ class AdaptiveKLController:
     def update(self, coefficient, kl, responses):
         """beta for the next iteration, given the mean `kl` (nats) of this iteration's `responses`."""
         error = tf.clip_by_value(kl / self.target - 1.0, -0.2, 0.2)
-        return coefficient * (1.0 + error * responses / self.horizon)
+        return coefficient * tf.maximum(1.0 + error * responses / self.horizon, 0.5)  # a short horizon must not turn the sign
 
 
 def kl_controller(config):

@@ -26,12 +26,12 @@ def masked_variance(x, mask, bessel=True):
 def whiten(x, mask, shift_mean=True):
     """Scales the real entries to standard deviation 1 (Bessel) and, with `shift_mean`, to mean 0; padding becomes 0.
 
-    `(x - mean) * rsqrt(variance + 1e-8)`, as TRL: zero variance and a single element give 0, not NaN.
+    `(x - mean) * rsqrt(variance + 1e-8)`, as TRL: zero variance and a single element give the mean (0), not NaN.
 
     Args:
         x: float32 `(B, T)`.
         mask: float32 `(B, T)`, 1 where real.
-        shift_mean: False keeps the mean (used for rewards, whose sign must not change).
+        shift_mean: False adds the mean again, as TRL does for rewards; single entries may change their sign.
 
     Returns:
         float32 `(B, T)`.

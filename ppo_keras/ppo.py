@@ -27,7 +27,7 @@ class Experience(NamedTuple):
 class PPO(keras.Model):
     """The learner. A subclass says in `collect` where experience comes from (`LanguagePPO`, for one).
 
-    `compile`, `fit`, callbacks and saving are Keras's. One batch of `fit` is one iteration: collect, estimate
+    `compile`, `fit` and callbacks are Keras's; `callbacks.Checkpoint` saves the state. One batch of `fit` is one iteration: collect, estimate
     advantages, several epochs of minibatches. With `compile(jit_compile=True)` it is one XLA program.
 
     Args:
@@ -125,7 +125,7 @@ class PPO(keras.Model):
         seed = self.draw_seed(purpose=1)
         orders = tf.stack([randomness.permutation(batch, randomness.fold_in(seed, epoch)) for epoch in range(config.epochs)])
         orders = tf.reshape(orders, [config.epochs * config.minibatches, batch // config.minibatches])
-        shapes = {name: tf.zeros([]) for name in UPDATE_METRICS}
+        nothing = {name: tf.zeros([]) for name in UPDATE_METRICS}
 
         def minibatch(step, going, totals, epoch_kl):
             minibatch_totals = self.step_optimizer(take_sequences(experience, orders[step]))
@@ -140,7 +140,7 @@ class PPO(keras.Model):
         steps, _, totals, _ = tf.while_loop(
             lambda step, going, totals, epoch_kl: going & (step < orders.shape[0]),
             minibatch,
-            (tf.constant(0), tf.constant(True), shapes, tf.constant(0.0)),
+            (tf.constant(0), tf.constant(True), nothing, tf.constant(0.0)),
         )
         used = tf.cast(steps, tf.float32)
         return {name: total / used for name, total in totals.items()} | {"optimizer/steps": used}
@@ -161,7 +161,9 @@ class PPO(keras.Model):
                 return i + 1, added, {name: metrics[name] + part_metrics[name] for name in metrics}
 
             nothing = [tf.zeros(v.shape, v.dtype) for v in variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
-            _, gradients, metrics = tf.while_loop(lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing))
+            _, gradients, metrics = tf.while_loop(
+                lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing)
+            )
         norm = tf.linalg.global_norm(gradients)
         if config.max_gradient_norm is not None:
             scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))
@@ -172,7 +174,7 @@ class PPO(keras.Model):
     def gradients(self, experience, count):
         """Gradients of the PPO loss of some sequences, as their share of a minibatch of `count` real steps.
 
-            loss = -L^CLIP + c_v L^V - c_e S   (Schulman et al. 2017, eq. 9, to be minimised)
+        loss = -L^CLIP + c_v L^V - c_e S   (Schulman et al. 2017, eq. 9, to be minimised)
         """
         config, (trajectory, advantages, returns) = self.config, experience
         mask = trajectory.mask

@@ -33,4 +33,7 @@ def print_evaluations(before, after, summary, folder, pairs=5):
     for row in list(zip(before.prompts, before.responses, after.responses))[:pairs]:
         samples.add_row(*[Text(cell) for cell in row])
     console.print(samples)
-    console.print(f"{summary['seconds']:.0f} s. Everything is in {folder}; see it with: tensorboard --logdir {folder.parent}", soft_wrap=True)
+    console.print(
+        f"{summary['seconds']:.0f} s. Everything is in {folder}; see it with: tensorboard --logdir {folder.parent}",
+        soft_wrap=True,
+    )

@@ -21,7 +21,7 @@ class Run:
     | `checkpoints/reward.keras`, `judge.keras` | the reward model and the judge, where there are any |
     | `checkpoints/training-*` | the last states of the learner, with optimizer and counters |
     | `events.out.tfevents.*` | TensorBoard |
-    | `metrics.csv` | the same scalars, a line an iteration |
+    | `metrics.csv` | the scalars of PPO, a line an iteration |
     | `samples.jsonl` | responses before and after |
     | `summary.json` | the result |
     """
@@ -52,8 +52,10 @@ class Run:
         folder, replaced = Path(runs_folder) / name, None
         if folder.exists():
             replaced = folder.with_name(f".{name}.replaced")
-            shutil.rmtree(replaced, ignore_errors=True)
-            folder.rename(replaced)
+            if replaced.exists():  # a training was killed before it had anything: the older run is the good one
+                shutil.rmtree(folder)
+            else:
+                folder.rename(replaced)
         (folder / "checkpoints").mkdir(parents=True)
         return cls(folder, replaced)
 
@@ -71,12 +73,14 @@ class Run:
 
     @classmethod
     def open(cls, run, runs_folder="runs"):
-        """A finished run, by its folder or by its name under `runs_folder`."""
+        """An existing run, by its folder or by its name under `runs_folder`."""
         for folder in (Path(run), Path(runs_folder) / run):
             if (folder / "config.json").exists():
                 return cls(folder)
         known = sorted(p.parent.name for p in Path(runs_folder).glob("*/config.json"))
-        raise InputError(f"there is no run {run!r}. " + (f"Known runs: {', '.join(known)}." if known else f"{runs_folder}/ holds no runs yet."))
+        raise InputError(
+            f"there is no run {run!r}. " + (f"Known runs: {', '.join(known)}." if known else f"{runs_folder}/ holds no runs yet.")
+        )
 
     def checkpoint(self, name):
         """Path of a saved model: before, after, reward or judge."""

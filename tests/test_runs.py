@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -88,13 +89,24 @@ def test_a_discarded_run_that_replaced_none_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["first"]
 
 
-def test_what_is_left_of_an_earlier_replacement_is_in_nobodys_way(tmp_path):
-    """Catches: `--overwrite` that fails for ever after the process was killed while a run was set aside."""
-    leftover = tmp_path / ".first.replaced"
-    leftover.mkdir()
-    (leftover / "config.json").write_text("{}")
+def test_a_finished_run_outlives_a_killed_process_and_a_second_attempt(tmp_path):
+    """Catches: the run that was set aside deleted in favour of the half one of a process that was killed before `keep`."""
     before = contents(old_run(tmp_path).folder)
+    Run.create(tmp_path, "first", overwrite=True).save_json("config.json", {"seed": 2})  # killed here
     Run.create(tmp_path, "first", overwrite=True).discard()
+    assert contents(tmp_path / "first") == before and [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_a_run_comes_back_where_the_new_folder_cannot_be_made(tmp_path, monkeypatch):
+    """Catches: a full disk between setting the old run aside and making the new one."""
+    before = contents(old_run(tmp_path).folder)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(OSError, match="No space left"):
+        Run.create(tmp_path, "first", overwrite=True)
     assert contents(tmp_path / "first") == before and [path.name for path in tmp_path.iterdir()] == ["first"]
 
 

@@ -52,7 +52,7 @@ def too_many_labels(source, column, count, names=()):
     shown = f" ({shorten_list(names, 5)})" if names else ""
     return (
         f"the column {column!r} of {source} has {count} different labels{shown}, but there must be two, such as 0 and 1. "
-        "Name another label_column, or give label_column='' to load the texts without labels."
+        "Name another label_column, or give an empty one (--label-column '') to load the texts without labels."
     )
 
 

@@ -102,7 +102,10 @@ def load_texts(
         splits, label_names = _from_tfds(name, columns, data_dir, seed)
     count = len(splits["train"].texts)
     if count < minimum:
-        raise InputError(f"{name} gives {count} different training texts, but {minimum} are needed. Add texts, or lower minimum.")
+        raise InputError(
+            f"{name} gives {count} different training texts, but {minimum} are needed. Add texts, or lower minimum "
+            "(on the command line: --batch-size and --supervised-batch-size)."
+        )
     return Corpus(name, splits["train"], splits["validation"], splits["test"], label_names)
 
 

@@ -87,7 +87,10 @@ def _folders(data_dir):
     chosen = os.environ.get("TFDS_DATA_DIR") or os.path.join(home, "tensorflow_datasets")
     # The user's name keeps apart the users of one machine: a folder of another user could not be written.
     temporary = os.path.join(tempfile.gettempdir(), f"tensorflow_datasets_{os.path.basename(home)}")
-    return [os.path.expanduser(chosen), temporary]
+    ours = (
+        not hasattr(os, "getuid") or not os.path.exists(temporary) or os.stat(temporary).st_uid == os.getuid()
+    )  # no one else's data
+    return [os.path.expanduser(chosen)] + [temporary] * ours
 
 
 def _can_write(folder):

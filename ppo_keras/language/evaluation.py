@@ -10,7 +10,7 @@ from ppo_keras.language.rewards import score_responses
 
 
 class Evaluation(NamedTuple):
-    """Responses of a writer to a list of prompts, and their measures (means over responses)."""
+    """Responses of a writer to a list of prompts, and their measures: means over responses, but for distinct-n and perplexity."""
 
     prompts: list
     responses: list

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.config import KLConfig
+from ppo_keras.errors import InputError
 from ppo_keras.kl import estimate_kl, kl_controller
 from ppo_keras.language.generation import Prompts, Responses, generate, join, response_log_probs
 from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
@@ -35,6 +36,7 @@ class LanguagePPO(PPO):
 
     Raises:
         ValueError: the reference shares variables with the policy.
+        InputError: a `short_penalty` without `usual_length`; when it first collects, a reward of another shape.
     """
 
     def __init__(
@@ -44,6 +46,10 @@ class LanguagePPO(PPO):
         super().__init__(policy, config, seed, **kwargs)
         self.reward, self.end_id, self.pad_id, self.response_length = reward, end_id, pad_id, response_length
         self.missing_end_penalty, self.short_penalty, self.usual_length = missing_end_penalty, short_penalty, usual_length or 1.0
+        if short_penalty and usual_length is None:
+            raise InputError(
+                f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has."
+            )
         self.reference = policy.copy(name="reference") if reference is None else reference
         if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
@@ -57,9 +63,11 @@ class LanguagePPO(PPO):
 
     @property
     def compiles_whole(self):
+        """False with a `PythonReward`, which runs between the compiled parts."""
         return not isinstance(self.reward, PythonReward)
 
     def compile_parts(self, wrap):
+        """See `PPO.compile_parts`."""
         super().compile_parts(wrap)
         self._rollout, self._assemble = wrap(self.rollout), wrap(self.assemble)
 
@@ -72,7 +80,13 @@ class LanguagePPO(PPO):
     def rollout(self, prompts):
         """Responses of the policy, and their log-probabilities under the reference at the same temperature."""
         responses = generate(
-            self.policy, prompts, self.response_length, self.end_id, self.pad_id, self.draw_seed(purpose=0), self.config.temperature
+            self.policy,
+            prompts,
+            self.response_length,
+            self.end_id,
+            self.pad_id,
+            self.draw_seed(purpose=0),
+            self.config.temperature,
         )
         return responses, self.reference_log_probs(prompts, responses)
 
@@ -84,7 +98,12 @@ class LanguagePPO(PPO):
         """The reward of each whole response, float32 `(B,)`."""
         if isinstance(self.reward, RewardModel):
             return score_responses(self.reward, prompts, responses)
-        return tf.cast(self.reward(prompts, responses), tf.float32)
+        scores = tf.cast(self.reward(prompts, responses), tf.float32)
+        if scores.shape != responses.tokens.shape[:1]:
+            raise InputError(
+                f"the reward returned shape {scores.shape}, expected {responses.tokens.shape[:1]}. Return one score a response."
+            )
+        return scores
 
     def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores):
         """The trajectory, its rewards made of score and KL penalty; adapts the KL coefficient. Returns it and metrics.
@@ -92,7 +111,7 @@ class LanguagePPO(PPO):
             r_t = -beta * kl_t + [t is the last real token] * score   (Ziegler et al. 2019, eq. 2)
 
         TRL places the score one step later where there is room; at the last real token it is discounted like the
-        action that earned it.
+        action that earned it. A response that is cut off at T counts as ended: what follows it has value 0.
         """
         mask, last = responses.mask, responses.last
         ended = tf.reduce_any((responses.tokens == self.end_id) & (mask > 0), axis=1)  # in the response, never the prompt

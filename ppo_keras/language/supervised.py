@@ -115,7 +115,16 @@ def _fit_binary(model, train, validation, config, callbacks, jit_compile):
     """`_fit` of logits `(B, 1)` to targets 0 or 1."""
     loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
     exact = keras.metrics.BinaryCrossentropy(from_logits=True, name="cross_entropy")
-    return _fit(model, train, validation, loss, [exact, keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")], config, callbacks, jit_compile)
+    return _fit(
+        model,
+        train,
+        validation,
+        loss,
+        [exact, keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")],
+        config,
+        callbacks,
+        jit_compile,
+    )
 
 
 def _fit(model, train, validation, loss, metrics, config, callbacks, jit_compile):

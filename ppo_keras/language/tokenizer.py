@@ -14,7 +14,8 @@ PAD, UNKNOWN, BEGIN, END = range(4)
 
 
 class Tokenizer:
-    """Byte-pair encoding with byte fallback: any text of any language survives `decode(encode(text))`.
+    """Byte-pair encoding with byte fallback: any text of any language survives `decode(encode(text))`
+    (but for U+2581, which SentencePiece itself writes for a space).
 
     The ids 0 to 3 are padding, unknown, begin and end of a text.
 
@@ -30,10 +31,11 @@ class Tokenizer:
     def __init__(self, model: bytes):
         self.model = model
         self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self.pad_id, self.begin_id, self.end_id = PAD, BEGIN, END
+        self.pad_id, self.end_id = PAD, END
 
     @property
     def vocabulary_size(self):
+        """`V`: how many ids there are, special tokens and bytes included."""
         return self.processor.get_piece_size()
 
     @classmethod
@@ -46,7 +48,9 @@ class Tokenizer:
             InputError: too few entries for the characters of the texts, or fewer than 270.
         """
         if vocabulary_size < 270:
-            raise InputError(f"vocabulary_size={vocabulary_size} leaves no room beside 256 bytes and 4 special tokens. Use 300 or more.")
+            raise InputError(
+                f"vocabulary_size={vocabulary_size} leaves no room beside 256 bytes and 4 special tokens. Use 300 or more."
+            )
         counts = sorted(collections.Counter("".join(texts)).values(), reverse=True)
         room = (vocabulary_size - 260) // 2  # half of the entries for characters, half for longer pieces
         coverage = max(0.98, sum(counts[:room]) / max(1, sum(counts)))  # SentencePiece allows no less

@@ -130,8 +130,18 @@ class TransformerActorCritic(ActorCritic):
         (TensorShape([4, 10, 100]), TensorShape([4, 10]))
     """
 
-    def __init__(self, vocabulary_size, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, shared=True, **kwargs):
-        encoder = dict(vocabulary_size=vocabulary_size, network="transformer", width=width, layers=layers, heads=heads, memory=memory, dropout=dropout)
+    def __init__(
+        self, vocabulary_size, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, shared=True, **kwargs
+    ):
+        encoder = dict(
+            vocabulary_size=vocabulary_size,
+            network="transformer",
+            width=width,
+            layers=layers,
+            heads=heads,
+            memory=memory,
+            dropout=dropout,
+        )
         super().__init__(encoder, actions, shared, **kwargs)
 
 
@@ -164,4 +174,6 @@ def language_model(network, vocabulary_size, width, layers, heads, memory, dropo
     common = dict(vocabulary_size=vocabulary_size, width=width, layers=layers, dropout=dropout, shared=shared, name="policy")
     if network == "lstm":
         return LSTMActorCritic(**common)
-    return TransformerActorCritic(heads=heads, memory=memory, **common)
+    if network == "transformer":
+        return TransformerActorCritic(heads=heads, memory=memory, **common)
+    raise ValueError(f"network={network!r} is unknown. Use transformer or lstm.")

@@ -30,7 +30,13 @@ class TokenEncoder(keras.layers.Layer):
     def __init__(self, vocabulary_size, network, width, layers, dropout=0.0, heads=4, memory=128, **kwargs):
         super().__init__(**kwargs)
         self.config = dict(
-            vocabulary_size=vocabulary_size, network=network, width=width, layers=layers, dropout=dropout, heads=heads, memory=memory
+            vocabulary_size=vocabulary_size,
+            network=network,
+            width=width,
+            layers=layers,
+            dropout=dropout,
+            heads=heads,
+            memory=memory,
         )
         self.width = width
         precision = dict(dtype=self.dtype_policy)

@@ -5,6 +5,8 @@ reward model from labels or preferences, then PPO against a frozen reference; an
 """
 
 import contextlib
+import errno
+import os
 import time
 
 import keras
@@ -39,29 +41,35 @@ def train(config):
         InputError: the data, the reward function or a setting cannot be used. Found before work begins, nothing is
             written; found in mid-run (a reward that raises), the writer is saved as far as it came.
         NonFiniteError: a metric became NaN; the last good writer is saved.
-        KeyboardInterrupt: Ctrl-C; a writer that PPO has begun to change is saved.
+        KeyboardInterrupt: Ctrl-C; a writer that PPO has begun to change is saved, a run that has no such writer yet is
+            removed.
     """
     Run.check_new(config.runs_folder, config.run, config.overwrite)
     job = GenerationJob(config)
     run = Run.create(config.runs_folder, config.run, config.overwrite)
-    with callbacks.interruptible() as interrupt:
+    with plain_errors(), callbacks.interruptible() as interrupt:
         try:
             job.prepare(run, interrupt)
             run.keep()
-        except BaseException as error:
+        except BaseException:
             run.discard()  # nothing in it is of use yet
-            raise storage_error(error) from error
-        try:
-            return job.improve(run, interrupt)
-        except tf.errors.OpError as error:
-            raise storage_error(error) from error
+            raise
+        return job.improve(run, interrupt)
 
 
-def storage_error(error):
-    """TensorFlow's own error of a full disk or a forbidden file as an `OSError`; any other error as it is."""
-    if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError)):
-        return OSError(error.message)
-    return error
+@contextlib.contextmanager
+def plain_errors():
+    """Raises TensorFlow's own errors of a full disk, a forbidden file or too little memory as Python's and ours."""
+    try:
+        yield
+    except tf.errors.PermissionDeniedError as error:
+        raise OSError(error.message) from error
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left" in error.message:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise InputError(
+            f"out of memory: {error.message[:200]}. Use a smaller --batch-size or more --accumulation-steps."
+        ) from error
 
 
 class GenerationJob:
@@ -107,7 +115,9 @@ class GenerationJob:
     def prepare(self, run, interrupt):
         """Supervised training of the writer, the reward model and the judge."""
         config, train, network = self.config, self.corpus.train, self.config.network
-        run.save_config(config, task="generation", context=self.context, text_length=self.text_length, corpus=self.corpus.name)
+        run.save_config(
+            config, task="generation", context=self.context, response_tokens=self.response_length, corpus=self.corpus.name
+        )
         self.tokenizer.save(run.path("tokenizer.model"))
         print(
             f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "
@@ -120,7 +130,11 @@ class GenerationJob:
         settings = dict(length=self.text_length, pad_id=self.tokenizer.pad_id, config=config.supervised, jit_compile=config.jit)
         with self.observers(run, interrupt, "writer", "writer", {"loss": "loss", "val_cross_entropy": "validation"}) as observers:
             history = train_language_model(
-                self.policy, self.encode(all_texts(train)), self.encode(all_texts(self.corpus.validation)), callbacks=observers, **settings
+                self.policy,
+                self.encode(all_texts(train)),
+                self.encode(all_texts(self.corpus.validation)),
+                callbacks=observers,
+                **settings,
             )
         interrupt.check()
         self.summary = {"writer_validation_cross_entropy": min(history.history["val_cross_entropy"])}
@@ -153,25 +167,22 @@ class GenerationJob:
             ]
 
     def train_scorer(self, name, half, observers, settings):
-        """A `RewardModel` trained on one half of the training texts: the reward model and the judge share no text."""
+        """A `RewardModel` trained (and stopped) on one half of the labels: the reward model and the judge share no text."""
         network = self.config.network
         encoder = TokenEncoder(
             self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
-            network.heads, self.text_length + self.config.prompt_length,
+            network.heads, self.text_length,
         )  # fmt: skip
         model = RewardModel(encoder, dropout=network.dropout, name=name)
-        train, validation = self.corpus.train, self.corpus.validation
-        rows = slice(half, None, 2)
-        if train.rejected is None:
-            halves = [(train.texts[rows], train.labels[rows]), (validation.texts, validation.labels)]
-            fit, arrays = train_classifier, [(self.encode(texts), labels) for texts, labels in halves]
-        elif name == "judge":  # a classifier also where the reward was learned from pairs
-            halves = [(train.texts[rows], train.rejected[rows]), (validation.texts, validation.rejected)]
-            labels = lambda chosen, rejected: [1] * len(chosen) + [0] * len(rejected)
-            fit, arrays = train_classifier, [(self.encode([*c, *r]), labels(c, r)) for c, r in halves]
+        rows, splits = slice(half, None, 2), (self.corpus.train, self.corpus.validation)
+        texts = [self.encode(split.texts[rows]) for split in splits]
+        if self.corpus.train.rejected is None:
+            fit, arrays = train_classifier, [(t, split.labels[rows]) for t, split in zip(texts, splits)]
         else:
-            halves = [(train.texts[rows], train.rejected[rows]), (validation.texts, validation.rejected)]
-            fit, arrays = train_preferences, [(self.encode(c), self.encode(r)) for c, r in halves]
+            rejected = [self.encode(split.rejected[rows]) for split in splits]
+            fit, arrays = train_preferences, list(zip(texts, rejected))
+            if name == "judge":  # a classifier also where the reward was learned from pairs
+                fit, arrays = train_classifier, [(c + r, [1] * len(c) + [0] * len(r)) for c, r in arrays]
         history = fit(model, *arrays, callbacks=observers, **settings).history
         self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
         return model
@@ -202,7 +213,9 @@ class GenerationJob:
             with callbacks.Progress("PPO", shown) as progress:
                 observers = [
                     progress,
-                    callbacks.StopOnNonFinite("The last good state is saved. Try a smaller --learning-rate or --max-gradient-norm."),
+                    callbacks.StopOnNonFinite(
+                        "The last good state is saved. Try a smaller --learning-rate or --max-gradient-norm."
+                    ),
                     callbacks.Recorder(run, config.batch_size),
                     checkpoint,
                     callbacks.StopOnInterrupt(interrupt),

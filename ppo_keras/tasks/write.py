@@ -7,7 +7,7 @@ from ppo_keras.config import require
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import Prompts, generate, pad_prompts
 from ppo_keras.language.tokenizer import Tokenizer
-from ppo_keras.networks import actor_critic  # noqa: F401  (registers the classes that the file names)
+from ppo_keras.networks import actor_critic
 from ppo_keras.runs import Run
 
 
@@ -21,22 +21,37 @@ def write(options):
         InputError: no such run, a prompt longer than the context, or a setting out of range.
     """
     require(options.count >= 1, f"--count {options.count} is less than 1. Use 1 or more.")
-    require(options.length is None or options.length >= 1, f"--length {options.length} is less than 1. Use a number of tokens such as 30.")
-    require(options.temperature is None or options.temperature > 0, f"--temperature {options.temperature} is not positive. Use --greedy for no randomness.")
+    require(
+        options.length is None or options.length >= 1,
+        f"--length {options.length} is less than 1. Use a number of tokens such as 30.",
+    )
+    require(
+        options.temperature is None or options.temperature > 0,
+        f"--temperature {options.temperature} is not positive. Use --greedy for no randomness.",
+    )
     require(options.top_k is None or options.top_k >= 1, f"--top-k {options.top_k} is less than 1. Use a number such as 40.")
-    require(options.top_p is None or 0 < options.top_p <= 1, f"--top-p {options.top_p} is outside (0, 1]. Use a number such as 0.9.")
+    require(
+        options.top_p is None or 0 < options.top_p <= 1, f"--top-p {options.top_p} is outside (0, 1]. Use a number such as 0.9."
+    )
+    require(0 <= options.seed < 2**31, f"--seed {options.seed} is outside [0, 2^31). Use a number such as 1.")
     run = Run.open(options.run, options.runs_folder)
     config = run.load_json("config.json")
     tokenizer = Tokenizer.load(run.path("tokenizer.model"))
     token_lists = [tokenizer.encode(prompt, begin=True) for prompt in options.prompt]
-    context = config["context"]
+    context, length = config["context"], options.length or config["response_tokens"]
     longest = max(map(len, token_lists))
     if longest >= context:
-        raise InputError(f"a prompt has {longest - 1} tokens, but the context of this run holds {context - 2} and a response. Shorten the prompt.")
+        raise InputError(
+            f"a prompt has {longest - 1} tokens, but the context of this run holds {context - 2} and a response. Shorten the prompt."
+        )
+    require(
+        options.length is None or options.length <= context - longest,
+        f"--length {options.length} is too long: the context leaves {context - longest} tokens.",
+    )
     policy = load_model(run, options.stage)
     prompts = Prompts(*map(tf.constant, pad_prompts(token_lists * options.count, longest, tokenizer.pad_id)))
     responses = generate(
-        policy, prompts, min(options.length or context, context - longest), tokenizer.end_id, tokenizer.pad_id,
+        policy, prompts, min(length, context - longest), tokenizer.end_id, tokenizer.pad_id,
         tf.constant([options.seed, 0]), options.temperature or config["ppo"]["temperature"], options.greedy, options.top_k, options.top_p,
     )  # fmt: skip
     for prompt, response in zip(*tokenizer.decode_pairs(prompts, responses)):
@@ -45,7 +60,11 @@ def write(options):
 
 def load_model(run, name):
     """A saved model of a run. Nothing in the file is executed: Keras's `safe_mode` is on."""
+    path = run.checkpoint(name)
     try:
-        return keras.models.load_model(run.checkpoint(name), compile=False, safe_mode=True)
-    except ValueError as error:
-        raise InputError(f"cannot load {run.checkpoint(name)}: {error}") from error
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged or altered file fails in many ways
+        raise InputError(f"cannot load {path}: {error}") from error
+    if not isinstance(model, actor_critic.ActorCritic):
+        raise InputError(f"{path} holds a {type(model).__name__}, not a writer of ppo_keras.")
+    return model
