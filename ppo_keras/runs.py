@@ -49,15 +49,19 @@ class Run:
     def create(cls, runs_folder, name, overwrite=False):
         """A new, empty run folder. A run that it replaces is set aside until `keep` or `discard` is called."""
         cls.check_new(runs_folder, name, overwrite)
-        folder, replaced = Path(runs_folder) / name, None
-        if folder.exists():
-            replaced = folder.with_name(f".{name}.replaced")
-            if replaced.exists():  # a training was killed before it had anything: the older run is the good one
-                shutil.rmtree(folder)
-            else:
-                folder.rename(replaced)
-        (folder / "checkpoints").mkdir(parents=True)
-        return cls(folder, replaced)
+        folder = Path(runs_folder) / name
+        replaced = folder.with_name(f".{name}.replaced")
+        if replaced.exists():  # a training was killed before it had anything: the older run is the good one
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.exists():
+            folder.rename(replaced)
+        run = cls(folder, replaced if replaced.exists() else None)
+        try:
+            (folder / "checkpoints").mkdir(parents=True)
+        except OSError:
+            run.discard()
+            raise
+        return run
 
     def keep(self):
         """This run is worth keeping: deletes the one that it replaces."""
@@ -77,7 +81,7 @@ class Run:
         for folder in (Path(run), Path(runs_folder) / run):
             if (folder / "config.json").exists():
                 return cls(folder)
-        known = sorted(p.parent.name for p in Path(runs_folder).glob("*/config.json"))
+        known = sorted(p.parent.name for p in Path(runs_folder).glob("[!.]*/config.json"))
         raise InputError(
             f"there is no run {run!r}. " + (f"Known runs: {', '.join(known)}." if known else f"{runs_folder}/ holds no runs yet.")
         )
@@ -85,6 +89,15 @@ class Run:
     def checkpoint(self, name):
         """Path of a saved model: before, after, reward or judge."""
         return str(self.folder / "checkpoints" / f"{name}.keras")
+
+    def save_model(self, model, name):
+        """Saves a Keras model whole: where the disk is full, no half of it is left."""
+        temporary = self.folder / "checkpoints" / f"{name}.part.keras"
+        try:
+            model.save(temporary)
+            temporary.replace(self.checkpoint(name))
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def path(self, name):
         """Path of another file of the run."""

@@ -310,7 +310,7 @@ def hand_made(tmp_path_factory):
     run = Run.create(tmp_path_factory.mktemp("runs"), "hand-made")
     tokenizer = Tokenizer.train(TEXTS, 300)
     tokenizer.save(run.path("tokenizer.model"))
-    run.save_json("config.json", {"context": 12, "ppo": {"temperature": 0.5}})
+    run.save_json("config.json", {"context": 12, "response_tokens": 8, "ppo": {"temperature": 0.5}})
     for seed, stage in enumerate(("before", "after")):
         tiny_policy("transformer", vocabulary_size=tokenizer.vocabulary_size, memory=12, seed=seed).save(run.checkpoint(stage))
     return run
@@ -375,8 +375,10 @@ def test_options_reach_the_sampler(say, monkeypatch):
     monkeypatch.setattr(write, "generate", spy)
     say("--prompt", "This")
     say("--prompt", "This", "--count", "2", "--length", "3", "--temperature", "0.9", "--top-k", "5", "--top-p", "0.75", "--seed", "4")
-    (shape, *default), (shape_2, *chosen) = calls
-    assert default == [12 - shape[1], 0.5, False, None, None, [0, 0]] and shape[0] == 1
+    say("--prompt", "This old film is")
+    (shape, *default), (shape_2, *chosen), (shape_3, *less_room) = calls
+    assert default == [8, 0.5, False, None, None, [0, 0]] and shape[0] == 1 and shape[1] <= 4
+    assert less_room == [12 - shape_3[1], *default[1:]] and shape_3[1] > 4
     assert chosen == [3, 0.9, False, 5, 0.75, [4, 0]] and shape_2 == (2, shape[1])
 
 
@@ -392,11 +394,13 @@ def test_every_language_survives(say):
         (["--prompt", "x " * 30], ["prompt has", "tokens", "Shorten"]),
         (["--prompt", "x", "--count", "0"], ["--count 0"]),
         (["--prompt", "x", "--length", "0"], ["--length 0"]),
+        (["--prompt", "This", "--length", "12"], ["--length 12 is too long", "tokens"]),
+        (["--prompt", "x", "--seed", "-1"], ["--seed -1"]),
         (["--prompt", "x", "--temperature", "0"], ["--temperature 0", "--greedy"]),
         (["--prompt", "x", "--top-k", "0"], ["--top-k 0"]),
         (["--prompt", "x", "--top-p", "1.5"], ["--top-p 1.5"]),
     ],
-    ids=["long prompt", "count", "length", "temperature", "top-k", "top-p"],
+    ids=["long prompt", "count", "length", "long length", "seed", "temperature", "top-k", "top-p"],
 )
 def test_generate_refuses_in_one_line(hand_made, capsys, options, words):
     """Catches: a traceback, a prompt cut without a word, a temperature of 0 taken as "not given"."""

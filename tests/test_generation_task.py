@@ -25,7 +25,7 @@ from ppo_keras import callbacks
 from ppo_keras.cli import build_parser, main
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.glossary import METRIC_NAMES
-from ppo_keras.language.tokenizer import Tokenizer
+from ppo_keras.language.tokenizer import BEGIN, Tokenizer
 from ppo_keras.ppo import PPO
 from ppo_keras.runs import Run
 from ppo_keras.tasks import generation
@@ -446,22 +446,21 @@ def job():
 
 
 def test_the_judge_never_saw_the_texts_of_the_reward_model(job, monkeypatch):
-    """Catches: a judge that shares a training text with the reward it judges, or a text that neither uses."""
+    """Catches: a judge that shares a training or validation text with the reward it judges, or a text that neither uses."""
     seen = {}
 
     def fake(model, train, validation, **settings):
-        seen[model.name] = list(zip(map(tuple, train[0]), train[1]))
+        seen[model.name] = [list(zip(map(tuple, texts), labels)) for texts, labels in (train, validation)]
         return types.SimpleNamespace(history={"val_accuracy": [0.5, 0.75, 0.7], "val_cross_entropy": [0.6, 0.4, 0.5]})
 
     monkeypatch.setattr(generation, "train_classifier", fake)
     monkeypatch.setattr(job, "text_length", 20, raising=False)
     job.summary = {}
     models = [job.train_scorer(name, half, [], {}) for half, name in enumerate(("reward", "judge"))]
-    reward, judge = seen["reward"], seen["judge"]
-    train = job.corpus.train
-    assert not {ids for ids, _ in reward} & {ids for ids, _ in judge}
-    assert sorted(reward + judge) == sorted(zip(map(tuple, job.encode(train.texts)), train.labels))
-    assert abs(len(reward) - len(judge)) <= 1 and {label for _, label in reward} == {label for _, label in judge} == {0, 1}
+    for reward, judge, split in zip(seen["reward"], seen["judge"], (job.corpus.train, job.corpus.validation)):
+        assert not {ids for ids, _ in reward} & {ids for ids, _ in judge}
+        assert sorted(reward + judge) == sorted(zip(map(tuple, job.encode(split.texts)), split.labels))
+        assert abs(len(reward) - len(judge)) <= 1 and {label for _, label in reward} == {label for _, label in judge} == {0, 1}
     assert not {id(v) for v in models[0].variables} & {id(v) for v in models[1].variables}
     assert job.summary == {"reward_validation_accuracy": 0.75, "judge_validation_accuracy": 0.75}  # of the epoch that was kept
 
@@ -479,7 +478,7 @@ def test_prompts_have_every_length_and_no_end(job):
     lengths = prompts.mask.sum(axis=1)
     assert set(lengths) == {2, 3, 4, 5} and prompts.tokens.shape == (200, 5)
     first = prompts.tokens[np.arange(200), 5 - lengths.astype(int)]
-    assert (first == job.tokenizer.begin_id).all() and not (prompts.tokens == job.tokenizer.end_id).any()
+    assert (first == BEGIN).all() and not (prompts.tokens == job.tokenizer.end_id).any()
     assert np.array_equal(job.make_prompts(job.corpus.train, 200, seed=1).tokens, prompts.tokens)
     assert not np.array_equal(job.make_prompts(job.corpus.train, 200, seed=2).tokens, prompts.tokens)
     short = job.corpus.test._replace(texts=["a"] * 3)

@@ -139,19 +139,19 @@ class GenerationJob:
         interrupt.check()
         self.summary = {"writer_validation_cross_entropy": min(history.history["val_cross_entropy"])}
         self.policy.start_value_from_policy()
-        self.policy.save(run.checkpoint("before"))
+        run.save_model(self.policy, "before")
         self.judge = self.reward_model = None
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         if self.function is None:
             with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
                 self.reward_model = self.train_scorer("reward", 0, observers, settings)
             interrupt.check()
-            self.reward_model.save(run.checkpoint("reward"))
+            run.save_model(self.reward_model, "reward")
         if train.labels is not None or train.rejected is not None:
             with self.observers(run, interrupt, "judge", "judge", shown) as observers:
                 self.judge = self.train_scorer("judge", 1, observers, settings)
             interrupt.check()
-            self.judge.save(run.checkpoint("judge"))
+            run.save_model(self.judge, "judge")
         self.learner = self.make_learner()
         self.before = self.evaluate()
 
@@ -226,7 +226,7 @@ class GenerationJob:
             checkpoint.restore_last()
             raise
         finally:  # whatever stopped it: what was learned so far is saved
-            self.policy.save(run.checkpoint("after"))
+            run.save_model(self.policy, "after")
         interrupt.check()
         return self.report(run, self.before, self.evaluate())
 
