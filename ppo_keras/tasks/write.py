@@ -38,7 +38,11 @@ def write(options):
     config = run.load_json("config.json")
     tokenizer = Tokenizer.load(run.path("tokenizer.model"))
     token_lists = [tokenizer.encode(prompt, begin=True) for prompt in options.prompt]
-    context, length = config["context"], options.length or config["response_tokens"]
+    try:
+        context, length = config["context"], options.length or config["response_tokens"]
+        temperature = options.temperature or config["ppo"]["temperature"]
+    except KeyError as error:
+        raise InputError(f"{run.path('config.json')} lacks {error}: another version of ppo_keras wrote it. Train the run again.") from error
     longest = max(map(len, token_lists))
     if longest >= context:
         raise InputError(
@@ -52,7 +56,7 @@ def write(options):
     prompts = Prompts(*map(tf.constant, pad_prompts(token_lists * options.count, longest, tokenizer.pad_id)))
     responses = generate(
         policy, prompts, min(length, context - longest), tokenizer.end_id, tokenizer.pad_id,
-        tf.constant([options.seed, 0]), options.temperature or config["ppo"]["temperature"], options.greedy, options.top_k, options.top_p,
+        tf.constant([options.seed, 0]), temperature, options.greedy, options.top_k, options.top_p,
     )  # fmt: skip
     for prompt, response in zip(*tokenizer.decode_pairs(prompts, responses)):
         print((prompt + response).replace("\n", " "))
