@@ -105,7 +105,7 @@ class KLConfig:
         require(self.kl_coefficient >= 0, f"kl_coefficient={self.kl_coefficient} is negative. Use 0 to switch the penalty off.")
         require(
             self.kl_target is None or self.kl_coefficient > 0,
-            "kl_coefficient=0 cannot adapt to kl_target. Use a small number such as 0.01.",
+            "kl_coefficient=0 cannot adapt to kl_target. Use a small number such as 0.01, or kl_target none.",
         )
         require(
             self.kl_target is None or self.kl_target > 0,
