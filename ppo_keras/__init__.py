@@ -1,4 +1,4 @@
-"""PPO for language models in Keras and TensorFlow.
+"""PPO for language models and agents in Keras and TensorFlow.
 
 The names below are imported when they are first used, so that `import ppo_keras` and `ppo-keras --help` stay fast:
 TensorFlow takes seconds to load.
@@ -22,9 +22,24 @@ _HOME = {  # public name: the module that defines it
     "KLConfig": "config",
     "OptimizerConfig": "config",
     "Trajectory": "trajectory",
+    "MLPActorCritic": "networks.actor_critic",
     "LSTMActorCritic": "networks.actor_critic",
     "TransformerActorCritic": "networks.actor_critic",
+    "Categorical": "distributions",
+    "MultiCategorical": "distributions",
+    "DiagonalGaussian": "distributions",
     "LanguagePPO": "language.ppo",
+    "EnvironmentPPO": "environments.ppo",
+    "Environment": "environments.environment",
+    "Step": "environments.environment",
+    "GridWorld": "environments.gridworld",
+    "CartPole": "environments.cartpole",
+    "CartPoleNoVelocity": "environments.cartpole",
+    "Acrobot": "environments.acrobot",
+    "RepeatFirst": "environments.memory",
+    "TMaze": "environments.memory",
+    "GymnasiumEnvironment": "environments.bridge",
+    "play": "environments.evaluation",
     "PythonReward": "language.rewards",
     "RewardModel": "language.rewards",
     "Tokenizer": "language.tokenizer",

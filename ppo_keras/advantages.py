@@ -32,11 +32,10 @@ def generalized_advantages(rewards, values, next_values, ended, mask, discount, 
     deltas = tf.where(real, rewards + discount * next_values - values, 0.0)
     decay = tf.where(real, discount * gae_lambda * (1.0 - ended), 0.0)
 
-    def backwards(advantage, step):
-        delta, step_decay = step
-        return delta + step_decay * advantage  # (B,)
-
-    advantages = tf.scan(backwards, (tf.transpose(deltas), tf.transpose(decay)), tf.zeros_like(deltas[:, 0]), reverse=True)
-    advantages = tf.transpose(advantages)  # (B, T)
+    # A_t = delta_t + decay_t A_{t+1}: after each round, A_t holds the terms of twice as many steps; log2(T) rounds, not T
+    advantages, reach = deltas, 1
+    while reach < deltas.shape[1]:
+        later = lambda x: tf.pad(x[:, reach:], [[0, 0], [0, reach]])
+        advantages, decay, reach = advantages + decay * later(advantages), decay * later(decay), 2 * reach
     returns = tf.where(real, advantages + values, 0.0)
     return tf.stop_gradient(advantages), tf.stop_gradient(returns)

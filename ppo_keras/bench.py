@@ -1,6 +1,6 @@
-"""`ppo-keras bench text`: how fast one PPO iteration of a language model is, part by part.
+"""`ppo-keras bench`: how fast one PPO iteration of a language model is, part by part, and how fast an agent learns.
 
-The setting is one in which other implementations were measured: GPT-2 of 4 layers x 128, vocabulary 512, batch 64,
+The setting of `bench text` is one in which other implementations were measured: GPT-2 of 4 layers x 128, vocabulary 512, batch 64,
 prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward model of the same size.
 """
 
@@ -11,11 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.config import KLConfig, PPOConfig, require
+from ppo_keras.config import KLConfig, OptimizerConfig, PPOConfig, require
+from ppo_keras.environments.bridge import GymnasiumEnvironment
+from ppo_keras.environments.cartpole import CartPole
+from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.language.generation import Prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import RewardModel
-from ppo_keras.networks.actor_critic import language_model
+from ppo_keras.networks.actor_critic import new_policy
 
 VOCABULARY, BATCH, PROMPT, RESPONSE = 512, 64, 16, 48
 
@@ -24,7 +27,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     """Prints a table of times and, as the last line, JSON. Returns what the JSON holds."""
     require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 10.")
     keras.utils.set_random_seed(0)
-    make = lambda: language_model(model, VOCABULARY, 128, 4, 4, PROMPT + RESPONSE, 0.0, shared)
+    make = lambda: new_policy(model, VOCABULARY, width=128, layers=4, heads=4, memory=PROMPT + RESPONSE, shared=shared)
     policy, reward = make(), RewardModel(make().new_encoder())
     no_end = VOCABULARY  # never sampled: every response has full length, so that the work is always the same
     learner = LanguagePPO(policy, reward, no_end, 0, RESPONSE, PPOConfig(discount=1.0), KLConfig())
@@ -65,6 +68,46 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     result = {"iteration_seconds": iteration_seconds} | {f"{name}_tokens_per_second": written / s for name, s in seconds.items()}
     result |= {"compile_seconds": compile_seconds, "peak_share": share}
     print(json.dumps({name: round(value, 4) for name, value in result.items()}))
+    return result
+
+
+def bench_cartpole(model="mlp", environments=4, steps=500_000, gym=False, jit_compile=True):
+    """Trains on CartPole with CleanRL's settings; prints the steps a second after compilation and, last, JSON.
+
+    Args:
+        model: "mlp", "lstm" or "transformer".
+        environments: copies acted in side by side, 128 steps each between two updates of 4 epochs x 4 minibatches.
+        steps: environment steps to train for.
+        gym: Gymnasium's environment through the bridge.
+        jit_compile: compile with XLA.
+    """
+    for name, value in (("environments", environments), ("steps", steps)):
+        require(value >= 1, f"--{name} {value} is less than 1. Use a number such as {4 if name == 'environments' else 500_000}.")
+    keras.utils.set_random_seed(0)
+    environment = GymnasiumEnvironment("CartPole-v1") if gym else CartPole()
+    policy = new_policy(model, environment.observation, 2, width=64, layers=1, heads=4, memory=32, shared=False)
+    per_iteration = environments * 128
+    iterations = -(-steps // per_iteration)
+    per_call = 1 if gym else max(1, min(50, iterations // 4))
+    learner = EnvironmentPPO(policy, environment, PPOConfig(entropy_coefficient=0.01), environments, iterations_per_call=per_call)
+    calls = -(-iterations // per_call)
+    learner.compile(OptimizerConfig(2.5e-4).build(calls * per_call * 16), jit_compile=jit_compile)
+    began = time.perf_counter()
+    learner.fit(verbose=0)
+    compile_seconds = time.perf_counter() - began
+    learner.restart(0)
+    began = time.perf_counter()
+    history = learner.fit(steps_per_epoch=calls, verbose=0).history
+    seconds = time.perf_counter() - began
+    done = calls * per_call * per_iteration
+    print(
+        f"CartPole-v1{' of Gymnasium' if gym else ''}, {model}, {'XLA' if jit_compile else 'graphs'}, "
+        f"{environments} environments x 128 steps, {per_call} iterations a call, {done:,} steps in {seconds:.2f} s; "
+        f"the first call, which compiles, took {compile_seconds:.1f} s"
+    )
+    result = {"steps_per_second": done / seconds, "compile_seconds": compile_seconds}
+    result["episode_return"] = history["episode/return"][-1]
+    print(json.dumps({name: round(float(value), 4) for name, value in result.items()}))
     return result
 
 

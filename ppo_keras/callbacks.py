@@ -76,16 +76,49 @@ class Recorder(keras.callbacks.Callback):
         seconds = time.perf_counter() - self.began
         step = int(self.model.iteration.numpy())
         metrics = {name: float(value) for name, value in logs.items()}
-        metrics["time/episodes"] = float(step * self.episodes)
-        metrics["time/iteration_seconds"] = seconds
-        metrics["time/tokens_per_second"] = metrics["response/length"] * self.episodes / seconds
+        metrics |= self.pace(step, metrics, seconds)
         with self.writer.as_default(step=step):
             for name, value in metrics.items():
                 tf.summary.scalar(name, value)
         self.run.append_metrics({"iteration": step, **metrics})
 
+    def pace(self, step, metrics, seconds):
+        """How much was done, and how fast."""
+        return {
+            "time/episodes": float(step * self.episodes),
+            "time/iteration_seconds": seconds,
+            "time/tokens_per_second": metrics["response/length"] * self.episodes / seconds,
+        }
+
     def on_train_end(self, logs=None):
         self.writer.close()
+
+
+class EnvironmentRecorder(Recorder):
+    """The same for an agent; remembers the learning curve too. A line of `metrics.csv` is one compiled call.
+
+    Args:
+        run: a `Run`.
+    """
+
+    def __init__(self, run):
+        super().__init__(run, 0)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.curve, self.seconds, self.done = [], [], 0  # curve: (environment steps, return, episodes that ended)
+
+    def pace(self, step, metrics, seconds):
+        """See `Recorder.pace`."""
+        steps = step * self.model.environments * self.model.steps
+        iterations, self.done = step - self.done, step
+        self.curve.append((steps, metrics["episode/return"], metrics["episode/length"], metrics["episode/count"]))
+        self.seconds.append(seconds)
+        return {
+            "time/environment_steps": float(steps),
+            "time/iteration_seconds": seconds / iterations,
+            "time/steps_per_second": iterations * self.model.environments * self.model.steps / seconds,
+        }
 
 
 class SupervisedRecorder(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
 
@@ -9,10 +10,15 @@ from simple_parsing import ArgumentParser
 from simple_parsing.wrappers.field_wrapper import DashVariant
 
 from ppo_keras.config import GenerationConfig
+from ppo_keras.environments.config import TASKS, settings_for
 from ppo_keras.errors import InputError, NonFiniteError
 
 EXAMPLES = """examples:
   ppo-keras train generation
+  ppo-keras train cartpole --seeds 5
+  ppo-keras train cartpole-no-velocity --model lstm
+  ppo-keras train gym:Acrobot-v1
+  ppo-keras evaluate cartpole --episodes 100
   ppo-keras train generation --model lstm --run lstm --seed 1
   ppo-keras train generation --data reviews.csv --text-column review --label-column stars
   ppo-keras train generation --reward my_rewards:mentions_an_animal --run animals
@@ -43,21 +49,52 @@ def quiet_start():
         os.close(nowhere)
 
 
-def build_parser():
-    """The parser of every command; each sub-parser names its function as `command`."""
+def build_parser(arguments=()):
+    """The parser of every command; each sub-parser names its function as `command`.
+
+    The options of a task are added only where `arguments` name it: there are fifty for each.
+    """
     style = dict(add_option_string_dash_variants=DashVariant.DASH, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser = Parser(prog="ppo-keras", description="PPO for language models in Keras and TensorFlow.", epilog=EXAMPLES, **style)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     training = commands.add_parser("train", help="train a task", description="Trains a task.", **style)
     tasks = training.add_subparsers(title="tasks", metavar="TASK", required=True)
+    chosen = arguments[1] if arguments[:1] == ["train"] and len(arguments) > 1 else None
     task = tasks.add_parser(
         "generation", help="a writer that learns to write what a reward asks for",
         description="Trains a language model, a reward model, and the language model by PPO against that reward.",
         epilog="example:\n  ppo-keras train generation --model lstm --run lstm --iterations 60", **style,
     )  # fmt: skip
-    task.add_arguments(GenerationConfig, dest="config")
-    task.set_defaults(command=_train_generation)
+    if chosen == "generation":
+        task.add_arguments(GenerationConfig, dest="config")
+        task.set_defaults(command=_train_generation)
+    known = dict(TASKS) | ({chosen: (None, "")} if (chosen or "").startswith("gym:") else {})
+    for name, (_, purpose) in known.items():
+        task = tasks.add_parser(
+            name, help=purpose, description=f"Trains {purpose or 'an agent in ' + name}.",
+            epilog=f"example:\n  ppo-keras train {name} --model lstm --run {name.replace(':', '-')}-lstm --seeds 5", **style,
+        )  # fmt: skip
+        if name == chosen:
+            settings = settings_for(name, _option(arguments, "--model", "mlp"))
+            task.add_arguments(type(settings), dest="config", default=settings)
+            task.set_defaults(command=lambda parsed: _train_agent(chosen, parsed.config))
+    if chosen and not chosen.startswith("-") and chosen not in tasks.choices:
+        near = difflib.get_close_matches(chosen, tasks.choices, n=1, cutoff=0.0)[0]
+        raise InputError(
+            f"there is no task {chosen!r}; the nearest is {near}. Known: {', '.join(tasks.choices)}, and gym:ID for Gymnasium's."
+        )
+    tasks.metavar = "TASK (also gym:ID, such as gym:Acrobot-v1)"
+
+    playing = commands.add_parser(
+        "evaluate", help="play episodes with the agent of a run", description="Plays episodes with the agent of a run; the last line is JSON.",
+        epilog="example:\n  ppo-keras evaluate cartpole --episodes 100", **style,
+    )  # fmt: skip
+    playing.add_argument("run", metavar="RUN", help="name or folder of a run")
+    playing.add_argument("--episodes", type=int, default=100, help="episodes played greedily, and as many sampled (100)")
+    playing.add_argument("--seed", type=int, default=0, help="of the episodes (0)")
+    playing.add_argument("--runs-folder", default="runs", help="where the run folders are (runs)")
+    playing.set_defaults(command=_evaluate)
 
     writing = commands.add_parser(
         "generate", help="continue a prompt with the writer of a run", description="Continues prompts with the writer of a run.",
@@ -87,7 +124,50 @@ def build_parser():
     text.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     text.add_argument("--iterations", type=int, default=10, help="timed iterations (10)")
     text.set_defaults(command=_bench_text)
+    agents = kinds.add_parser(
+        "cartpole", help="steps a second of an agent on CartPole", description="Times training on CartPole-v1, after compilation.",
+        epilog="example:\n  ppo-keras bench cartpole --environments 256", **style,
+    )  # fmt: skip
+    agents.add_argument("--environments", type=int, default=4, help="copies that are acted in side by side (4)")
+    agents.add_argument("--steps", type=int, default=500_000, help="environment steps (500000)")
+    agents.add_argument("--model", choices=("mlp", "lstm", "transformer"), default="mlp", help="kind of network (mlp)")
+    agents.add_argument("--gym", action="store_true", help="Gymnasium's CartPole through the bridge, instead of ours")
+    agents.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
+    agents.set_defaults(command=_bench_cartpole)
     return parser
+
+
+def parse(arguments):
+    """The namespace of a command line; see `build_parser`."""
+    return build_parser(arguments).parse_args(arguments)
+
+
+def _option(arguments, name, default):
+    """The value of one option, before the others are known (the defaults of a task depend on its model)."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument(name, nargs="?", default=default, const=default)
+    return vars(peek.parse_known_args(list(arguments))[0])[name.strip("-")]
+
+
+def _train_agent(task, config):
+    with quiet_start():
+        from ppo_keras.tasks.environment import train
+
+    train(task, config)
+
+
+def _evaluate(arguments):
+    with quiet_start():
+        from ppo_keras.tasks.environment import evaluate
+
+    evaluate(arguments)
+
+
+def _bench_cartpole(arguments):
+    with quiet_start():
+        from ppo_keras.bench import bench_cartpole
+
+    bench_cartpole(arguments.model, arguments.environments, arguments.steps, arguments.gym, not arguments.no_jit)
 
 
 def _train_generation(arguments):
@@ -114,7 +194,8 @@ def _bench_text(arguments):
 def main(arguments=None):
     """Runs a command. Returns its exit code: 0, 2 for anything the user can mend (said in one line), 130 for Ctrl-C."""
     try:
-        parsed = build_parser().parse_args(arguments)
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        parsed = parse(arguments)
         parsed.command(parsed)
         return 0
     except (InputError, NonFiniteError) as error:

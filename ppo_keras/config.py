@@ -78,7 +78,7 @@ class PPOConfig:
             f"dual_clip={self.dual_clip} must be above 1. Use a value such as 3, or None.",
         )
 
-    def check_batch(self, batch_size: int):
+    def check_batch(self, batch_size: int, called: str = "batch_size"):
         """Raises `InputError` unless minibatches and micro-batches split `batch_size` sequences evenly."""
         for name, parts in (
             ("minibatches", self.minibatches),
@@ -88,7 +88,7 @@ class PPOConfig:
                 divisors = [d for d in range(1, batch_size + 1) if batch_size % d == 0]
                 close = sorted(sorted(divisors, key=lambda d: abs(d - parts))[:3])
                 raise InputError(
-                    f"{name}={parts} does not divide batch_size={batch_size}. Use a divisor such as {', '.join(map(str, close))}."
+                    f"{name}={parts} does not divide {called}={batch_size}. Use a divisor such as {', '.join(map(str, close))}."
                 )
 
 

@@ -9,5 +9,9 @@ class RewardError(InputError):
     """A reward function raised, or did not return one finite number."""
 
 
+class EnvironmentFault(InputError):
+    """An environment raised, or returned a number that is not finite."""
+
+
 class NonFiniteError(ArithmeticError):
     """A metric became NaN or infinite during training."""

@@ -11,7 +11,9 @@ def log_probability(logits, actions):
 def entropy(logits):
     """-sum_a pi(a | s) log pi(a | s), in nats. Shape `(..., A)` -> float32 `(...)`."""
     log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-    return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, tf.exp(log_probs)), axis=-1)
+    probs = tf.exp(log_probs)
+    # an action that is masked has log-probability -inf: selected away, neither value nor gradient is NaN
+    return -tf.reduce_sum(probs * tf.where(probs > 0, log_probs, 0.0), axis=-1)
 
 
 def clipped_policy_loss(ratio, advantages, clip_ratio, dual_clip=None):

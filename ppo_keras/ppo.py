@@ -11,9 +11,9 @@ import tensorflow as tf
 from ppo_keras import randomness
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.config import PPOConfig
-from ppo_keras.losses import clipped_policy_loss, clipped_value_loss, entropy, log_probability
+from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
-from ppo_keras.trajectory import Trajectory, take_sequences
+from ppo_keras.trajectory import Trajectory, single_steps, slice_sequences, take_sequences
 
 
 class Experience(NamedTuple):
@@ -40,7 +40,7 @@ class PPO(keras.Model):
         super().__init__(**kwargs)
         self.policy = policy
         self.config = config or PPOConfig()
-        self.seed = seed
+        self.seed = self.add_weight((), keras.initializers.Constant(seed), "int32", trainable=False, name="seed")
         self.iteration = self.add_weight((), "zeros", "int32", trainable=False, name="iteration")
         self.built = True
 
@@ -85,8 +85,14 @@ class PPO(keras.Model):
 
     def draw_seed(self, purpose):
         """The seed of one purpose (a small int) in this iteration, int32 `(2,)`."""
-        base = tf.stack([tf.constant(self.seed, tf.int32), tf.constant(purpose, tf.int32)])
+        base = tf.stack([tf.convert_to_tensor(self.seed), tf.constant(purpose, tf.int32)])
         return randomness.fold_in(base, tf.convert_to_tensor(self.iteration))
+
+    def behaviour(self, logits, action_masks=()):
+        """The parameters of the distribution that acts: at the configured temperature, without forbidden actions."""
+        distribution = self.policy.distribution
+        logits = distribution.temper(logits, self.config.temperature)
+        return logits if isinstance(action_masks, tuple) else distribution.mask(logits, action_masks)
 
     def improve(self, trajectory):
         """Advantages once, then `epochs` x `minibatches` optimizer steps. Returns metrics."""
@@ -100,6 +106,8 @@ class PPO(keras.Model):
             "value/return_mean": masked_mean(returns, mask),
             "optimizer/learning_rate": tf.cast(tf.convert_to_tensor(rate), tf.float32),
         }
+        if not self.policy.has_memory:  # each step can be learned from alone: minibatches then mix all of them
+            experience = single_steps(experience)
         return metrics | self.update(experience)
 
     def estimate(self, trajectory):
@@ -114,7 +122,7 @@ class PPO(keras.Model):
         return Experience(trajectory, tf.stop_gradient(advantages), tf.stop_gradient(returns))
 
     def update(self, experience):
-        """Several epochs of minibatches of whole sequences, each sequence once an epoch, in a fresh order.
+        """Several epochs of minibatches of whole sequences (of steps, for a policy without memory), each sequence once an epoch, in a fresh order.
 
         Stops before the next epoch once the mean approximate KL of one exceeds `target_kl`. Returns metrics averaged
         over the minibatches that were used.
@@ -122,28 +130,27 @@ class PPO(keras.Model):
         config = self.config
         batch = experience.trajectory.actions.shape[0]
         config.check_batch(batch)
-        seed = self.draw_seed(purpose=1)
-        orders = tf.stack([randomness.permutation(batch, randomness.fold_in(seed, epoch)) for epoch in range(config.epochs)])
-        orders = tf.reshape(orders, [config.epochs * config.minibatches, batch // config.minibatches])
-        nothing = {name: tf.zeros([]) for name in UPDATE_METRICS}
+        size, seed = batch // config.minibatches, self.draw_seed(purpose=1)
 
-        def minibatch(step, going, totals, epoch_kl):
-            minibatch_totals = self.step_optimizer(take_sequences(experience, orders[step]))
-            totals = {name: totals[name] + minibatch_totals[name] for name in totals}
-            epoch_kl += minibatch_totals["policy/approx_kl"] / config.minibatches
+        def epoch(i, going, sums):
+            shuffled = take_sequences(experience, randomness.permutation(batch, randomness.fold_in(seed, i)))
+
+            def minibatch(j, sums):
+                metrics = self.step_optimizer(slice_sequences(shuffled, j * size, size))
+                return j + 1, {name: sums[name] + metrics[name] for name in sums}
+
+            before = sums["policy/approx_kl"]
+            _, sums = tf.while_loop(lambda j, _: j < config.minibatches, minibatch, (tf.constant(0), sums))
             if config.target_kl is not None:
-                epoch_ends = (step + 1) % config.minibatches == 0
-                going = tf.logical_not(epoch_ends & (epoch_kl > config.target_kl))
-                epoch_kl = tf.where(epoch_ends, 0.0, epoch_kl)
-            return step + 1, going, totals, epoch_kl
+                going = (sums["policy/approx_kl"] - before) / config.minibatches <= config.target_kl
+            return i + 1, going, sums
 
-        steps, _, totals, _ = tf.while_loop(
-            lambda step, going, totals, epoch_kl: going & (step < orders.shape[0]),
-            minibatch,
-            (tf.constant(0), tf.constant(True), nothing, tf.constant(0.0)),
+        nothing = {name: tf.zeros([]) for name in UPDATE_METRICS}
+        epochs, _, sums = tf.while_loop(
+            lambda i, going, _: going & (i < config.epochs), epoch, (tf.constant(0), tf.constant(True), nothing)
         )
-        used = tf.cast(steps, tf.float32)
-        return {name: total / used for name, total in totals.items()} | {"optimizer/steps": used}
+        steps = tf.cast(epochs * config.minibatches, tf.float32)
+        return {name: total / steps for name, total in sums.items()} | {"optimizer/steps": steps}
 
     def step_optimizer(self, experience):
         """One optimizer step on one minibatch, its gradient added up over micro-batches. Returns metrics."""
@@ -156,7 +163,7 @@ class PPO(keras.Model):
             size = experience.advantages.shape[0] // config.accumulation_steps
 
             def micro_batch(i, gradients, metrics):
-                part, part_metrics = self.gradients(take_sequences(experience, i * size + tf.range(size)), count)
+                part, part_metrics = self.gradients(slice_sequences(experience, i * size, size), count)
                 added = [total + new for total, new in zip(gradients, part)]
                 return i + 1, added, {name: metrics[name] + part_metrics[name] for name in metrics}
 
@@ -164,7 +171,7 @@ class PPO(keras.Model):
             _, gradients, metrics = tf.while_loop(
                 lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing)
             )
-        norm = tf.linalg.global_norm(gradients)
+        norm = tf.norm(tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0))
         if config.max_gradient_norm is not None:
             scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))
             gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
@@ -177,8 +184,7 @@ class PPO(keras.Model):
         loss = -L^CLIP + c_v L^V - c_e S   (Schulman et al. 2017, eq. 9, to be minimised)
         """
         config, (trajectory, advantages, returns) = self.config, experience
-        mask = trajectory.mask
-        share = lambda x: masked_sum(x, mask) / count
+        mask, distribution = trajectory.mask, self.policy.distribution
         variables = [v.value for v in self.policy.trainable_variables]
         with tf.GradientTape() as tape:
             logits, values = self.policy(
@@ -188,30 +194,36 @@ class PPO(keras.Model):
                 context=trajectory.context,
                 training=False,
             )  # (B, T, A), (B, T)
-            logits = logits / config.temperature
-            log_ratio = log_probability(logits, trajectory.actions) - trajectory.log_probs
+            logits = self.behaviour(logits, trajectory.action_masks)
+            log_ratio = distribution.log_probability(logits, trajectory.actions) - trajectory.log_probs
             log_ratio = tf.where(mask > 0, log_ratio, 0.0)
             ratio = tf.exp(log_ratio)  # r = pi(a|s) / pi_old(a|s)
-            policy_loss = share(clipped_policy_loss(ratio, advantages, config.clip_ratio, config.dual_clip))
-            value_loss = share(clipped_value_loss(values, trajectory.values, returns, config.value_clip))
-            mean_entropy = share(entropy(logits))
-            loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * mean_entropy
-        moved = tf.abs(values - trajectory.values) > (config.value_clip or float("inf"))
+            policy_loss = clipped_policy_loss(ratio, advantages, config.clip_ratio, config.dual_clip)
+            value_loss = clipped_value_loss(values, trajectory.values, returns, config.value_clip)
+            entropy = distribution.entropy(logits)
+            losses = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy  # (B, T)
+            loss = masked_sum(losses, mask) / count
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
-        # an embedding's gradient comes as slices, whose repeated rows a norm would not add up
-        return [tf.convert_to_tensor(gradient) for gradient in gradients], {
-            "loss/total": loss,
+        moved = tf.abs(values - trajectory.values) > (config.value_clip or float("inf"))
+        of_each_step = {
+            "loss/total": losses,
             "loss/policy": policy_loss,
             "loss/value": value_loss,
-            "policy/entropy": mean_entropy,
-            "policy/ratio": share(ratio),
-            "policy/approx_kl": share(ratio - 1.0 - log_ratio),  # k3 of old and new policy
-            "policy/clip_fraction": share(tf.cast(tf.abs(ratio - 1.0) > config.clip_ratio, tf.float32)),
-            "value/clip_fraction": share(tf.cast(moved, tf.float32)),
+            "policy/entropy": entropy,
+            "policy/ratio": ratio,
+            "policy/approx_kl": ratio - 1.0 - log_ratio,  # k3 of old and new policy
+            "policy/clip_fraction": tf.cast(tf.abs(ratio - 1.0) > config.clip_ratio, tf.float32),
+            "value/clip_fraction": tf.cast(moved, tf.float32),
         }
+        means = tf.reduce_sum(tf.where(mask > 0, tf.stack(list(of_each_step.values())), 0.0), axis=[1, 2]) / count
+        # an embedding's gradient comes as slices, whose repeated rows a norm would not add up
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], dict(zip(of_each_step, tf.unstack(means)))
 
 
 UPDATE_METRICS = (
     "loss/total", "loss/policy", "loss/value", "policy/entropy", "policy/ratio", "policy/approx_kl",
     "policy/clip_fraction", "value/clip_fraction", "optimizer/gradient_norm",
+)  # fmt: skip
+ITERATION_METRICS = UPDATE_METRICS + (
+    "value/explained_variance", "value/mean", "value/return_mean", "optimizer/learning_rate", "optimizer/steps",
 )  # fmt: skip

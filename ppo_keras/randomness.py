@@ -32,9 +32,14 @@ def categorical(logits, seed):
     Returns:
         int32 `(B,)`.
     """
+    return invert_cumulative(logits, uniform([tf.shape(logits)[0]], seed))
+
+
+def invert_cumulative(logits, uniforms):
+    """The index at which the cumulative distribution passes a number in (0, 1). Shapes `(..., A)`, `(...)` -> int32 `(...)`."""
     weights = tf.exp(logits - tf.reduce_max(logits, axis=-1, keepdims=True))
-    cumulative = tf.cumsum(weights, axis=-1)  # (B, A)
-    threshold = uniform([tf.shape(logits)[0], 1], seed) * cumulative[:, -1:]
+    cumulative = tf.cumsum(weights, axis=-1)  # (..., A)
+    threshold = uniforms[..., tf.newaxis] * cumulative[..., -1:]
     return tf.reduce_sum(tf.cast(cumulative < threshold, tf.int32), axis=-1)
 
 

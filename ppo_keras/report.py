@@ -37,3 +37,42 @@ def print_evaluations(before, after, summary, folder, pairs=5):
         f"{summary['seconds']:.0f} s. Everything is in {folder}; see it with: tensorboard --logdir {folder.parent}",
         soft_wrap=True,
     )
+
+
+def print_agent(summary, folder):
+    """What an agent earns after its training, and with several seeds the spread."""
+    console, several = Console(), "seeds" in summary
+    table = Table(title=f"\n{summary['task']}, {summary['model']}, {summary['environment_steps']:,} steps")
+    table.add_column("measure")
+    for title in ("mean", "standard deviation", "least") if several else ("value",):
+        table.add_column(title, justify="right")
+    for label, name, form in (
+        ("return of the last training episodes", "episode_return", "{:.3f}"),
+        ("their length (steps)", "episode_length", "{:.1f}"),
+        ("return, greedy", "evaluation_return", "{:.3f}"),
+        ("return, sampled", "evaluation_return_sampled", "{:.3f}"),
+        ("optimal return", "optimal_return", "{:.3f}"),
+        ("largest error of a value", "largest_value_error", "{:.3f}"),
+        ("every greedy action is optimal", "optimal_policy", "{}"),
+        ("steps a second, after compilation", "steps_per_second", "{:,.0f}"),
+    ):
+        if name in summary:
+            spread = [summary[f"{name}_{kind}"] for kind in ("std", "min") if f"{name}_{kind}" in summary]
+            table.add_row(label, *[form.format(value) for value in (summary[name], *spread)])
+    console.print(table)
+    console.print(
+        f"{summary['seconds']:.0f} s. Everything is in {folder}; see it with: tensorboard --logdir {folder.parent}",
+        soft_wrap=True,
+    )
+
+
+def print_episodes(result):
+    """What `ppo-keras evaluate` found."""
+    table = Table(title=f"\n{result['task']}, {result['model']}, {result['episodes']} episodes")
+    table.add_column("actions")
+    for title in ("return", "standard deviation", "least", "most", "length"):
+        table.add_column(title, justify="right")
+    for name in ("greedy", "sampled"):
+        figures = [result[name][key] for key in ("return", "return_std", "return_min", "return_max")]
+        table.add_row(name, *[f"{x:.3f}" for x in figures], f"{result[name]['length']:.1f}")
+    Console().print(table)

@@ -18,11 +18,14 @@ class Run:
     | `config.json` | every setting, and the versions of the libraries |
     | `tokenizer.model` | the SentencePiece model |
     | `checkpoints/before.keras`, `after.keras` | the writer before and after PPO |
+    | `checkpoints/policy.keras` | the agent |
     | `checkpoints/reward.keras`, `judge.keras` | the reward model and the judge, where there are any |
     | `checkpoints/training-*` | the last states of the learner, with optimizer and counters |
     | `events.out.tfevents.*` | TensorBoard |
     | `metrics.csv` | the scalars of PPO, a line an iteration |
     | `samples.jsonl` | responses before and after |
+    | `learning_curve.png`, `grid.png` | pictures of an agent's run |
+    | `seed-*/` | of several seeds, each in a folder such as this one |
     | `summary.json` | the result |
     """
 
@@ -86,8 +89,17 @@ class Run:
             f"there is no run {run!r}. " + (f"Known runs: {', '.join(known)}." if known else f"{runs_folder}/ holds no runs yet.")
         )
 
+    def part(self, name):
+        """A run inside this one, such as one seed of several."""
+        (self.folder / name / "checkpoints").mkdir(parents=True)
+        return Run(self.folder / name)
+
+    def has(self, name):
+        """Whether the model of this name was saved."""
+        return Path(self.checkpoint(name)).exists()
+
     def checkpoint(self, name):
-        """Path of a saved model: before, after, reward or judge."""
+        """Path of a saved model: before, after, reward or judge; policy, of an agent."""
         return str(self.folder / "checkpoints" / f"{name}.keras")
 
     def save_model(self, model, name):
@@ -140,3 +152,30 @@ class Run:
             if new:
                 writer.writeheader()
             writer.writerow(row)
+
+    def save_pictures(self, pictures, step):
+        """Writes PNG files, given as bytes by name, and shows them in TensorBoard."""
+        import tensorflow as tf
+
+        writer = tf.summary.create_file_writer(str(self.folder))
+        with writer.as_default(step=step):
+            for name, content in pictures.items():
+                (self.folder / f"{name}.png").write_bytes(content)
+                tf.summary.image(f"pictures/{name}", tf.io.decode_png(content, channels=4)[tf.newaxis])
+        writer.close()
+
+
+def load_policy(run, name):
+    """A saved policy of a run. Nothing in the file is executed: Keras's `safe_mode` is on."""
+    import keras
+
+    from ppo_keras.networks.actor_critic import ActorCritic
+
+    path = run.checkpoint(name)
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged or altered file fails in many ways
+        raise InputError(f"cannot load {path}: {error}") from error
+    if not isinstance(model, ActorCritic):
+        raise InputError(f"{path} holds a {type(model).__name__}, not a policy of ppo_keras.")
+    return model

@@ -12,7 +12,7 @@ class Trajectory(NamedTuple):
     |---|---|---|
     | `inputs` | `(B, C + T, ...)` | what the policy read: `C` steps of context (a prompt but for its last token; 0 for environments), then the input of each step |
     | `starts` | float32 `(B, C + T)` | 1 where an input begins an episode: memory is reset before it. Left padding is what lies before the first start |
-    | `actions` | int32 `(B, T)` | what the policy chose (an action, or the next token id) |
+    | `actions` | int32 `(B, T)` | what the policy chose (an action, or the next token id); `(B, T, K)` for several choices, float32 for real numbers |
     | `log_probs` | float32 `(B, T)` | log-probability of the action under the policy that acted, at the temperature it acted with |
     | `values` | float32 `(B, T)` | value of the state before the action, by the critic that acted |
     | `rewards` | float32 `(B, T)` | for text: the score at its position plus the per-token KL penalty |
@@ -20,6 +20,7 @@ class Trajectory(NamedTuple):
     | `ended` | float32 `(B, T)` | 1 where the episode ended at this step, for either reason |
     | `mask` | float32 `(B, T)` | 1 where the step counts: response tokens up to and including the first end token |
     | `initial_state` | nest | the memory before the first input, as it was when the policy acted; () for none |
+    | `action_masks` | bool `(B, T, A)` | False where an action was not allowed; () where all are |
     """
 
     inputs: tf.Tensor
@@ -32,6 +33,7 @@ class Trajectory(NamedTuple):
     ended: tf.Tensor
     mask: tf.Tensor
     initial_state: Any = ()
+    action_masks: Any = ()
 
     @property
     def context(self) -> int:
@@ -42,3 +44,15 @@ class Trajectory(NamedTuple):
 def take_sequences(nest, indices):
     """The given sequences of any nest of batch-first tensors; scalars (a clock) belong to all sequences and stay."""
     return tf.nest.map_structure(lambda x: x if x.shape.rank == 0 else tf.gather(x, indices), nest)
+
+
+def slice_sequences(nest, first, count):
+    """`count` sequences from the `first` on, as `take_sequences` takes any."""
+    return tf.nest.map_structure(
+        lambda x: x if x.shape.rank == 0 else tf.slice(x, [first, *[0] * (x.shape.rank - 1)], [count, *x.shape[1:]]), nest
+    )
+
+
+def single_steps(nest):
+    """Every step as a sequence of its own: `(B, T, ...)` -> `(B * T, 1, ...)`. For policies without memory or context."""
+    return tf.nest.map_structure(lambda x: tf.reshape(x, [x.shape[0] * x.shape[1], 1, *x.shape[2:]]), nest)

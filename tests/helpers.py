@@ -5,20 +5,43 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import LSTMActorCritic, Prompts, Trajectory, TransformerActorCritic
+from ppo_keras.distributions import Categorical
 from ppo_keras.glossary import METRIC_NAMES
+from ppo_keras.networks.actor_critic import new_policy
 
 NETWORKS = ("transformer", "lstm")
 VOCABULARY, PAD, END = 24, 0, 3
-ITERATION_METRICS = [name for name in METRIC_NAMES if name.split("/")[0] not in ("writer", "reward", "judge")]
+AGENT_METRICS = [name for name in METRIC_NAMES if name.startswith("episode/")] + ["time/environment_steps", "time/steps_per_second"]
+TEXT_METRICS = [name for name in METRIC_NAMES if name not in AGENT_METRICS]
+ITERATION_METRICS = [name for name in TEXT_METRICS if name.split("/")[0] not in ("writer", "reward", "judge")]
 
 
 def tiny_policy(network="transformer", shared=True, layers=1, memory=16, actions=None, dropout=0.0, vocabulary_size=VOCABULARY, seed=0, spread=0.25):
     """A policy of width 16 whose weights, biases too, are spread so far that a wrong input shows in its numbers."""
-    common = dict(vocabulary_size=vocabulary_size, actions=actions, width=16, layers=layers, dropout=dropout, shared=shared, name="policy")
+    common = dict(inputs=vocabulary_size, actions=actions, width=16, layers=layers, dropout=dropout, shared=shared, name="policy")
     policy = LSTMActorCritic(**common) if network == "lstm" else TransformerActorCritic(heads=2, memory=memory, **common)
     random = np.random.default_rng(seed)
     policy.set_weights([random.normal(1.0 if w.path.endswith("gamma") else 0.0, spread, w.shape) for w in policy.weights])
     return policy
+
+
+def tiny_agent(network="mlp", observation=(4,), actions=3, shared=False, layers=1, memory=16, normalize=False, seed=0, spread=0.5):
+    """A policy of an agent, of width 8, its weights spread as in `tiny_policy`; its statistics of observations are not those of a fresh one."""
+    sizes = dict(width=8, layers=layers, heads=2, memory=memory, shared=shared, normalize=normalize)
+    agent = new_policy(network, observation, actions, **sizes)
+    random = np.random.default_rng(seed)
+    shift = lambda w: 1.0 if w.path.endswith(("gamma", "count")) else 0.0
+    weights = [random.normal(shift(w), spread, w.shape) for w in agent.weights]
+    agent.set_weights([np.abs(x) + 0.1 if w.path.endswith("variance") else x for w, x in zip(agent.weights, weights)])
+    return agent
+
+
+def observations(observation, batch, steps, seed=0):
+    """What an agent of this `observation` reads: float32 `(B, T, ...)`, or int32 states `(B, T)`."""
+    random = np.random.default_rng(seed)
+    if isinstance(observation, int):
+        return tf.constant(random.integers(0, observation, [batch, steps]), tf.int32)
+    return tf.constant(random.normal(0, 1, [batch, steps, *observation]), tf.float32)
 
 
 def ragged_prompts(lengths=(5, 1, 3, 2), width=5, garbage=PAD, vocabulary_size=VOCABULARY, seed=0):
@@ -43,7 +66,7 @@ class TablePolicy(keras.Model):
 
     def __init__(self, vocabulary_size=6, logits=None, values=None, **kwargs):
         super().__init__(**kwargs)
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size, self.has_memory, self.distribution = vocabulary_size, True, Categorical(vocabulary_size)
         self.table = self.add_weight((vocabulary_size, vocabulary_size), "zeros", name="table")
         self.critic = self.add_weight((vocabulary_size,), "zeros", name="critic")
         self.table.assign(np.zeros(self.table.shape) if logits is None else logits)

@@ -6,7 +6,7 @@ import pytest
 
 from ppo_keras import bench
 from ppo_keras.cli import main
-from ppo_keras.networks.actor_critic import language_model
+from ppo_keras.networks.actor_critic import new_policy
 
 KEYS = [
     "iteration_seconds", "generation_tokens_per_second", "score_tokens_per_second", "update_tokens_per_second",
@@ -19,10 +19,8 @@ def tiny(monkeypatch):
     """The benchmark at a size that takes seconds."""
     for name, value in dict(VOCABULARY=16, BATCH=8, PROMPT=3, RESPONSE=4).items():
         monkeypatch.setattr(bench, name, value)
-    smaller = lambda model, vocabulary, width, layers, heads, memory, dropout, shared: language_model(
-        model, vocabulary, 16, 1, 2, memory, dropout, shared
-    )
-    monkeypatch.setattr(bench, "language_model", smaller)
+    smaller = lambda *args, **sizes: new_policy(*args, **sizes | dict(width=16, layers=1, heads=2))
+    monkeypatch.setattr(bench, "new_policy", smaller)
     monkeypatch.setattr(bench, "_peak_flops", lambda jit_compile: 1e9)
 
 
@@ -41,7 +39,7 @@ def test_the_share_of_the_peak_by_hand(monkeypatch):
     """Catches: a backward pass, an epoch, a second trunk or the reward model not counted, or embeddings counted as products."""
     for name, value in dict(BATCH=2, PROMPT=3, RESPONSE=4).items():
         monkeypatch.setattr(bench, name, value)
-    make = lambda shared: language_model("lstm", 10, 8, 1, 2, 7, 0.0, shared)
+    make = lambda shared: new_policy("lstm", 10, width=8, layers=1, heads=2, memory=7, shared=shared)
     trunk, head = 2 * 8 * (4 * 8), 10 * 8  # two kernels of four gates; the embedding that gives the logits
     inputs, responses = 2 * (3 + 4 - 1), 2 * 4
     for trunks in (1, 2):

@@ -16,7 +16,7 @@ from ppo_keras.config import GenerationConfig
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.errors import InputError
 from ppo_keras.language.tokenizer import Tokenizer
-from ppo_keras.runs import Run
+from ppo_keras.runs import Run, load_policy
 from ppo_keras.tasks import write
 
 TEXTS = [f"{first} {second} film is {third}." for first in ("This", "That", "His") for second in ("long", "old", "new", "last") for third in ("fine", "dull", "warm", "loud")]
@@ -30,7 +30,7 @@ NESTED = [(f.name, g.name) for f in dataclasses.fields(GenerationConfig) if data
 
 
 def parse(*options):
-    return cli.build_parser().parse_args(["train", "generation", *options]).config
+    return cli.parse(["train", "generation", *options]).config
 
 
 def error_line(capsys, *arguments):
@@ -432,7 +432,7 @@ def test_generate_without_a_run(hand_made, tmp_path, capsys):
 
 def test_a_loaded_writer_is_the_saved_one(hand_made):
     """Catches: weights that a file does not hold."""
-    loaded = write.load_model(hand_made, "after")
+    loaded = load_policy(hand_made, "after")
     assert isinstance(loaded, keras.Model)
     for one, other in zip(loaded.get_weights(), tiny_policy("transformer", vocabulary_size=loaded.encoder.embedding.input_dim, memory=12, seed=1).get_weights()):
         assert_close(one, other, rtol=0, atol=0)

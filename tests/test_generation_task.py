@@ -18,13 +18,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import ITERATION_METRICS
+from helpers import ITERATION_METRICS, TEXT_METRICS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_keras import callbacks
-from ppo_keras.cli import build_parser, main
+from ppo_keras.cli import main, parse
 from ppo_keras.datasets.loader import load_texts
-from ppo_keras.glossary import METRIC_NAMES
 from ppo_keras.language.tokenizer import BEGIN, Tokenizer
 from ppo_keras.ppo import PPO
 from ppo_keras.runs import Run
@@ -183,7 +182,7 @@ def test_tensorboard_shows_the_same_scalars(done):
     events = EventAccumulator(str(done.run.folder), size_guidance={"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    assert tags == set(METRIC_NAMES)
+    assert tags == set(TEXT_METRICS)
     values = {tag: [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)] for tag in tags}
     for name in ITERATION_METRICS:
         assert values[name] == [(row["iteration"], pytest.approx(row[name], rel=1e-5)) for row in metrics_of(done.run)]
@@ -208,7 +207,7 @@ def test_no_warning_is_shown(done):
 def test_the_config_file_holds_the_options(done):
     """Catches: a run that cannot be repeated from its folder."""
     options = ["train", "generation", "--runs-folder", str(done.run.folder.parent), "--run", done.run.folder.name, *done.options]
-    config = json.loads(json.dumps(dataclasses.asdict(build_parser().parse_args(options).config)))
+    config = json.loads(json.dumps(dataclasses.asdict(parse(options).config)))
     saved = done.run.load_json("config.json")
     assert {name: saved[name] for name in config} == config
     assert saved["context"] == 5 + 12 and saved["corpus"] == "film_reviews/en"
@@ -442,7 +441,7 @@ def test_a_full_disk_is_one_line(place, call):
 @pytest.fixture(scope="module")
 def job():
     """A job on the bundled corpus, checked and not begun."""
-    return generation.GenerationJob(build_parser().parse_args(["train", "generation", "--vocabulary-size", "400"]).config)
+    return generation.GenerationJob(parse(["train", "generation", "--vocabulary-size", "400"]).config)
 
 
 def test_the_judge_never_saw_the_texts_of_the_reward_model(job, monkeypatch):

@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import NETWORKS, assert_all_close, assert_close, random_table, random_trajectory, tiny_policy, weights_of
+from helpers import NETWORKS, assert_all_close, assert_close, observations, random_table, random_trajectory, tiny_agent, tiny_policy, weights_of
 from test_advantages import plain_advantages
 
 from ppo_keras import PPO, PPOConfig
+from ppo_keras.distributions import DiagonalGaussian
 from ppo_keras.errors import InputError
+from ppo_keras.networks.actor_critic import MLPActorCritic
 from ppo_keras.ppo import UPDATE_METRICS
 
 SGD = keras.optimizers.SGD
@@ -326,3 +328,169 @@ def test_collect_must_be_defined():
     """Catches: a learner without experience that trains on nothing."""
     with pytest.raises(NotImplementedError, match="collect"):
         learner(kind=PPO).train_step(None)
+
+
+ALLOWED = np.array([[1, 1, 0, 1, 1, 0], [0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 0, 1, 0, 0, 1], [0, 0, 0, 1, 0, 0], [1, 0, 1, 0, 1, 0]], bool)  # by input
+
+
+def masked_trajectory(**kwargs):
+    """A `random_trajectory` whose actions are allowed by `ALLOWED`, and its masks `(B, T, A)`; input 4 leaves one action."""
+    trajectory, random = random_trajectory(**kwargs), np.random.default_rng(7)
+    masks = ALLOWED[trajectory.inputs]
+    actions = np.array([[random.choice(np.flatnonzero(step)) for step in row] for row in masks], np.int32)
+    return trajectory._replace(actions=tf.constant(actions), action_masks=tf.constant(masks))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+def test_forbidden_actions_enter_neither_loss_nor_gradient(mode):
+    """Catches: masks that acting has and the update has not; NaN from 0 * -inf; a gradient into the logit of a forbidden action."""
+    config, trajectory = CONFIGS[1], masked_trajectory()
+    ppo = learner(config)
+    gradients = lambda trajectory: ppo.gradients(ppo.estimate(trajectory), tf.reduce_sum(trajectory.mask))
+    gradients = gradients if mode == "eager" else tf.function(gradients, jit_compile=mode == "jit")
+    (table, critic), metrics = gradients(trajectory)
+    hindered = ppo.policy.copy()  # a table in which forbidden actions have no probability, for NumPy
+    hindered.table.assign(np.where(ALLOWED, ppo.policy.table, -1e9))
+    assert_close(metrics["loss/total"], numpy_loss(hindered, trajectory, config), atol=1e-5)
+    assert np.all(np.isfinite(table)) and np.all(np.isfinite(critic)) and all(np.isfinite(x) for x in metrics.values())
+    assert not np.any(table.numpy()[~ALLOWED])
+    several = np.isin(np.arange(6), trajectory.inputs[trajectory.mask > 0]) & (ALLOWED.sum(1) > 1)
+    assert np.all(np.abs(table.numpy()[several][ALLOWED[several]]) > 1e-7)
+    unmasked = gradients(trajectory._replace(action_masks=()))[0][0]
+    assert np.abs(unmasked.numpy()[~ALLOWED]).max() > 1e-3
+
+
+def test_masks_stay_with_their_steps():
+    """Catches: minibatches or micro-batches whose masks belong to other sequences."""
+    ppo, seen = learner(PPOConfig(epochs=2, minibatches=2, accumulation_steps=2)), []
+    original = ppo.gradients
+    ppo.gradients = lambda experience, count: (seen.append(experience.trajectory), original(experience, count))[1]
+    ppo.improve(masked_trajectory())
+    assert len(seen) == 8 and all(np.array_equal(ALLOWED[part.inputs], part.action_masks) for part in seen)
+
+
+def test_behaviour_is_the_distribution_that_acts():
+    """Text 3. Catches: a temperature that is left out where there are masks, or masks that are."""
+    ppo, logits = learner(PPOConfig(temperature=0.5)), tf.constant([[1.0, 2.0, 3.0]])
+    assert_close(ppo.behaviour(logits), [[2.0, 4.0, 6.0]])
+    assert_close(ppo.behaviour(logits, tf.constant([[True, False, True]])), [[2.0, -np.inf, 6.0]])
+
+
+def agent_trajectory(agent, batch=4, steps=6, seed=0):
+    """Observations and actions of an agent, every step real; log-probabilities, values and rewards that no policy in particular had."""
+    trajectory, shape = random_trajectory(batch, steps, lengths=[steps] * batch, seed=seed), [batch, steps]
+    x = observations(agent.inputs_read, batch, steps)
+    actions = agent.distribution.sample(agent(x)[0], agent.distribution.noise(shape, tf.constant([1, 2])))
+    old = agent.distribution.log_probability(agent(x)[0], actions) + 0.2 * np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
+    return trajectory._replace(inputs=x, actions=actions, log_probs=old, initial_state=agent.initial_state(batch))
+
+
+def test_without_memory_every_step_is_used_once_an_epoch():
+    """Environments 26. Catches: whole sequences for an MLP, which would correlate its minibatches; steps left out or used twice."""
+    agent = tiny_agent("mlp")
+    ppo, orders = learner(PPOConfig(epochs=3, minibatches=4), agent), []
+    trajectory = agent_trajectory(agent)._replace(starts=tf.reshape(tf.range(24.0), [4, 6]))  # a tag for each step
+    original = ppo.step_optimizer
+
+    def step_optimizer(experience):
+        part = experience.trajectory
+        assert part.inputs.shape == (6, 1, 4) and part.actions.shape == experience.advantages.shape == experience.returns.shape == (6, 1)
+        tags = part.starts[:, 0].numpy().astype(int)
+        for name in ("inputs", "actions", "log_probs", "values", "rewards"):  # everything of a step stays together
+            assert_close(getattr(part, name)[:, 0], getattr(trajectory, name).numpy().reshape(24, *getattr(trajectory, name).shape[2:])[tags], rtol=0, atol=0)
+        orders.append(tags.tolist())
+        return original(experience)
+
+    ppo.step_optimizer = step_optimizer
+    ppo.train_step(trajectory)
+    epochs = [tuple(np.concatenate(orders[i : i + 4])) for i in range(0, 12, 4)]
+    assert len(orders) == 12 and all(sorted(epoch) == list(range(24)) for epoch in epochs)
+    assert len(set(epochs)) == 3
+    assert any(len({tag // 6 for tag in order}) > 1 for order in orders)  # a minibatch mixes sequences
+
+
+@pytest.mark.parametrize("network", ["lstm", "transformer"])
+def test_with_memory_sequences_stay_whole(network):
+    """Environments 26. Catches: steps of an agent with a memory that are torn from what came before them."""
+    agent = tiny_agent(network)
+    ppo, seen = learner(PPOConfig(epochs=1, minibatches=2), agent), []
+    trajectory, original = agent_trajectory(agent), ppo.step_optimizer
+    ppo.step_optimizer = lambda experience: (seen.append(experience.trajectory), original(experience))[1]
+    ppo.improve(trajectory)
+    assert [part.inputs.shape for part in seen] == [(2, 6, 4)] * 2
+    rows = [next(b for b in range(4) if np.array_equal(x, trajectory.inputs[b])) for part in seen for x in part.inputs]
+    assert sorted(rows) == [0, 1, 2, 3]
+
+
+def test_advantages_know_the_sequences_before_they_are_torn(monkeypatch):
+    """Catches: generalized advantages of single steps: one minibatch of steps must give the step that one of whole sequences gives."""
+    results = []
+    for has_memory in (False, True):
+        monkeypatch.setattr(MLPActorCritic, "has_memory", has_memory)
+        agent = tiny_agent("mlp", actions=[3, 2])
+        ppo = learner(PPOConfig(epochs=1, minibatches=1, entropy_coefficient=0.1, max_gradient_norm=None), agent, SGD(1.0))
+        metrics = ppo.improve(agent_trajectory(agent))
+        results.append((weights_of(agent), {name: float(value) for name, value in metrics.items()}))
+    assert_all_close(results[0], results[1], atol=2e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_loss_of_real_valued_actions_equals_numpy(temperature):
+    """Catches: another density, entropy or temperature in the loss of an agent with Gaussian actions: an MLP and its loss in float64, and its slopes."""
+    agent = tiny_agent("mlp", (2, 3), DiagonalGaussian(2))
+    config = PPOConfig(epochs=1, minibatches=1, entropy_coefficient=0.1, temperature=temperature)
+    ppo, trajectory = learner(config, agent), agent_trajectory(agent)
+    experience = ppo.estimate(trajectory)
+    gradients, metrics = ppo.gradients(experience, tf.constant(24.0))
+    x, actions, old, old_values, a, r = (
+        np.asarray(part, np.float64)
+        for part in (tf.reshape(trajectory.inputs, [4, 6, 6]), trajectory.actions, trajectory.log_probs, trajectory.values, experience.advantages, experience.returns)
+    )
+    paths = [v.path.split("policy/")[-1] for v in agent.trainable_variables]
+
+    def loss(weights):
+        w = dict(zip(paths, weights))
+        dense = lambda x, name: x @ w[f"{name}/kernel"] + w[f"{name}/bias"]
+        hidden = lambda name: np.tanh(dense(np.tanh(dense(x, f"{name}/projection")), f"{name}/trunk/hidden_0"))
+        mean, values = dense(hidden("encoder"), "policy_head"), dense(hidden("value_encoder"), "value_head")[..., 0]
+        variance = np.exp(2 * w["free_parameters"]) * temperature
+        log_probs = np.sum(-((actions - mean) ** 2) / (2 * variance) - np.log(2 * np.pi * variance) / 2, -1)
+        ratio = np.exp(log_probs - old)
+        objective = np.minimum(ratio * a, np.clip(ratio, 0.8, 1.2) * a)
+        near = old_values + np.clip(values - old_values, -0.2, 0.2)
+        value_loss = 0.5 * np.maximum((values - r) ** 2, (near - r) ** 2)
+        return np.mean(-objective + 0.5 * value_loss) - 0.1 * np.sum(np.log(2 * np.pi * np.e * variance) / 2)
+
+    weights = [v.numpy().astype(np.float64) for v in agent.trainable_variables]
+    assert_close(metrics["loss/total"], loss(weights))
+    for i, gradient in enumerate(gradients):
+        for index in [(0,) * weights[i].ndim, (-1,) * weights[i].ndim]:
+            losses = []
+            for change in (1e-6, -1e-6):
+                moved = [w.copy() for w in weights]
+                moved[i][index] += change
+                losses.append(loss(moved))
+            assert_close(gradient.numpy()[index], (losses[0] - losses[1]) / 2e-6, rtol=1e-4, atol=1e-6)  # differences of float64
+
+
+def test_the_update_of_single_steps_is_the_same_in_every_mode():
+    """Catches: steps or masks that XLA or the graph takes in another order than plain Python."""
+    results = []
+    for mode in ("eager", "graph", "jit"):
+        agent = tiny_agent("mlp", actions=[3, 2])
+        masks = np.random.default_rng(3).random([4, 6, 5]) < 0.5
+        trajectory = agent_trajectory(agent)
+        masks |= tf.concat([tf.one_hot(trajectory.actions[..., 0], 3), tf.one_hot(trajectory.actions[..., 1], 2)], -1).numpy() > 0
+        ppo = learner(PPOConfig(epochs=2, minibatches=3, entropy_coefficient=0.1), agent, keras.optimizers.Adam(0.01), mode=mode)
+        ppo.fit(tf.data.Dataset.from_tensors(trajectory._replace(action_masks=tf.constant(masks))), verbose=0)
+        results.append(weights_of(agent))
+    for other in results[1:]:
+        assert_all_close(other, results[0], atol=1e-5)
+
+
+def test_minibatches_must_divide_the_steps():
+    """Catches: single steps dropped without a word; a number of minibatches that divides the steps, not the sequences, is fine."""
+    agent = tiny_agent("mlp")
+    with pytest.raises(InputError, match="minibatches=5 does not divide batch_size=24"):
+        learner(PPOConfig(minibatches=5), agent).improve(agent_trajectory(agent))
+    assert learner(PPOConfig(minibatches=8, epochs=1), agent).improve(agent_trajectory(agent))["optimizer/steps"] == 8

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo_keras.cli import build_parser
+from ppo_keras.cli import parse
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"(?:^|`|&& )(ppo-keras [^`\n]*)", README, re.MULTILINE)))
@@ -19,16 +19,24 @@ def blocks(language):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "--help" not in c])
 def test_commands_are_accepted(command):
     """Catches: a command in the README whose option was renamed or never existed."""
-    build_parser().parse_args(shlex.split(command)[1:])
+    parse(shlex.split(command)[1:])
 
 
 def test_the_python_use_runs():
     """Catches: an example that drifted from the package; it trains two iterations here."""
-    (example,) = [block for block in blocks("python") if "agent.fit" in block]
+    (example,) = [block for block in blocks("python") if "LanguagePPO" in block]
     assert "steps_per_epoch=20, epochs=2" in example
     names = {}
     exec(example.replace("steps_per_epoch=20, epochs=2", "steps_per_epoch=2, epochs=1, verbose=0"), names)
     assert int(names["agent"].iteration) == 2
+
+
+def test_the_agent_of_the_python_use_learns():
+    """Catches: an example that drifted from the package, or an agent that learns nothing."""
+    (example,) = [block for block in blocks("python") if "EnvironmentPPO" in block]
+    names = {}
+    exec(example.replace("epochs=3)", "epochs=3, verbose=0)"), names)
+    assert names["play"](names["policy"], names["world"], episodes=10).returns.mean() > 0.5
 
 
 def test_the_example_reward_rewards():

@@ -126,14 +126,15 @@ def test_a_writer_learns_what_follows_what(network):
     assert logits[1:].argmax(-1).tolist() == [6, 7, 8]
 
 
-@pytest.mark.parametrize("patience, epochs_run", [(3, 5), (50, 8)], ids=["patience ends", "epochs end"])
-def test_the_best_weights_come_back(patience, epochs_run):
+@pytest.mark.parametrize("patience", [3, 50], ids=["patience ends", "epochs end"])
+def test_the_best_weights_come_back(patience):
     """Catches: the weights of the last epoch kept (validation texts count in steps of two, so learning makes it worse)."""
     policy = writer("transformer")
     config = SupervisedConfig(supervised_epochs=8, supervised_batch_size=8, supervised_learning_rate=0.002, patience=patience)
     history = train_language_model(policy, counting(192), counting(24, step=2), 8, PAD, config, jit_compile=False).history
     losses = history["val_cross_entropy"]
-    assert int(np.argmin(losses)) == 1 and len(losses) == epochs_run and losses[-1] > min(losses) + 0.2
+    best = int(np.argmin(losses))
+    assert 0 < best < 4 and len(losses) == min(8, best + 1 + patience) and losses[-1] > min(losses) + 0.1
     assert_close(np.concatenate(text_losses(policy, counting(6, step=2))).mean(), min(losses), rtol=1e-4)
 
 

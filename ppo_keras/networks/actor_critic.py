@@ -1,61 +1,91 @@
-"""Actor-critics: tokens in, action logits and a value of the state out."""
+"""Actor-critics: inputs in, the parameters of an action distribution (logits) and a value of the state out."""
 
 import keras
 import tensorflow as tf
 
-from ppo_keras.networks.encoder import TokenEncoder, small_normal
+from ppo_keras.distributions import distribution_of
+from ppo_keras.networks.encoder import ObservationEncoder, TokenEncoder, small_normal
+from ppo_keras.networks.normalization import RunningNormalization
 
 
 class ActorCritic(keras.Model):
-    """A policy and a value function over sequences of tokens; use `TransformerActorCritic` or `LSTMActorCritic`.
+    """A policy and a value function over sequences; use `MLPActorCritic`, `LSTMActorCritic` or `TransformerActorCritic`.
 
     `step` acts, one input at a time; `call` reads whole sequences. Unrolling `step` gives the numbers of one `call`.
+    Without `actions` it is a language model: its inputs are tokens, and so are its actions.
 
     Args:
-        encoder: settings of the `TokenEncoder`s.
-        actions: `A`. By default the vocabulary (a language model), whose logits reuse the embedding.
+        inputs: what is read: the size of a vocabulary; for an agent the number of states, or the shape of an observation.
+        actions: of an agent: a count `A`, a list of counts (several choices at once), or a distribution such as
+            `DiagonalGaussian(3)`. None for a language model, whose logits reuse the embedding.
         shared: one encoder for policy and value, or one each, as in the article.
+        normalize: float observations are normalised by their running mean and variance.
+        encoder: settings of the encoders: `network`, `width`, `layers`, ...
     """
 
-    def __init__(self, encoder, actions=None, shared=True, **kwargs):
+    def __init__(self, inputs, actions=None, shared=True, normalize=False, encoder=None, **kwargs):
         super().__init__(**kwargs)
-        self.encoder_config, self.actions, self.shared = encoder, actions, shared
+        inputs = inputs if isinstance(inputs, int) else tuple(inputs)
+        self.inputs_read, self.actions, self.shared, self.normalize, self.encoder_config = (
+            inputs,
+            actions,
+            shared,
+            normalize,
+            encoder,
+        )
+        self.distribution = distribution_of(inputs if actions is None else actions)
+        self.normalization = RunningNormalization(inputs, name="normalization") if normalize else None
         self.encoder = self.new_encoder(name="encoder")
-        head = lambda size, name: keras.layers.Dense(size, kernel_initializer=small_normal(), name=name, dtype=self.dtype_policy)
-        self.policy_head = None if actions is None else head(actions, "policy_head")
         self.value_encoder = self.encoder if shared else self.new_encoder(name="value_encoder")
-        self.value_head = head(1, "value_head")
+        self.policy_head = None if actions is None else self._head(self.distribution.size, 0.01, "policy_head")
+        self.value_head = self._head(1, 1.0, "value_head")
+        self.free_parameters = None
+        if self.distribution.free:
+            self.free_parameters = self.add_weight((self.distribution.free,), "zeros", name="free_parameters", dtype="float32")
         for layer in (self.encoder, self.value_encoder):
             if not layer.built:
                 layer.build()
-        for head in filter(None, (self.policy_head, self.value_head)):
-            head.build((None, self.encoder.width))
+        for layer in filter(None, (self.policy_head, self.value_head)):
+            layer.build((None, self.encoder.width))
         self.built = True
 
+    def _head(self, size, gain, name):
+        """A linear layer: GPT-2's initialisation in a language model, an orthogonal one in an agent."""
+        kernel = small_normal() if self.actions is None else keras.initializers.Orthogonal(gain)
+        return keras.layers.Dense(size, kernel_initializer=kernel, name=name, dtype=self.dtype_policy)
+
     def new_encoder(self, **kwargs):
-        """An untrained `TokenEncoder` of this architecture (a reward model begins with one)."""
-        return TokenEncoder(**self.encoder_config, dtype=self.dtype_policy, **kwargs)
+        """An untrained encoder of this architecture (a reward model begins with one)."""
+        encoder = TokenEncoder if self.actions is None else ObservationEncoder
+        return encoder(self.inputs_read, **self.encoder_config, dtype=self.dtype_policy, **kwargs)
+
+    @property
+    def has_memory(self):
+        """False where every input is read for itself."""
+        return self.encoder_config["network"] != "mlp"
 
     def initial_state(self, batch):
         """The empty memory of `batch` sequences: that of the policy and, with two networks, that of the critic."""
         return tuple(encoder.initial_state(batch) for encoder in self._encoders)
 
     def step(self, inputs, state, starts=None):
-        """Reads one token of each sequence.
+        """Reads one input of each sequence.
 
         Args:
-            inputs: int32 `(B,)`.
+            inputs: `(B, ...)`, int32 tokens or states, or float32 observations.
             state: from `initial_state`, `step` or `read`.
-            starts: float32 `(B,)`, 1 where this token begins an episode; None for nowhere.
+            starts: float32 `(B,)`, 1 where this input begins an episode; None for nowhere.
 
         Returns:
             logits float32 `(B, A)`, values float32 `(B,)`, the new state.
         """
+        inputs = self._normalized(inputs)
         hidden, state = zip(*[encoder.step(inputs, s, starts) for encoder, s in zip(self._encoders, state)])
         return *self._heads(hidden), state
 
     def read(self, inputs, initial_state=(), starts=None):
-        """The state after reading int32 `(B, T)` tokens (a prompt), and nothing else."""
+        """The state after reading `(B, T, ...)` inputs (a prompt), and nothing else."""
+        inputs = self._normalized(inputs)
         states = initial_state or [None] * len(self._encoders)
         return tuple(encoder(inputs, state=s, starts=starts)[1] for encoder, s in zip(self._encoders, states))
 
@@ -63,7 +93,7 @@ class ActorCritic(keras.Model):
         """Reads whole sequences.
 
         Args:
-            inputs: int32 `(B, C + T)`.
+            inputs: `(B, C + T, ...)`.
             initial_state: the memory before the first input; () for none.
             starts: float32 `(B, C + T)`, 1 where an input begins an episode; None for nowhere.
             context: `C`, how many inputs come before the first output.
@@ -72,6 +102,7 @@ class ActorCritic(keras.Model):
         Returns:
             logits float32 `(B, T, A)`, values float32 `(B, T)`.
         """
+        inputs = self._normalized(inputs)
         states = initial_state or [None] * len(self._encoders)
         read = dict(starts=starts, context=context, training=training)
         return self._heads([encoder(inputs, state=s, **read)[0] for encoder, s in zip(self._encoders, states)])
@@ -91,24 +122,56 @@ class ActorCritic(keras.Model):
     def _encoders(self):
         return [self.encoder] if self.shared else [self.encoder, self.value_encoder]
 
+    def _normalized(self, inputs):
+        return inputs if self.normalization is None else self.normalization(inputs)
+
     def _heads(self, hidden):
         """Logits and values from the hidden states, in float32 also under mixed precision."""
         values = tf.squeeze(self.value_head(hidden[-1]), axis=-1)
         return self.logits(hidden[0]), tf.cast(values, tf.float32)
 
     def logits(self, hidden):
-        """Action logits float32 `(..., A)` from hidden states of the policy's encoder `(..., D)`."""
+        """Parameters of the action distribution, float32 `(..., A)`, from hidden states of the policy's encoder `(..., D)`."""
         if self.policy_head is None:
             return tf.cast(self.encoder.embedding(hidden, reverse=True), tf.float32)
-        return tf.cast(self.policy_head(hidden), tf.float32)
+        logits = tf.cast(self.policy_head(hidden), tf.float32)
+        if self.free_parameters is None:
+            return logits
+        free = tf.broadcast_to(self.free_parameters, [*logits.shape[:-1], self.distribution.free])
+        return tf.concat([logits, free], axis=-1)
 
     def get_config(self):
+        actions = self.actions
+        if not (actions is None or isinstance(actions, (int, list, tuple))):
+            actions = keras.saving.serialize_keras_object(actions)
         own = {key: value for key, value in self.encoder_config.items() if key != "network"}
-        return {"name": self.name, "dtype": self.dtype_policy.name, "actions": self.actions, "shared": self.shared} | own
+        config = {"name": self.name, "dtype": self.dtype_policy.name, "inputs": self.inputs_read, "actions": actions}
+        return config | {"shared": self.shared, "normalize": self.normalize} | own
 
     @classmethod
     def from_config(cls, config):
+        if isinstance(config["actions"], dict):
+            config = config | {"actions": keras.saving.deserialize_keras_object(config["actions"])}
         return cls(**config)
+
+
+@keras.saving.register_keras_serializable("ppo_keras")
+class MLPActorCritic(ActorCritic):
+    """An actor-critic without memory, for agents: what is best to do must show in each observation.
+
+    Args:
+        inputs, actions, shared, normalize: see `ActorCritic`.
+        width, layers: size of the network; a first layer that reads the observation is not counted.
+
+    Example:
+        >>> policy = MLPActorCritic(inputs=(4,), actions=2)
+        >>> logits, values, _ = policy.step(tf.zeros([8, 4]), policy.initial_state(8))
+        >>> logits.shape, values.shape
+        (TensorShape([8, 2]), TensorShape([8]))
+    """
+
+    def __init__(self, inputs, actions, width=64, layers=1, shared=False, normalize=False, **kwargs):
+        super().__init__(inputs, actions, shared, normalize, dict(network="mlp", width=width, layers=layers), **kwargs)
 
 
 @keras.saving.register_keras_serializable("ppo_keras")
@@ -116,33 +179,23 @@ class TransformerActorCritic(ActorCritic):
     """An actor-critic on a pre-norm decoder-only Transformer.
 
     Args:
-        vocabulary_size: `V`.
-        actions: `A`; None for a language model.
+        inputs, actions, shared, normalize: see `ActorCritic`.
         width, layers, heads: size of the network; `width` is a multiple of 2 * `heads`.
         memory: how many steps attention reaches back; for text at least prompt plus response.
         dropout: in supervised training only.
-        shared: one network with two heads, or a policy and a value network.
 
     Example:
-        >>> policy = TransformerActorCritic(vocabulary_size=100, width=32, layers=2, heads=2, memory=16)
+        >>> policy = TransformerActorCritic(inputs=100, width=32, layers=2, heads=2, memory=16)
         >>> logits, values = policy(tf.zeros([4, 10], tf.int32))
         >>> logits.shape, values.shape
         (TensorShape([4, 10, 100]), TensorShape([4, 10]))
     """
 
     def __init__(
-        self, vocabulary_size, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, shared=True, **kwargs
+        self, inputs, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, shared=True, normalize=False, **kwargs
     ):
-        encoder = dict(
-            vocabulary_size=vocabulary_size,
-            network="transformer",
-            width=width,
-            layers=layers,
-            heads=heads,
-            memory=memory,
-            dropout=dropout,
-        )
-        super().__init__(encoder, actions, shared, **kwargs)
+        encoder = dict(network="transformer", width=width, layers=layers, heads=heads, memory=memory, dropout=dropout)
+        super().__init__(inputs, actions, shared, normalize, encoder, **kwargs)
 
 
 @keras.saving.register_keras_serializable("ppo_keras")
@@ -150,30 +203,30 @@ class LSTMActorCritic(ActorCritic):
     """An actor-critic on a stack of LSTM cells.
 
     Args:
-        vocabulary_size: `V`.
-        actions: `A`; None for a language model.
+        inputs, actions, shared, normalize: see `ActorCritic`.
         width, layers: size of the network.
         dropout: in supervised training only.
-        shared: one network with two heads, or a policy and a value network.
 
     Example:
-        >>> policy = LSTMActorCritic(vocabulary_size=100, width=32, layers=1)
+        >>> policy = LSTMActorCritic(inputs=100, width=32, layers=1)
         >>> state = policy.initial_state(4)
         >>> logits, values, state = policy.step(tf.zeros([4], tf.int32), state)
         >>> logits.shape, values.shape
         (TensorShape([4, 100]), TensorShape([4]))
     """
 
-    def __init__(self, vocabulary_size, actions=None, width=256, layers=1, dropout=0.0, shared=True, **kwargs):
-        encoder = dict(vocabulary_size=vocabulary_size, network="lstm", width=width, layers=layers, dropout=dropout)
-        super().__init__(encoder, actions, shared, **kwargs)
+    def __init__(self, inputs, actions=None, width=256, layers=1, dropout=0.0, shared=True, normalize=False, **kwargs):
+        encoder = dict(network="lstm", width=width, layers=layers, dropout=dropout)
+        super().__init__(inputs, actions, shared, normalize, encoder, **kwargs)
 
 
-def language_model(network, vocabulary_size, width, layers, heads, memory, dropout, shared):
-    """An untrained writer: a `TransformerActorCritic` or an `LSTMActorCritic`, by the name "transformer" or "lstm"."""
-    common = dict(vocabulary_size=vocabulary_size, width=width, layers=layers, dropout=dropout, shared=shared, name="policy")
-    if network == "lstm":
-        return LSTMActorCritic(**common)
+def new_policy(network, inputs, actions=None, *, width, layers, heads, memory, **settings):
+    """An untrained actor-critic by the name of its network: "mlp", "lstm" or "transformer"."""
+    common = dict(inputs=inputs, actions=actions, width=width, layers=layers, name="policy", **settings)
     if network == "transformer":
         return TransformerActorCritic(heads=heads, memory=memory, **common)
-    raise ValueError(f"network={network!r} is unknown. Use transformer or lstm.")
+    if network == "lstm":
+        return LSTMActorCritic(**common)
+    if network == "mlp":
+        return MLPActorCritic(**common)
+    raise ValueError(f"network={network!r} is unknown. Use mlp, lstm or transformer.")

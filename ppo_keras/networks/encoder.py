@@ -1,8 +1,10 @@
-"""From token ids to hidden states: an embedding and a trunk. Policies, critics and reward models all begin with one."""
+"""From inputs to hidden states: something that reads one input, then a trunk. Policies, critics and reward models begin with one."""
 
 import keras
+import tensorflow as tf
 
 from ppo_keras.networks.lstm import LSTMTrunk
+from ppo_keras.networks.mlp import MLPTrunk, hidden_layer
 from ppo_keras.networks.transformer import TransformerTrunk
 from ppo_keras.randomness import Dropout
 
@@ -12,66 +14,118 @@ def small_normal():
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
-@keras.saving.register_keras_serializable("ppo_keras")
-class TokenEncoder(keras.layers.Layer):
-    """An embedding, scaled by sqrt(D) as in Vaswani et al. (2017, section 3.4), and a Transformer or LSTM trunk.
+class Encoder(keras.layers.Layer):
+    """A trunk over embedded inputs; a subclass says in `embed` how one input is read.
 
     Args:
-        vocabulary_size: `V`.
-        network: "transformer", "lstm", or "bag": embeddings alone, whose mean is the bag of words of Joulin et al.
-            (2017, "Bag of tricks for efficient text classification"). A bag reads but cannot act; for reward models.
+        network: one of the subclass's `networks`.
         width: `D`.
         layers: depth of the trunk.
         dropout: in training only.
         heads: attention heads of a Transformer.
-        memory: how many steps a Transformer's attention reaches back; at least the length of prompt plus response.
+        memory: how many steps a Transformer's attention reaches back.
     """
 
-    def __init__(self, vocabulary_size, network, width, layers, dropout=0.0, heads=4, memory=128, **kwargs):
+    networks = ()
+
+    def __init__(self, network, width, layers, dropout=0.0, heads=4, memory=128, **kwargs):
         super().__init__(**kwargs)
-        self.config = dict(
-            vocabulary_size=vocabulary_size,
-            network=network,
-            width=width,
-            layers=layers,
-            dropout=dropout,
-            heads=heads,
-            memory=memory,
-        )
+        if network not in self.networks:
+            raise ValueError(f"network={network!r} is unknown. Use {', '.join(self.networks[:-1])} or {self.networks[-1]}.")
+        self.config = dict(network=network, width=width, layers=layers, dropout=dropout, heads=heads, memory=memory)
         self.width = width
-        precision = dict(dtype=self.dtype_policy)
-        self.embedding = keras.layers.ReversibleEmbedding(
-            vocabulary_size, width, embeddings_initializer=small_normal(), name="embedding", **precision
-        )
-        self.embedding_dropout = Dropout(dropout, name="embedding_dropout", **precision)
+        precision = dict(name="trunk", dtype=self.dtype_policy)
         if network == "transformer":
-            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, name="trunk", **precision)
+            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, **precision)
         elif network == "lstm":
-            self.trunk = LSTMTrunk(width, layers, dropout, name="trunk", **precision)
-        elif network == "bag":
-            self.trunk = None
+            self.trunk = LSTMTrunk(width, layers, dropout, **precision)
         else:
-            raise ValueError(f"network={network!r} is unknown. Use transformer, lstm or bag.")
+            self.trunk = MLPTrunk(width, layers, **precision) if network == "mlp" else None
 
     def build(self, input_shape=None):
-        self.embedding.build()
         if self.trunk is not None:
             self.trunk.build((None, None, self.width))
+
+    def embed(self, inputs, training=None):
+        """`(...)` inputs -> `(..., D)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define embed(inputs, training).")
 
     def initial_state(self, batch):
         """The empty memory of `batch` sequences."""
         return self.trunk.initial_state(batch)
 
-    def step(self, tokens, state, starts=None):
-        """One token each: int32 `(B,)`, state, optional `(B,)` -> `(B, D)`, new state."""
-        return self.trunk.step(self.embedding(tokens) * self.width**0.5, state, starts)
+    def step(self, inputs, state, starts=None):
+        """One input each: `(B, ...)`, state, optional `(B,)` -> `(B, D)`, new state."""
+        return self.trunk.step(self.embed(inputs), state, starts)
 
-    def call(self, tokens, state=None, starts=None, context=0, training=None):
-        """Sequences: int32 `(B, T)`, state, `(B, T)` -> `(B, T - context, D)`, state after the last step."""
-        embedded = self.embedding_dropout(self.embedding(tokens) * self.width**0.5, training=training)
+    def call(self, inputs, state=None, starts=None, context=0, training=None):
+        """Sequences: `(B, T, ...)`, state, `(B, T)` -> `(B, T - context, D)`, state after the last step."""
+        embedded = self.embed(inputs, training)
         if self.trunk is None:
             return embedded[:, context:], state
         return self.trunk(embedded, state=state, starts=starts, context=context, training=training)
 
     def get_config(self):
         return super().get_config() | self.config
+
+
+@keras.saving.register_keras_serializable("ppo_keras")
+class TokenEncoder(Encoder):
+    """Reads token ids: an embedding, scaled by sqrt(D) as in Vaswani et al. (2017, section 3.4), and a trunk.
+
+    Args:
+        vocabulary_size: `V`.
+        network: "transformer", "lstm", or "bag": embeddings alone, whose mean is the bag of words of Joulin et al.
+            (2017, "Bag of tricks for efficient text classification"). A bag reads but cannot act; for reward models.
+        sizes: see `Encoder`; `memory` is at least the length of prompt plus response.
+    """
+
+    networks = ("transformer", "lstm", "bag")
+
+    def __init__(self, vocabulary_size, network, width, layers, dropout=0.0, **sizes):
+        super().__init__(network, width, layers, dropout, **sizes)
+        self.config["vocabulary_size"] = vocabulary_size
+        self.embedding = keras.layers.ReversibleEmbedding(
+            vocabulary_size, width, embeddings_initializer=small_normal(), name="embedding", dtype=self.dtype_policy
+        )
+        self.embedding_dropout = Dropout(dropout, name="embedding_dropout", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        self.embedding.build()
+        super().build(input_shape)
+
+    def embed(self, inputs, training=None):
+        """int32 `(...)` token ids -> `(..., D)`."""
+        return self.embedding_dropout(self.embedding(inputs) * self.width**0.5, training=training)
+
+
+@keras.saving.register_keras_serializable("ppo_keras")
+class ObservationEncoder(Encoder):
+    """Reads what an agent observes: a tanh layer, and a trunk.
+
+    Args:
+        observation: the shape of float observations; or a number of states, of which an int32 names one.
+        network: "mlp" (no memory), "lstm" or "transformer".
+        sizes: see `Encoder`.
+    """
+
+    networks = ("mlp", "lstm", "transformer")
+
+    def __init__(self, observation, network, width, layers, dropout=0.0, **sizes):
+        super().__init__(network, width, layers, dropout, **sizes)
+        self.config["observation"] = observation
+        self.states = observation if isinstance(observation, int) else None
+        self.rank = 0 if self.states else len(observation)
+        self.features = self.states or int(tf.TensorShape(observation).num_elements())
+        self.projection = hidden_layer(width, "projection", self.dtype_policy)
+
+    def build(self, input_shape=None):
+        self.projection.build((None, self.features))
+        super().build(input_shape)
+
+    def embed(self, inputs, training=None):
+        """float32 `(..., *observation)`, or int32 `(...)` -> `(..., D)`."""
+        if self.states:
+            return self.projection(tf.one_hot(inputs, self.states, dtype=self.compute_dtype))
+        batch_shape = inputs.shape[: inputs.shape.rank - self.rank]
+        return self.projection(tf.reshape(inputs, [*batch_shape, self.features]))

@@ -1,5 +1,7 @@
 """A pre-norm, decoder-only Transformer with rotary positions, whose keys and values of earlier steps are its memory."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -10,11 +12,16 @@ def rotate(x, times):
     """Rotary position embedding (Su et al. 2021, "RoFormer", eq. 34): the pair (x_i, x_{i+d/2}) turns by t * 10000^(-2i/d).
 
     Products of rotated queries and keys depend on the difference of their times only, so left padding shifts nothing.
-    Shapes: `(B, H, T, d)`, float32 `(T,)` -> `(B, H, T, d)`.
+    Angles are counted in 2^-32 of a turn: an unsigned integer that overflows has made whole turns, so an agent's clock
+    may run into the billions without a loss of precision.
+
+    Shapes: `(B, H, T, d)`, int32 `(T,)` -> `(B, H, T, d)`.
     """
     half = x.shape[-1] // 2
-    frequencies = 10_000.0 ** (-tf.range(half, dtype=tf.float32) / half)
-    angles = times[:, tf.newaxis] * frequencies  # (T, d/2)
+    turn = 2 * math.pi / 2**32
+    frequencies = [round(10_000.0 ** (-i / half) / turn) for i in range(half)]
+    angles = tf.cast(times, tf.uint32)[:, tf.newaxis] * tf.constant(frequencies, tf.uint32)  # (T, d/2)
+    angles = tf.cast(tf.bitcast(angles, tf.int32), tf.float32) * turn  # in [-pi, pi)
     cos, sin = tf.cast(tf.cos(angles), x.dtype), tf.cast(tf.sin(angles), x.dtype)
     first, second = x[..., :half], x[..., half:]
     return tf.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
@@ -69,7 +76,7 @@ class TransformerTrunk(keras.layers.Layer):
         visible = visible[:, tf.newaxis, tf.newaxis, :]  # (B, 1, 1, M)
         x, keys, values = x[:, tf.newaxis, :], [], []  # (B, 1, D)
         for block, old_keys, old_values in zip(self.blocks, state["keys"], state["values"]):
-            query, key, value = block.project(x, tf.cast(time, tf.float32)[tf.newaxis])  # (B, H, 1, d) each
+            query, key, value = block.project(x, time[tf.newaxis])  # (B, H, 1, d) each
             keys.append(keras.ops.slice_update(old_keys, [0, 0, slot, 0], key))
             values.append(keras.ops.slice_update(old_values, [0, 0, slot, 0], value))
             x = block.finish(x, attend(query, keys[-1], values[-1], visible))
@@ -100,7 +107,7 @@ class TransformerTrunk(keras.layers.Layer):
         visible = visible[:, tf.newaxis]  # (B, 1, T, M + T)
         new_keys, new_values = [], []
         for i, block in enumerate(self.blocks):
-            query, key, value = block.project(x, tf.cast(times, tf.float32))  # (B, H, T, d) each
+            query, key, value = block.project(x, times)  # (B, H, T, d) each
             new_keys.append(key)
             new_values.append(value)
             if state is not None:

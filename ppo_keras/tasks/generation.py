@@ -5,8 +5,6 @@ reward model from labels or preferences, then PPO against a frozen reference; an
 """
 
 import contextlib
-import errno
-import os
 import time
 
 import keras
@@ -15,17 +13,18 @@ import tensorflow as tf
 
 from ppo_keras import callbacks
 from ppo_keras.datasets.loader import load_texts
-from ppo_keras.errors import InputError, NonFiniteError
+from ppo_keras.errors import InputError
 from ppo_keras.language.evaluation import evaluate_writer
 from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import PythonReward, RewardModel, load_function, score_responses
 from ppo_keras.language.supervised import train_classifier, train_language_model, train_preferences
 from ppo_keras.language.tokenizer import Tokenizer
-from ppo_keras.networks.actor_critic import language_model
+from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.report import print_evaluations
 from ppo_keras.runs import Run
+from ppo_keras.tasks.training import fit_and_save, plain_errors
 
 
 def train(config):
@@ -55,21 +54,6 @@ def train(config):
             run.discard()  # nothing in it is of use yet
             raise
         return job.improve(run, interrupt)
-
-
-@contextlib.contextmanager
-def plain_errors():
-    """Raises TensorFlow's own errors of a full disk, a forbidden file or too little memory as Python's and ours."""
-    try:
-        yield
-    except tf.errors.PermissionDeniedError as error:
-        raise OSError(error.message) from error
-    except tf.errors.ResourceExhaustedError as error:
-        if "No space left" in error.message:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise InputError(
-            f"out of memory: {error.message[:200]}. Use a smaller --batch-size or more --accumulation-steps."
-        ) from error
 
 
 class GenerationJob:
@@ -123,9 +107,9 @@ class GenerationJob:
             f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "
             f"responses of up to {self.response_length} tokens. Run folder: {run.folder}"
         )
-        self.policy = language_model(
-            config.model, self.tokenizer.vocabulary_size, network.width, network.layers, network.heads,
-            self.text_length, network.dropout, network.shared_trunk,
+        self.policy = new_policy(
+            config.model, self.tokenizer.vocabulary_size, width=network.width, layers=network.layers, heads=network.heads,
+            memory=self.text_length, dropout=network.dropout, shared=network.shared_trunk,
         )  # fmt: skip
         settings = dict(length=self.text_length, pad_id=self.tokenizer.pad_id, config=config.supervised, jit_compile=config.jit)
         with self.observers(run, interrupt, "writer", "writer", {"loss": "loss", "val_cross_entropy": "validation"}) as observers:
@@ -171,7 +155,7 @@ class GenerationJob:
         network = self.config.network
         encoder = TokenEncoder(
             self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
-            network.heads, self.text_length,
+            heads=network.heads, memory=self.text_length,
         )  # fmt: skip
         model = RewardModel(encoder, dropout=network.dropout, name=name)
         rows, splits = slice(half, None, 2), (self.corpus.train, self.corpus.validation)
@@ -205,29 +189,15 @@ class GenerationJob:
     def improve(self, run, interrupt):
         """PPO, then the same measures as before it. Returns the summary."""
         config = self.config
-        checkpoint = callbacks.Checkpoint(run.path("checkpoints"), config.checkpoint_every)
         prompts = Prompts(*self.make_prompts(self.corpus.train, len(self.corpus.train.texts), seed=config.seed))
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
+        batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
         shown = {"objective/scores": "score", "objective/kl": "kl", "response/length": "length", "policy/entropy": "entropy"}
-        try:
-            with callbacks.Progress("PPO", shown) as progress:
-                observers = [
-                    progress,
-                    callbacks.StopOnNonFinite(
-                        "The last good state is saved. Try a smaller --learning-rate or --max-gradient-norm."
-                    ),
-                    callbacks.Recorder(run, config.batch_size),
-                    checkpoint,
-                    callbacks.StopOnInterrupt(interrupt),
-                ]
-                batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
-                self.learner.fit(batches, steps_per_epoch=config.iterations, callbacks=observers, verbose=0)
-        except NonFiniteError:
-            checkpoint.restore_last()
-            raise
-        finally:  # whatever stopped it: what was learned so far is saved
-            run.save_model(self.policy, "after")
-        interrupt.check()
+        recorder = callbacks.Recorder(run, config.batch_size)
+        fit_and_save(
+            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
+            steps_per_epoch=config.iterations,
+        )  # fmt: skip
         return self.report(run, self.before, self.evaluate())
 
     def evaluate(self):

@@ -1,14 +1,12 @@
 """The command `generate`: the writer of a run continues prompts."""
 
-import keras
 import tensorflow as tf
 
 from ppo_keras.config import require
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import Prompts, generate, pad_prompts
 from ppo_keras.language.tokenizer import Tokenizer
-from ppo_keras.networks import actor_critic
-from ppo_keras.runs import Run
+from ppo_keras.runs import Run, load_policy
 
 
 def write(options):
@@ -42,7 +40,9 @@ def write(options):
         context, length = config["context"], options.length or config["response_tokens"]
         temperature = options.temperature or config["ppo"]["temperature"]
     except KeyError as error:
-        raise InputError(f"{run.path('config.json')} lacks {error}: another version of ppo_keras wrote it. Train the run again.") from error
+        raise InputError(
+            f"{run.path('config.json')} lacks {error}: another version of ppo_keras wrote it. Train the run again."
+        ) from error
     longest = max(map(len, token_lists))
     if longest >= context:
         raise InputError(
@@ -52,7 +52,7 @@ def write(options):
         options.length is None or options.length <= context - longest,
         f"--length {options.length} is too long: the context leaves {context - longest} tokens.",
     )
-    policy = load_model(run, options.stage)
+    policy = load_policy(run, options.stage)
     prompts = Prompts(*map(tf.constant, pad_prompts(token_lists * options.count, longest, tokenizer.pad_id)))
     responses = generate(
         policy, prompts, min(length, context - longest), tokenizer.end_id, tokenizer.pad_id,
@@ -60,15 +60,3 @@ def write(options):
     )  # fmt: skip
     for prompt, response in zip(*tokenizer.decode_pairs(prompts, responses)):
         print((prompt + response).replace("\n", " "))
-
-
-def load_model(run, name):
-    """A saved model of a run. Nothing in the file is executed: Keras's `safe_mode` is on."""
-    path = run.checkpoint(name)
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a damaged or altered file fails in many ways
-        raise InputError(f"cannot load {path}: {error}") from error
-    if not isinstance(model, actor_critic.ActorCritic):
-        raise InputError(f"{path} holds a {type(model).__name__}, not a writer of ppo_keras.")
-    return model

@@ -1,0 +1,158 @@
+"""Any environment of Gymnasium, as the collector wants it. Needs the extra `gym`."""
+
+import difflib
+
+import numpy as np
+
+from ppo_keras.distributions import DiagonalGaussian
+from ppo_keras.environments.environment import Step
+from ppo_keras.errors import EnvironmentFault, InputError
+
+
+def import_gymnasium():
+    """The package; raises `InputError` naming the extra where it is missing."""
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise InputError(
+            "environments of Gymnasium need the package gymnasium. Install it with: pip install 'ppo_keras[gym]'."
+        ) from error
+    return gymnasium
+
+
+class GymnasiumEnvironment:
+    """Copies of a Gymnasium environment behind Gymnasium's own vector API, run by Python between the compiled parts.
+
+    The vector resets an environment in the step that ended its episode (`AutoresetMode.SAME_STEP`) and hands over the
+    last observation beside the first new one. In the default mode of Gymnasium 1.x (`NEXT_STEP`) every episode is
+    followed by a step whose action does nothing: a phantom transition that must not be learned from.
+
+    Actions of a bounded Box are mapped from [-1, 1] to its bounds, and limited to them. Where `info["action_mask"]`
+    comes with every step (as in Taxi-v3), forbidden actions are never drawn.
+
+    Args:
+        make: an id such as "Acrobot-v1", or a function that makes one environment.
+
+    Raises:
+        InputError: gymnasium is missing, the id is unknown, or a space is not supported.
+    """
+
+    compiles = False
+
+    def __init__(self, make):
+        gymnasium = import_gymnasium()
+        self.name, self.make = f"gym:{make}" if isinstance(make, str) else "gym", make
+        env = self._make_one()
+        self.single_action_space = env.action_space
+        self.observation = self._read_observation_space(gymnasium.spaces, env.observation_space)
+        self.actions = self._read_action_space(gymnasium.spaces, env.action_space)
+        self.time_limit = env.spec.max_episode_steps if env.spec else None
+        env.close()
+        self.vector, self.masks = None, ()
+
+    def _make_one(self):
+        gymnasium = import_gymnasium()
+        if not isinstance(self.make, str):
+            return self.make()
+        try:
+            return gymnasium.make(self.make)
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise InputError(f"{self.make} needs a further package: {error}") from error
+        except gymnasium.error.Error as error:
+            near = difflib.get_close_matches(self.make, gymnasium.registry, n=3, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(near)}?" if near else " gymnasium.pprint_registry() lists the known ones."
+            raise InputError(f"Gymnasium has no environment {self.make!r}.{hint}") from error
+        except Exception as error:
+            raise EnvironmentFault(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
+
+    def _read_observation_space(self, spaces, space):
+        if isinstance(space, spaces.Discrete):
+            self.first_state = int(space.start)
+            return int(space.n)
+        if isinstance(space, spaces.Box):
+            return tuple(space.shape)
+        raise InputError(
+            f"{self.name} has observations of kind {type(space).__name__}. Supported are Box and Discrete; a wrapper of Gymnasium such as FlattenObservation may help."
+        )
+
+    def _read_action_space(self, spaces, space):
+        if isinstance(space, spaces.Discrete):
+            return int(space.n)
+        if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
+            return [int(n) for n in space.nvec]
+        if isinstance(space, spaces.Box):
+            return DiagonalGaussian(int(np.prod(space.shape)))
+        raise InputError(
+            f"{self.name} has actions of kind {type(space).__name__}. Supported are Discrete, MultiDiscrete of one dimension, and Box."
+        )
+
+    def reset(self, batch, seed):
+        """Begins `batch` episodes; the same seed begins the same. Returns () and their observations."""
+        gymnasium = import_gymnasium()
+        if self.vector is None or self.vector.num_envs != batch:
+            self.close()
+            mode = gymnasium.vector.AutoresetMode.SAME_STEP
+            self.vector = gymnasium.vector.SyncVectorEnv([self._make_one] * batch, autoreset_mode=mode)
+        words = np.random.SeedSequence([int(word) % 2**32 for word in seed]).generate_state(batch)
+        observation, info = self._guarded(lambda: self.vector.reset(seed=[int(word) % 2**31 for word in words]))
+        self._read_masks(info)
+        return (), self._observed(observation)
+
+    def step(self, actions):
+        """Takes an action in each copy. Returns a `Step`, and the observations with which to go on (after resets)."""
+        observation, reward, terminated, truncated, info = self._guarded(lambda: self.vector.step(self._translated(actions)))
+        self._read_masks(info)
+        now = self._observed(observation)
+        last = now
+        if "final_obs" in info:
+            last = now.copy()
+            for i in np.flatnonzero(info["_final_obs"]):
+                last[i] = self._observed(np.asarray(info["final_obs"][i])[np.newaxis])[0]
+        reward = np.asarray(reward, np.float32)
+        self._check(reward, "reward")
+        return Step((), last, reward, np.asarray(terminated), np.asarray(truncated)), now
+
+    def action_masks(self, state):
+        """bool `(B, A)`, from `info["action_mask"]`; () where there is none."""
+        return self.masks
+
+    def close(self):
+        """Closes the copies."""
+        if self.vector is not None:
+            self.vector.close()
+            self.vector = None
+
+    def _guarded(self, call):
+        try:
+            return call()
+        except (InputError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # somebody else's code may raise anything
+            raise EnvironmentFault(f"the environment {self.name} raised {type(error).__name__}: {error}") from error
+
+    def _observed(self, observation):
+        if isinstance(self.observation, int):
+            return np.asarray(observation, np.int32) - np.int32(self.first_state)
+        observation = np.asarray(observation, np.float32)
+        self._check(observation, "observation")
+        return observation
+
+    def _check(self, numbers, what):
+        if not np.isfinite(numbers).all():
+            bad = numbers[~np.isfinite(numbers)][0]
+            raise EnvironmentFault(f"the environment {self.name} returned {bad} as {what}. Every number must be finite.")
+
+    def _read_masks(self, info):
+        if "action_mask" in info and isinstance(self.actions, int):
+            self.masks = np.stack(info["action_mask"]).astype(bool)
+
+    def _translated(self, actions):
+        """Our actions as Gymnasium's."""
+        space = self.single_action_space
+        if isinstance(self.actions, DiagonalGaussian):
+            actions = actions.reshape(-1, *space.shape)
+            bounded = np.isfinite(space.low) & np.isfinite(space.high)
+            low, high = np.where(bounded, space.low, -1.0), np.where(bounded, space.high, 1.0)
+            actions = np.where(bounded, low + (actions + 1.0) * (high - low) / 2.0, actions)
+            return np.clip(actions, space.low, space.high).astype(space.dtype)
+        return actions + space.start

@@ -1,0 +1,185 @@
+"""`EnvironmentPPO`: the collector for environments. It acts for some steps in several copies and remembers where it stopped."""
+
+import keras
+import tensorflow as tf
+
+from ppo_keras.environments.rollout import begin, python_rollout, rollout
+from ppo_keras.networks.normalization import RunningNormalization
+from ppo_keras.ppo import ITERATION_METRICS, PPO
+from ppo_keras.trajectory import Trajectory
+
+
+class EnvironmentPPO(PPO):
+    """PPO for an agent in an environment (Schulman et al. 2017, algorithm 1).
+
+    `fit` needs no data: `fit(steps_per_epoch=100)`.
+
+    Args:
+        policy: an actor-critic for the environment's `observation` and `actions`.
+        environment: an `Environment`, or a `GymnasiumEnvironment`, which runs between the compiled parts.
+        config: a `PPOConfig`.
+        environments: `B`, copies that are acted in side by side.
+        steps: `T`, steps in each copy between two updates.
+        iterations_per_call: whole iterations inside one compiled call, that is, in one step of `fit`; its metrics are
+            their means. An environment in Python allows 1 only.
+        normalize_rewards: rewards are divided by the running standard deviation of the discounted return.
+        seed: of all randomness.
+
+    Raises:
+        InputError: minibatches do not divide the sequences (or, for a policy without memory, the steps).
+    """
+
+    def __init__(
+        self, policy, environment, config=None, environments=4, steps=128, iterations_per_call=1, normalize_rewards=False,
+        seed=0, **kwargs,
+    ):  # fmt: skip
+        super().__init__(policy, config, seed, **kwargs)
+        self.environment, self.environments, self.steps = environment, environments, steps
+        self.iterations_per_call = iterations_per_call if self.compiles_whole else 1
+        if policy.has_memory:
+            self.config.check_batch(environments, "environments")
+        else:
+            self.config.check_batch(environments * steps, "environments * steps")
+        self.return_statistics = RunningNormalization((), name="return_statistics") if normalize_rewards else None
+        self.last_episode = self.add_weight((2,), "zeros", "float32", trainable=False, name="last_episode")
+        self.carry = tf.nest.map_structure(self._keep, self._begin())
+
+    def _begin(self):
+        return begin(self.environment, self.policy, self.environments, self.draw_seed(purpose=2))
+
+    def _keep(self, tensor):
+        """A variable for one tensor of the carry; as an attribute, because checkpoints do not look into nests."""
+        name = f"carry_{len(self.non_trainable_variables)}"
+        tensor = tf.convert_to_tensor(tensor)
+        weight = self.add_weight(tensor.shape, "zeros", tensor.dtype.name, trainable=False, name=name)
+        weight.assign(tensor)
+        setattr(self, name, weight)
+        return weight
+
+    def restart(self, seed):
+        """Forgets all that was learned: new weights, new episodes, another seed. What was compiled stays compiled."""
+        keras.utils.set_random_seed(seed)
+        self.policy.set_weights(self.policy.from_config(self.policy.get_config()).get_weights())
+        for variable, value in zip(self.optimizer.variables, self._optimizer_at_start):
+            variable.assign(value)
+        self.seed.assign(seed)
+        self.iteration.assign(0)
+        self.last_episode.assign([0.0, 0.0])
+        if self.return_statistics is not None:
+            self.return_statistics.set_weights(RunningNormalization(()).get_weights())
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.carry, self._begin())
+
+    @property
+    def compiles_whole(self):
+        """False with an environment in Python, which runs between the compiled parts."""
+        return self.environment.compiles
+
+    def compile(self, *args, **kwargs):
+        """See `PPO.compile`."""
+        super().compile(*args, **kwargs)
+        self._optimizer_at_start = [variable.numpy() for variable in self.optimizer.variables]
+
+    def compile_parts(self, wrap):
+        """See `PPO.compile_parts`."""
+        super().compile_parts(wrap)
+        self._act, self._value, self._assemble = wrap(self.act), wrap(self.value), wrap(self.assemble)
+        self._noise = wrap(lambda: self.policy.distribution.noise([self.steps, self.environments], self.draw_seed(purpose=0)))
+
+    def fit(self, steps_per_epoch=1, epochs=1, **kwargs):
+        """Keras's `fit`; there is no data, only a number of calls."""
+        nothing = tf.data.Dataset.from_tensors(0).repeat()
+        return super().fit(nothing, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
+
+    def train_step(self, data):
+        """`iterations_per_call` iterations. Returns the means of their metrics."""
+        if self.iterations_per_call == 1:
+            return super().train_step(data)
+        iterate = super().train_step
+
+        def iteration(i, totals):
+            metrics = iterate(data)
+            return i + 1, {name: totals[name] + metrics[name] for name in totals}
+
+        nothing = {name: tf.zeros([]) for name in COLLECT_METRICS + ITERATION_METRICS}
+        _, totals = tf.while_loop(lambda i, _: i < self.iterations_per_call, iteration, (tf.constant(0), nothing))
+        return {name: total / self.iterations_per_call for name, total in totals.items()}
+
+    def improve(self, trajectory):
+        """See `PPO.improve`; afterwards the policy's running statistics move on, with what was observed."""
+        metrics = super().improve(trajectory)
+        if self.policy.normalization is not None:
+            self.policy.normalization.update(trajectory.inputs, trajectory.mask)
+        return metrics
+
+    def collect(self, data):
+        """Acts for `T` steps in every environment, from where the last rollout stopped."""
+        before = tf.nest.map_structure(tf.convert_to_tensor, self.carry)
+        if self.compiles_whole:
+            seed = self.draw_seed(purpose=0)
+            after, record = rollout(self.environment, self.policy, self.behaviour, self.config.discount, before, self.steps, seed)
+            trajectory, metrics = self.assemble(before, after, record)
+        else:
+            after, record = python_rollout(
+                self.environment, self._act, self._value, self.config.discount, before, self._noise().numpy()
+            )
+            trajectory, metrics = self._assemble(before, after, record)
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.carry, after)
+        return trajectory, metrics
+
+    def act(self, observation, memory, starts, noise, action_masks):
+        """One step of the policy: logits, values, memory, actions."""
+        logits, values, memory = self.policy.step(observation, memory, starts)
+        logits = self.behaviour(logits, action_masks)
+        return logits, values, memory, self.policy.distribution.sample(logits, noise)
+
+    def value(self, observation, memory):
+        """V of an observation that goes on with an episode, float32 `(B,)`."""
+        return self.policy.step(observation, memory, tf.zeros([self.environments]))[1]
+
+    def assemble(self, before, after, record):
+        """The `Trajectory` of a rollout, and its metrics.
+
+        The value after a step is 0 where the episode terminated, V(final observation) where it was cut off, and else
+        the value of the next step; after the last step that of the observation with which the next rollout begins.
+        """
+        policy = self.policy
+        record = tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), record)  # (B, T, ...)
+        bootstrap = policy.step(after.observation, after.memory, after.starts)[1]
+        next_values = tf.concat([record.value[:, 1:], bootstrap[:, tf.newaxis]], axis=1)
+        next_values = tf.where(record.truncated, record.final_value, next_values)
+        next_values = tf.where(record.terminated, 0.0, next_values)
+        ended = tf.cast(record.terminated | record.truncated, tf.float32)
+        trajectory = Trajectory(
+            inputs=record.observation,
+            starts=record.starts,
+            actions=record.action,
+            log_probs=policy.distribution.log_probability(record.logits, record.action),
+            values=record.value,
+            rewards=self._scaled(record),
+            next_values=next_values,
+            ended=ended,
+            mask=tf.ones_like(ended),
+            initial_state=before.memory,
+            action_masks=record.action_masks,
+        )
+        return trajectory, self._episodes(record, ended)
+
+    def _scaled(self, record):
+        """The rewards; or, normalised, divided by the running standard deviation of the discounted return, within +-10."""
+        if self.return_statistics is None:
+            return record.reward
+        statistics = self.return_statistics
+        statistics.update(record.discounted_return, tf.ones_like(record.reward))
+        scaled = record.reward * tf.math.rsqrt(tf.convert_to_tensor(statistics.variance) + 1e-8)
+        return tf.clip_by_value(scaled, -statistics.limit, statistics.limit)
+
+    def _episodes(self, record, ended):
+        """Return and length of the episodes that ended in this rollout; where none did, those of the last ones that did."""
+        count = tf.reduce_sum(ended)
+        sums = [tf.reduce_sum(x * ended) for x in (record.episode_return, record.episode_length)]
+        self.last_episode.assign(tf.where(count > 0, tf.stack(sums) / tf.maximum(count, 1.0), self.last_episode))
+        episode_return, episode_length = tf.unstack(tf.convert_to_tensor(self.last_episode))
+        return dict(zip(COLLECT_METRICS, (episode_return, episode_length, count)))
+
+
+COLLECT_METRICS = ("episode/return", "episode/length", "episode/count")

@@ -1,0 +1,58 @@
+"""`ppo_keras.trajectory`: parts of a nest of sequences are rows of each tensor in it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import assert_all_close, random_trajectory
+
+from ppo_keras.trajectory import single_steps, slice_sequences, take_sequences
+
+
+def nest():
+    """A trajectory with a memory that has a clock, rows of two more axes, and masks of actions."""
+    state = ({"keys": tf.reshape(tf.range(48.0), [8, 3, 2]), "time": tf.constant(7), "episode": tf.range(8)},)
+    masks = tf.constant(np.random.default_rng(0).random([8, 5, 6]) < 0.5)
+    return random_trajectory()._replace(initial_state=state, action_masks=masks)
+
+
+def rows(nest, indices):
+    """What is expected: NumPy rows of everything but scalars."""
+    return tf.nest.map_structure(lambda x: x.numpy() if x.shape.rank == 0 else x.numpy()[indices], nest)
+
+
+@pytest.mark.parametrize("indices", [[5], [7, 0, 3], [2, 2]])
+def test_taken_sequences_are_rows(indices):
+    """Catches: a field (the memory, the masks of actions) that is not taken along, another axis, or a clock that is indexed."""
+    assert_all_close(take_sequences(nest(), tf.constant(indices)), rows(nest(), indices), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("first, count", [(0, 8), (0, 1), (3, 2), (6, 2)])
+@pytest.mark.parametrize("jit_compile", [None, False, True], ids=["eager", "graph", "jit"])
+def test_a_slice_is_consecutive_rows(first, count, jit_compile):
+    """Catches: `first` that is taken for a number of slices, the end for the count, or a slice that is fixed when a loop is traced."""
+    cut = lambda nest, first: slice_sequences(nest, first, count)
+    cut = cut if jit_compile is None else tf.function(cut, jit_compile=jit_compile)
+    assert_all_close(cut(nest(), tf.constant(first)), rows(nest(), slice(first, first + count)), rtol=0, atol=0)
+
+
+def test_single_steps_are_sequences_of_one_step():
+    """Catches: time before batch in the order of steps, or an axis of a step (observation, choices, masks) that is flattened too."""
+    batch, steps = 3, 4
+    tag = tf.reshape(tf.range(12.0), [batch, steps])  # 4 b + t
+    trajectory = random_trajectory(batch, steps)._replace(
+        inputs=tag[:, :, tf.newaxis, tf.newaxis] + tf.reshape(tf.range(6.0), [2, 3]) / 10, actions=tf.stack([tag, -tag], -1), starts=tag, initial_state=((), ())
+    )
+    single = single_steps(trajectory)
+    assert single.context == 0 and single.initial_state == ((), ()) and single.action_masks == ()
+    assert single.inputs.shape == (12, 1, 2, 3) and single.actions.shape == (12, 1, 2) and single.rewards.shape == (12, 1)
+    for b in range(batch):
+        for t in range(steps):
+            own = tf.nest.map_structure(lambda x: x[steps * b + t, 0], single)
+            assert_all_close(own, tf.nest.map_structure(lambda x: x[b, t], trajectory), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("context", [0, 3])
+def test_context_is_what_was_read_before_the_first_action(context):
+    """Catches: a context counted from axes of the observation or of the actions."""
+    trajectory = random_trajectory()._replace(inputs=tf.zeros([8, context + 5, 4]), actions=tf.zeros([8, 5, 2]))
+    assert trajectory.context == context
