@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 
-from simple_parsing import ArgumentParser
+from simple_parsing import ArgumentParser, SimpleHelpFormatter
 from simple_parsing.wrappers.field_wrapper import DashVariant
 
 from ppo_keras.config import GenerationConfig
@@ -54,8 +54,10 @@ def build_parser(arguments=()):
 
     The options of a task are added only where `arguments` name it: there are fifty for each.
     """
-    style = dict(add_option_string_dash_variants=DashVariant.DASH, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser = Parser(prog="ppo-keras", description="PPO for language models in Keras and TensorFlow.", epilog=EXAMPLES, **style)
+    style = dict(add_option_string_dash_variants=DashVariant.DASH, formatter_class=SimpleHelpFormatter)
+    parser = Parser(
+        prog="ppo-keras", description="PPO for language models and agents in Keras and TensorFlow.", epilog=EXAMPLES, **style
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     training = commands.add_parser("train", help="train a task", description="Trains a task.", **style)
@@ -72,7 +74,7 @@ def build_parser(arguments=()):
     known = dict(TASKS) | ({chosen: (None, "")} if (chosen or "").startswith("gym:") else {})
     for name, (_, purpose) in known.items():
         task = tasks.add_parser(
-            name, help=purpose, description=f"Trains {purpose or 'an agent in ' + name}.",
+            name, help=purpose, description=f"Trains an agent: {purpose or name}.",
             epilog=f"example:\n  ppo-keras train {name} --model lstm --run {name.replace(':', '-')}-lstm --seeds 5", **style,
         )  # fmt: skip
         if name == chosen:
@@ -91,9 +93,9 @@ def build_parser(arguments=()):
         epilog="example:\n  ppo-keras evaluate cartpole --episodes 100", **style,
     )  # fmt: skip
     playing.add_argument("run", metavar="RUN", help="name or folder of a run")
-    playing.add_argument("--episodes", type=int, default=100, help="episodes played greedily, and as many sampled (100)")
-    playing.add_argument("--seed", type=int, default=0, help="of the episodes (0)")
-    playing.add_argument("--runs-folder", default="runs", help="where the run folders are (runs)")
+    playing.add_argument("--episodes", type=int, default=100, help="episodes played greedily, and as many sampled")
+    playing.add_argument("--seed", type=int, default=0, help="of the episodes")
+    playing.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
     playing.set_defaults(command=_evaluate)
 
     writing = commands.add_parser(
@@ -101,16 +103,18 @@ def build_parser(arguments=()):
         epilog='example:\n  ppo-keras generate generation --prompt "The ending" --count 3 --stage before', **style,
     )  # fmt: skip
     writing.add_argument("run", metavar="RUN", help="name or folder of a run")
-    writing.add_argument("--prompt", action="append", required=True, help="the beginning of a text; may be given several times")
-    writing.add_argument("--stage", choices=("before", "after"), default="after", help="the writer before or after PPO (after)")
-    writing.add_argument("--count", type=int, default=1, help="continuations of each prompt (1)")
+    writing.add_argument(
+        "--prompt", type=str, action="append", required=True, help="the beginning of a text; may be given several times"
+    )
+    writing.add_argument("--stage", choices=("before", "after"), default="after", help="the writer before or after PPO")
+    writing.add_argument("--count", type=int, default=1, help="continuations of each prompt")
     writing.add_argument("--length", type=int, help="most tokens of a continuation (as in training)")
     writing.add_argument("--temperature", type=float, help="divides the logits (as in training)")
     writing.add_argument("--greedy", action="store_true", help="always the most probable token")
     writing.add_argument("--top-k", type=int, help="sample among the K most probable tokens")
     writing.add_argument("--top-p", type=float, help="sample among the most probable tokens that hold this probability")
-    writing.add_argument("--seed", type=int, default=0, help="of the samples (0)")
-    writing.add_argument("--runs-folder", default="runs", help="where the run folders are (runs)")
+    writing.add_argument("--seed", type=int, default=0, help="of the samples")
+    writing.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
     writing.set_defaults(command=_generate)
 
     bench = commands.add_parser("bench", help="measure speed", description="Measures speed; the last line is JSON.", **style)
@@ -119,18 +123,18 @@ def build_parser(arguments=()):
         "text", help="one PPO iteration of a language model", description="Times one PPO iteration of a language model and its parts.",
         epilog="example:\n  ppo-keras bench text --no-shared-trunk", **style,
     )  # fmt: skip
-    text.add_argument("--model", choices=("transformer", "lstm"), default="transformer", help="kind of network (transformer)")
+    text.add_argument("--model", choices=("transformer", "lstm"), default="transformer", help="kind of network")
     text.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
     text.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
-    text.add_argument("--iterations", type=int, default=10, help="timed iterations (10)")
+    text.add_argument("--iterations", type=int, default=10, help="timed iterations")
     text.set_defaults(command=_bench_text)
     agents = kinds.add_parser(
         "cartpole", help="steps a second of an agent on CartPole", description="Times training on CartPole-v1, after compilation.",
         epilog="example:\n  ppo-keras bench cartpole --environments 256", **style,
     )  # fmt: skip
-    agents.add_argument("--environments", type=int, default=4, help="copies that are acted in side by side (4)")
-    agents.add_argument("--steps", type=int, default=500_000, help="environment steps (500000)")
-    agents.add_argument("--model", choices=("mlp", "lstm", "transformer"), default="mlp", help="kind of network (mlp)")
+    agents.add_argument("--environments", type=int, default=4, help="copies that are acted in side by side")
+    agents.add_argument("--steps", type=int, default=500_000, help="environment steps")
+    agents.add_argument("--model", choices=("mlp", "lstm", "transformer"), default="mlp", help="kind of network")
     agents.add_argument("--gym", action="store_true", help="Gymnasium's CartPole through the bridge, instead of ours")
     agents.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     agents.set_defaults(command=_bench_cartpole)

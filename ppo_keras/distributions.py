@@ -4,6 +4,7 @@ A policy puts out the *parameters* of its distribution: logits, or means and log
 """
 
 import math
+from numbers import Integral
 
 import keras
 import tensorflow as tf
@@ -153,8 +154,8 @@ class DiagonalGaussian:
 
 def distribution_of(actions):
     """The distribution for an action space: a count, a list of counts, or a distribution."""
-    if isinstance(actions, int):
-        return Categorical(actions)
-    if isinstance(actions, (list, tuple)):
-        return MultiCategorical(actions)
-    return actions
+    if isinstance(actions, Integral):
+        return Categorical(int(actions))
+    if isinstance(actions, (Categorical, MultiCategorical, DiagonalGaussian)):
+        return actions
+    return MultiCategorical([int(count) for count in actions])

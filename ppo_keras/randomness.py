@@ -36,11 +36,15 @@ def categorical(logits, seed):
 
 
 def invert_cumulative(logits, uniforms):
-    """The index at which the cumulative distribution passes a number in (0, 1). Shapes `(..., A)`, `(...)` -> int32 `(...)`."""
+    """The index at which the cumulative distribution passes a number in (0, 1). Shapes `(..., A)`, `(...)` -> int32 `(...)`.
+
+    XLA adds in blocks, so that its sums may rise a little even where a weight is 0: only possible indices are looked at.
+    """
     weights = tf.exp(logits - tf.reduce_max(logits, axis=-1, keepdims=True))
-    cumulative = tf.cumsum(weights, axis=-1)  # (..., A)
-    threshold = uniforms[..., tf.newaxis] * cumulative[..., -1:]
-    return tf.reduce_sum(tf.cast(cumulative < threshold, tf.int32), axis=-1)
+    cumulative = tf.where(weights > 0, tf.cumsum(weights, axis=-1), 0.0)  # (..., A)
+    threshold = uniforms[..., tf.newaxis] * tf.reduce_max(cumulative, axis=-1, keepdims=True)
+    last = logits.shape[-1] - 1
+    return tf.reduce_min(tf.where(cumulative >= threshold, tf.range(last + 1), last), axis=-1)
 
 
 def permutation(size, seed):

@@ -472,7 +472,7 @@ def test_an_agent_acts_alike_under_xla(network):
     assert_all_close(step(x[:, 0], state, STARTS[:, 0]), agent.step(x[:, 0], state, STARTS[:, 0]), atol=1e-5)
 
 
-REAL = pytest.param(DiagonalGaussian(2), id="gaussian", marks=pytest.mark.xfail(reason="free_parameters are cast to bfloat16 in `call`", strict=True))
+REAL = pytest.param(DiagonalGaussian(2), id="gaussian")
 
 
 @pytest.mark.parametrize("actions", [pytest.param(3, id="categorical"), REAL])

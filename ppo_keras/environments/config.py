@@ -38,7 +38,7 @@ class EnvironmentConfig:
     environments: int = 4  # copies that are acted in side by side
     steps: int = 128  # steps in each copy between two updates
     iterations_per_call: Optional[int] = None  # iterations in one compiled call; by default a run has about 40 calls
-    normalize_observations: bool = switch(False)  # by their running mean and variance, which are saved with the policy
+    normalize_observations: bool = switch(False)  # float ones, by running mean and variance, saved with the policy
     normalize_rewards: bool = switch(False)  # by the running standard deviation of the discounted return
     evaluation_episodes: int = 100  # episodes played at the end, greedy and sampled
     checkpoint_every: int = 50  # iterations between two checkpoints
@@ -98,9 +98,9 @@ class MemoryConfig(EnvironmentConfig):
 
 
 TASKS = {  # name: its settings, and what it is
-    "gridworld": (GridConfig, "an agent that walks to the goal of a grid"),
+    "gridworld": (GridConfig, "a walk to the goal of a grid"),
     "cartpole": (EnvironmentConfig, "a pole balanced on a cart (CartPole-v1)"),
-    "cartpole-no-velocity": (EnvironmentConfig, "the same, the velocities hidden: it needs a memory"),
+    "cartpole-no-velocity": (EnvironmentConfig, "CartPole with the velocities hidden: it needs a memory"),
     "acrobot": (EnvironmentConfig, "two links that swing up (Acrobot-v1)"),
     "repeat-first": (MemoryConfig, "the first symbol of a sequence, repeated at every later step"),
     "t-maze": (MemoryConfig, "a corridor at whose end the cue of its beginning counts"),

@@ -1,5 +1,7 @@
 """Actor-critics: inputs in, the parameters of an action distribution (logits) and a value of the state out."""
 
+from numbers import Integral
+
 import keras
 import tensorflow as tf
 
@@ -24,8 +26,11 @@ class ActorCritic(keras.Model):
     """
 
     def __init__(self, inputs, actions=None, shared=True, normalize=False, encoder=None, **kwargs):
-        super().__init__(**kwargs)
-        inputs = inputs if isinstance(inputs, int) else tuple(inputs)
+        super().__init__(autocast=False, **kwargs)
+        inputs = int(inputs) if isinstance(inputs, Integral) else tuple(inputs)
+        actions = int(actions) if isinstance(actions, Integral) else actions
+        if normalize and isinstance(inputs, int):
+            raise ValueError("normalize=True needs float observations, but inputs are states or tokens. Leave it out.")
         self.inputs_read, self.actions, self.shared, self.normalize, self.encoder_config = (
             inputs,
             actions,
@@ -41,7 +46,9 @@ class ActorCritic(keras.Model):
         self.value_head = self._head(1, 1.0, "value_head")
         self.free_parameters = None
         if self.distribution.free:
-            self.free_parameters = self.add_weight((self.distribution.free,), "zeros", name="free_parameters", dtype="float32")
+            self.free_parameters = self.add_weight(
+                (self.distribution.free,), "zeros", name="free_parameters", dtype="float32", autocast=False
+            )
         for layer in (self.encoder, self.value_encoder):
             if not layer.built:
                 layer.build()

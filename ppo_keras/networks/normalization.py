@@ -16,9 +16,9 @@ class RunningNormalization(keras.layers.Layer):
     """
 
     def __init__(self, shape, limit=10.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**kwargs | dict(dtype="float32", autocast=False))  # exact also under mixed precision
         self.shape, self.limit = tuple(shape), limit
-        keep = dict(trainable=False, dtype="float32")
+        keep = dict(trainable=False, dtype="float32", autocast=False)
         self.mean = self.add_weight(self.shape, "zeros", name="mean", **keep)
         self.variance = self.add_weight(self.shape, "ones", name="variance", **keep)
         self.count = self.add_weight((), "zeros", name="count", **keep)
@@ -37,7 +37,7 @@ class RunningNormalization(keras.layers.Layer):
         squares = tf.reduce_sum(tf.where(mask > 0, tf.square(x - mean), 0.0), axis=[0, 1])
         old, difference = tf.convert_to_tensor(self.count), mean - self.mean
         total = tf.maximum(old + new, 1.0)
-        squares += self.variance * old + tf.square(difference) * old * new / total
+        squares += tf.where(old > 1.0, self.variance * old, 0.0) + tf.square(difference) * old * new / total
         self.mean.assign_add(difference * new / total)
         self.variance.assign(tf.where(old + new > 1.0, squares / total, self.variance))
         self.count.assign(old + new)

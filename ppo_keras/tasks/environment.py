@@ -82,10 +82,10 @@ class AgentJob:
         self.task, self.config, self.began = task, config, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
         self.environment = make_environment(task, config)
-        network = config.network
+        network, of_numbers = config.network, not isinstance(self.environment.observation, int)
         self.policy = new_policy(
             config.model, self.environment.observation, self.environment.actions, width=network.width, layers=network.layers,
-            heads=network.heads, memory=network.memory, shared=network.shared_trunk, normalize=config.normalize_observations,
+            heads=network.heads, memory=network.memory, shared=network.shared_trunk, normalize=config.normalize_observations and of_numbers,
         )  # fmt: skip
         per_call = config.iterations_per_call or max(1, config.iterations // 40)
         self.learner = EnvironmentPPO(
