@@ -162,7 +162,7 @@ def _train_agent(task, config):
 
 def _evaluate(arguments):
     with quiet_start():
-        from ppo_keras.tasks.environment import evaluate
+        from ppo_keras.tasks.play import evaluate
 
     evaluate(arguments)
 

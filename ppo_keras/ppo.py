@@ -13,7 +13,12 @@ from ppo_keras.advantages import generalized_advantages
 from ppo_keras.config import PPOConfig
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
-from ppo_keras.trajectory import Trajectory, single_steps, slice_sequences, take_sequences
+from ppo_keras.trajectory import (
+    Trajectory,
+    single_steps,
+    slice_sequences,
+    take_sequences,
+)
 
 
 class Experience(NamedTuple):

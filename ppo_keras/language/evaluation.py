@@ -5,7 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.language.generation import Prompts, Responses, generate, response_log_probs
+from ppo_keras.language.generation import (
+    Prompts,
+    Responses,
+    generate,
+    response_log_probs,
+)
 from ppo_keras.language.rewards import score_responses
 
 

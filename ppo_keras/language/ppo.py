@@ -6,7 +6,13 @@ import tensorflow as tf
 from ppo_keras.config import KLConfig
 from ppo_keras.errors import InputError
 from ppo_keras.kl import estimate_kl, kl_controller
-from ppo_keras.language.generation import Prompts, Responses, generate, join, response_log_probs
+from ppo_keras.language.generation import (
+    Prompts,
+    Responses,
+    generate,
+    join,
+    response_log_probs,
+)
 from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
 from ppo_keras.masking import masked_mean
 from ppo_keras.ppo import PPO

@@ -1,49 +1,18 @@
-"""The tasks of agents: `ppo-keras train cartpole` and its kin, and `ppo-keras evaluate`."""
+"""The tasks of agents: `ppo-keras train cartpole` and its kin."""
 
-import json
 import time
-from dataclasses import fields
 
 import keras
 import numpy as np
 import tensorflow as tf
-from simple_parsing.helpers.serialization import from_dict
 
 from ppo_keras import callbacks
-from ppo_keras.config import require
-from ppo_keras.environments.acrobot import Acrobot
-from ppo_keras.environments.bridge import GymnasiumEnvironment
-from ppo_keras.environments.cartpole import CartPole, CartPoleNoVelocity
-from ppo_keras.environments.config import TASKS, EnvironmentConfig
-from ppo_keras.environments.evaluation import play
 from ppo_keras.environments.gridworld import GridWorld
-from ppo_keras.environments.memory import RepeatFirst, TMaze
 from ppo_keras.environments.ppo import EnvironmentPPO
-from ppo_keras.errors import InputError
 from ppo_keras.networks.actor_critic import new_policy
-from ppo_keras.report import print_agent, print_episodes
-from ppo_keras.runs import Run, load_policy
-from ppo_keras.tasks.training import fit_and_save, plain_errors
-
-
-def make_environment(task, config, rows=None):
-    """The environment of a task.
-
-    Args:
-        task: a key of `TASKS`, or "gym:ID".
-        config: its settings.
-        rows: the map of a grid that a run has stored; None reads `config.map`.
-    """
-    if task.startswith("gym:"):
-        return GymnasiumEnvironment(task.removeprefix("gym:"))
-    if task == "gridworld":
-        grid = dict(step_reward=config.step_reward, mask_walls=config.mask_walls)
-        if rows is not None and config.map is not None:
-            return GridWorld(rows, **grid)
-        return GridWorld.load(config.map, **grid) if config.map else GridWorld.article(config.article_numbers, **grid)
-    if task in ("repeat-first", "t-maze"):
-        return (RepeatFirst if task == "repeat-first" else TMaze)(config.length)
-    return {"cartpole": CartPole, "cartpole-no-velocity": CartPoleNoVelocity, "acrobot": Acrobot}[task]()
+from ppo_keras.report import print_agent
+from ppo_keras.tasks.play import make_environment, play_episodes
+from ppo_keras.tasks.training import fit_and_save, run_job
 
 
 def train(task, config):
@@ -62,17 +31,7 @@ def train(task, config):
         NonFiniteError: a metric became NaN; the last good policy is saved.
         KeyboardInterrupt: Ctrl-C; the policy is saved.
     """
-    Run.check_new(config.runs_folder, config.run, config.overwrite)
-    with plain_errors(), callbacks.interruptible() as interrupt:
-        job = AgentJob(task, config)
-        run = Run.create(config.runs_folder, config.run, config.overwrite)
-        try:
-            job.prepare(run)
-            run.keep()
-        except BaseException:
-            run.discard()  # nothing in it is of use yet
-            raise
-        return job.train(run, interrupt)
+    return run_job(config, lambda: AgentJob(task, config))
 
 
 class AgentJob:
@@ -101,7 +60,7 @@ class AgentJob:
         """The grid world, or None."""
         return self.environment if isinstance(self.environment, GridWorld) else None
 
-    def prepare(self, run):
+    def prepare(self, run, interrupt):
         """Writes the settings, once for the run and once for each of several seeds."""
         self.runs = [run]
         if self.config.seeds > 1:
@@ -115,8 +74,8 @@ class AgentJob:
             f"Run folder: {run.folder}"
         )
 
-    def train(self, run, interrupt):
-        """All seeds. Returns the summary."""
+    def improve(self, run, interrupt):
+        """Trains all seeds. Returns the summary."""
         results = [self.train_seed(self.config.seed + i, one, interrupt) for i, one in enumerate(self.runs)]
         curves = [curve for _, curve in results]
         summaries = [summary for summary, _ in results]
@@ -208,49 +167,3 @@ class AgentJob:
         if self.grid and len(curves) == 1:
             figures["grid"] = pictures.grid_values(self.grid, *self.on_the_grid())
         run.save_pictures({name: pictures.png(figure) for name, figure in figures.items()}, step=int(curves[0][-1, 0]))
-
-
-def play_episodes(policy, environment, config, episodes, greedy, seed):
-    """`play` with the settings of a run."""
-    at_once = 128 if environment.compiles else 16
-    return play(policy, environment, episodes, greedy, seed, config.ppo.temperature, config.jit, at_once)
-
-
-def evaluate(options):
-    """Plays episodes with the policy of a run, greedy and sampled; the last line is JSON.
-
-    Args:
-        options: a namespace with the options of `ppo-keras evaluate`.
-
-    Raises:
-        InputError: no such run, a run without a policy, or a setting out of range.
-    """
-    require(options.episodes >= 1, f"--episodes {options.episodes} is less than 1. Use a number such as 100.")
-    require(0 <= options.seed < 2**31, f"--seed {options.seed} is outside [0, 2^31). Use a number such as 1.")
-    run = Run.open(options.run, options.runs_folder)
-    settings = run.load_json("config.json")
-    task = settings.get("task", "")
-    if task not in TASKS and not task.startswith("gym:"):
-        raise InputError(
-            f"{run.folder} is a run of the task {task!r}, which has no episodes to play. Use ppo-keras generate for it."
-        )
-    if settings.get("seeds", 1) > 1 and not run.has("policy"):
-        raise InputError(f"{run.folder} holds several seeds. Name one of them, such as {run.folder}/seed-{settings['seed']}.")
-    kind = TASKS.get(task, (EnvironmentConfig,))[0]
-    config = from_dict(kind, {field.name: settings[field.name] for field in fields(kind) if field.name in settings})
-    environment = make_environment(task, config, settings.get("rows"))
-    policy = load_policy(run, "policy")
-    result = {"task": task, "model": config.model, "episodes": options.episodes}
-    with plain_errors():
-        for name, greedy in (("greedy", True), ("sampled", False)):
-            played = play_episodes(policy, environment, config, options.episodes, greedy, options.seed)
-            result[name] = {
-                "return": float(played.returns.mean()),
-                "return_std": float(played.returns.std()),
-                "return_min": float(played.returns.min()),
-                "return_max": float(played.returns.max()),
-                "length": float(played.lengths.mean()),
-            }
-    print_episodes(result)
-    print(json.dumps(result))
-    return result

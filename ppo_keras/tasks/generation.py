@@ -17,14 +17,22 @@ from ppo_keras.errors import InputError
 from ppo_keras.language.evaluation import evaluate_writer
 from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
-from ppo_keras.language.rewards import PythonReward, RewardModel, load_function, score_responses
-from ppo_keras.language.supervised import train_classifier, train_language_model, train_preferences
+from ppo_keras.language.rewards import (
+    PythonReward,
+    RewardModel,
+    load_function,
+    score_responses,
+)
+from ppo_keras.language.supervised import (
+    train_classifier,
+    train_language_model,
+    train_preferences,
+)
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.report import print_evaluations
-from ppo_keras.runs import Run
-from ppo_keras.tasks.training import fit_and_save, plain_errors
+from ppo_keras.tasks.training import fit_and_save, run_job
 
 
 def train(config):
@@ -43,17 +51,7 @@ def train(config):
         KeyboardInterrupt: Ctrl-C; a writer that PPO has begun to change is saved, a run that has no such writer yet is
             removed.
     """
-    Run.check_new(config.runs_folder, config.run, config.overwrite)
-    job = GenerationJob(config)
-    run = Run.create(config.runs_folder, config.run, config.overwrite)
-    with plain_errors(), callbacks.interruptible() as interrupt:
-        try:
-            job.prepare(run, interrupt)
-            run.keep()
-        except BaseException:
-            run.discard()  # nothing in it is of use yet
-            raise
-        return job.improve(run, interrupt)
+    return run_job(config, lambda: GenerationJob(config))
 
 
 class GenerationJob:

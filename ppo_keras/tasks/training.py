@@ -8,6 +8,30 @@ import tensorflow as tf
 
 from ppo_keras import callbacks
 from ppo_keras.errors import InputError, NonFiniteError
+from ppo_keras.runs import Run
+
+
+def run_job(config, make_job):
+    """The frame of every task: checks first, then a run folder, then the job's `prepare(run, interrupt)` and `improve(run, interrupt)`.
+
+    Args:
+        config: with `runs_folder`, `run` and `overwrite`.
+        make_job: checks everything that can be checked and builds the job; where it raises, nothing is written.
+
+    Returns:
+        What `improve` returns. A run whose `prepare` does not end holds nothing of use, and is removed.
+    """
+    Run.check_new(config.runs_folder, config.run, config.overwrite)
+    job = make_job()
+    run = Run.create(config.runs_folder, config.run, config.overwrite)
+    with plain_errors(), callbacks.interruptible() as interrupt:
+        try:
+            job.prepare(run, interrupt)
+            run.keep()
+        except BaseException:
+            run.discard()
+            raise
+        return job.improve(run, interrupt)
 
 
 def fit_and_save(learner, run, name, interrupt, recorder, shown, checkpoint_every, data=(), **fit):
