@@ -88,7 +88,7 @@ def bench_cartpole(model="mlp", environments=4, steps=500_000, gym=False, jit_co
     policy = new_policy(model, environment.observation, 2, width=64, layers=1, heads=4, memory=32, shared=False)
     per_iteration = environments * 128
     iterations = -(-steps // per_iteration)
-    per_call = 1 if gym else max(1, min(50, iterations // 4))
+    per_call = 1 if gym else max(1, iterations // 5)
     learner = EnvironmentPPO(policy, environment, PPOConfig(entropy_coefficient=0.01), environments, iterations_per_call=per_call)
     calls = -(-iterations // per_call)
     learner.compile(OptimizerConfig(2.5e-4).build(calls * per_call * 16), jit_compile=jit_compile)

@@ -74,18 +74,22 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         seconds = time.perf_counter() - self.began
-        step = int(self.model.iteration.numpy())
+        iteration = int(self.model.iteration.numpy())
         metrics = {name: float(value) for name, value in logs.items()}
-        metrics |= self.pace(step, metrics, seconds)
-        with self.writer.as_default(step=step):
+        metrics |= self.pace(iteration, metrics, seconds)
+        with self.writer.as_default(step=self.axis(iteration)):
             for name, value in metrics.items():
                 tf.summary.scalar(name, value)
-        self.run.append_metrics({"iteration": step, **metrics})
+        self.run.append_metrics({"iteration": iteration, **metrics})
 
-    def pace(self, step, metrics, seconds):
+    def axis(self, iteration):
+        """The step of TensorBoard's curves: the iteration."""
+        return iteration
+
+    def pace(self, iteration, metrics, seconds):
         """How much was done, and how fast."""
         return {
-            "time/episodes": float(step * self.episodes),
+            "time/episodes": float(iteration * self.episodes),
             "time/iteration_seconds": seconds,
             "time/tokens_per_second": metrics["response/length"] * self.episodes / seconds,
         }
@@ -106,18 +110,21 @@ class EnvironmentRecorder(Recorder):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.curve, self.seconds, self.done = [], [], 0  # curve: (environment steps, return, episodes that ended)
+        self.curve, self.seconds, self.done = [], [], 0  # curve: (environment steps, return, length, count)
 
-    def pace(self, step, metrics, seconds):
+    def axis(self, iteration):
+        """The step of TensorBoard's curves: environment steps, as in CleanRL and Stable-Baselines3."""
+        return iteration * self.model.environments * self.model.steps
+
+    def pace(self, iteration, metrics, seconds):
         """See `Recorder.pace`."""
-        steps = step * self.model.environments * self.model.steps
-        iterations, self.done = step - self.done, step
-        self.curve.append((steps, metrics["episode/return"], metrics["episode/length"], metrics["episode/count"]))
+        steps, before, self.done = self.axis(iteration), self.axis(self.done), iteration
+        self.curve.append((steps, *[metrics[f"episode/{name}"] for name in ("return", "length", "count")]))
         self.seconds.append(seconds)
         return {
             "time/environment_steps": float(steps),
-            "time/iteration_seconds": seconds / iterations,
-            "time/steps_per_second": iterations * self.model.environments * self.model.steps / seconds,
+            "time/iteration_seconds": seconds * self.model.environments * self.model.steps / (steps - before),
+            "time/steps_per_second": (steps - before) / seconds,
         }
 
 

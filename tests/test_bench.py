@@ -1,6 +1,7 @@
-"""`ppo_keras.bench`: what `ppo-keras bench text` prints. Times are printed, not tested."""
+"""`ppo_keras.bench`: what `ppo-keras bench text` and `bench cartpole` print. Times are printed, not tested."""
 
 import json
+import types
 
 import pytest
 
@@ -53,3 +54,50 @@ def test_no_iterations_is_refused(tiny, capsys):
     """Catches: a traceback (or a NaN) for `--iterations 0`."""
     assert main(["bench", "text", "--iterations", "0", "--no-jit"]) == 2
     assert capsys.readouterr().err == "ppo-keras: error: --iterations 0 is less than 1. Use a number such as 10.\n"
+
+
+# The command `bench cartpole`.
+
+
+@pytest.mark.parametrize("options", [[], ["--gym"]], ids=["ours", "gym"])
+def test_cartpole_ends_with_json_of_three_figures(options, capsys):
+    """Catches: a figure left out or renamed, text after the JSON, Gymnasium's environment named where ours was timed."""
+    if options:
+        pytest.importorskip("gymnasium")
+    assert main(["bench", "cartpole", "--environments", "2", "--steps", "500", "--no-jit", *options]) == 0
+    line, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    result = json.loads(last)
+    assert list(result) == ["steps_per_second", "compile_seconds", "episode_return"]
+    assert all(value > 0 for value in result.values()) and result["episode_return"] < 200  # after 500 steps
+    assert ("of Gymnasium" in line) == bool(options) and "2 environments x 128 steps, 1 iterations a call, 512 steps in" in line
+
+
+@pytest.mark.parametrize("environments, steps, gym", [(4, 500_000, False), (256, 500_000, False), (4, 513, False), (4, 1, False), (4, 1025, True)])
+def test_steps_a_second_of_cartpole_by_hand(monkeypatch, capsys, environments, steps, gym):
+    """Catches: the compiling call timed too, steps asked for counted in place of steps done, weights that the first call trained, the first return shown."""
+    if gym:
+        pytest.importorskip("gymnasium")
+    clock, fits = iter([100.0, 107.0, 200.0, 204.0]), []
+    monkeypatch.setattr(bench, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+
+    def fit(self, steps_per_epoch=1, verbose=None):
+        fits.append((steps_per_epoch, self.iterations_per_call, int(self.iteration)))
+        self.iteration.assign_add(3)
+        return types.SimpleNamespace(history={"episode/return": [20.0, 30.0]})
+
+    monkeypatch.setattr(bench.EnvironmentPPO, "fit", fit)
+    bench.bench_cartpole("mlp", environments, steps, gym, jit_compile=False)
+    (first, per_call, start), (calls, *same) = fits
+    assert (first, start) == (1, 0) and same == [per_call, 0] and (per_call == 1 or not gym)
+    done = calls * per_call * environments * 128
+    assert 0 <= done - steps < per_call * environments * 128
+    result = json.loads(capsys.readouterr().out.rstrip("\n").split("\n")[-1])
+    assert result == {"steps_per_second": done / 4, "compile_seconds": 7.0, "episode_return": 30.0}
+
+
+@pytest.mark.parametrize("option", ["--environments", "--steps"])
+def test_no_cartpole_is_refused(option, capsys):
+    """Catches: a traceback (or a division by 0) for `--environments 0`."""
+    assert main(["bench", "cartpole", option, "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ppo-keras: error: {option} 0 is less than 1. Use a number such as ")

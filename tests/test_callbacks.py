@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import types
 
 import keras
 import numpy as np
@@ -90,6 +91,44 @@ def test_iterations_count_on_where_a_learner_went_before(tmp_path):
         fit(learner, 2, [package.Recorder(run, 4)])
     assert [row["iteration"] for row in rows_of(run)] == [1, 2, 3, 4]
     assert [step for step, _ in scalars_of(run)["objective/kl"]] == [1, 2, 3, 4]
+
+
+def acting(iteration=0):
+    """What an `EnvironmentRecorder` reads of its model: 4 environments x 8 steps."""
+    return types.SimpleNamespace(environments=4, steps=8, iteration=tf.Variable(iteration))
+
+
+def test_the_pace_of_an_agent_by_hand(tmp_path, monkeypatch):
+    """Catches: the seconds of a call given as those of an iteration, steps of one environment or of one iteration, the pace since the beginning."""
+    run, recorder, clock = Run.create(tmp_path, "run"), package.EnvironmentRecorder(Run(tmp_path / "run")), iter([10.0, 12.0, 20.0, 24.0])
+    monkeypatch.setattr(package, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    recorder.set_model(acting())
+    recorder.on_train_begin()
+    episodes = [{"episode/return": 1.5, "episode/length": 7.0, "episode/count": 3.0}, {"episode/return": 2.5, "episode/length": 9.0, "episode/count": 0.0}]
+    for call, (iterations, logs) in enumerate(zip((5, 2), episodes)):  # iterations in one call
+        recorder.on_train_batch_begin(call)
+        recorder.model.iteration.assign_add(iterations)
+        recorder.on_train_batch_end(call, {name: np.float32(value) for name, value in logs.items()})
+    recorder.on_train_end()
+    pace = [
+        {"time/environment_steps": 160.0, "time/iteration_seconds": 2 / 5, "time/steps_per_second": 5 * 32 / 2},
+        {"time/environment_steps": 224.0, "time/iteration_seconds": 4 / 2, "time/steps_per_second": 2 * 32 / 4},
+    ]
+    rows = [{"iteration": iteration} | logs | figures for iteration, logs, figures in zip((5, 7), episodes, pace)]
+    assert rows_of(run) == [pytest.approx(row) for row in rows]
+    assert recorder.curve == [(160, 1.5, 7.0, 3.0), (224, 2.5, 9.0, 0.0)] and recorder.seconds == [2.0, 4.0]
+    assert scalars_of(run) == {name: [(steps, pytest.approx(row[name])) for steps, row in zip((160, 224), rows)] for name in rows[0] if name != "iteration"}
+
+
+@pytest.mark.xfail(strict=True, reason="on_train_begin sets `done` to 0, so that a second fit counts the iterations of the first into its first call")
+def test_the_pace_of_an_agent_that_went_on_before(tmp_path):
+    """Catches: iterations of an earlier `fit` counted into the first call of this one, which then looks many times as fast."""
+    recorder = package.EnvironmentRecorder(Run.create(tmp_path, "run"))
+    recorder.set_model(acting(iteration=10))
+    recorder.on_train_begin()
+    pace = recorder.pace(12, {"episode/return": 0.0, "episode/length": 0.0, "episode/count": 0.0}, 4.0)
+    recorder.on_train_end()
+    assert pace == {"time/environment_steps": 12 * 32.0, "time/iteration_seconds": 2.0, "time/steps_per_second": 16.0}
 
 
 def test_supervised_epochs_are_recorded_by_stage(tmp_path):

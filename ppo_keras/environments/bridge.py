@@ -1,6 +1,7 @@
 """Any environment of Gymnasium, as the collector wants it. Needs the extra `gym`."""
 
 import difflib
+import warnings
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class GymnasiumEnvironment:
     followed by a step whose action does nothing: a phantom transition that must not be learned from.
 
     Actions of a bounded Box are mapped from [-1, 1] to its bounds, and limited to them. Where `info["action_mask"]`
-    comes with every step (as in Taxi-v3), forbidden actions are never drawn.
+    comes with every step (as in Taxi-v4), forbidden actions are never drawn.
 
     Args:
         make: an id such as "Acrobot-v1", or a function that makes one environment.
@@ -55,7 +56,9 @@ class GymnasiumEnvironment:
         if not isinstance(self.make, str):
             return self.make()
         try:
-            return gymnasium.make(self.make)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of an id that is out of date: the error says it in one line
+                return gymnasium.make(self.make)
         except gymnasium.error.DependencyNotInstalled as error:
             raise InputError(f"{self.make} needs a further package: {error}") from error
         except gymnasium.error.Error as error:

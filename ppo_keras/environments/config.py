@@ -52,6 +52,10 @@ class EnvironmentConfig:
         for name in ("seeds", "environment_steps", "environments", "steps", "evaluation_episodes", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         require(
+            self.seed + self.seeds <= 2**31,
+            f"seeds={self.seeds} from seed={self.seed} on go beyond 2^31. Use a smaller seed.",
+        )
+        require(
             self.iterations_per_call is None or self.iterations_per_call >= 1,
             f"iterations_per_call={self.iterations_per_call} is less than 1. Use a number such as 10.",
         )

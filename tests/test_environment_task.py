@@ -1,0 +1,804 @@
+"""`ppo_keras.tasks.environment` and `play`: whole trainings of agents, as small as they get, through the command line."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import logging
+import math
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import types
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import TEXT_METRICS, assert_close
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ppo_keras import callbacks, pictures
+from ppo_keras.cli import main, parse
+from ppo_keras.environments import evaluation
+from ppo_keras.environments.ppo import EnvironmentPPO
+from ppo_keras.glossary import METRIC_NAMES
+from ppo_keras.ppo import PPO
+from ppo_keras.runs import Run, load_policy
+from ppo_keras.tasks import environment, play
+
+gymnasium = pytest.importorskip("gymnasium")
+
+TINY = "--environments 4 --steps 32 --no-jit --evaluation-episodes 12 --seed 4".split()
+MEMORY = "--environments 4 --minibatches 2 --epochs 1 --steps 8 --width 16 --heads 2 --memory 4 --length 3 --environment-steps 640".split()
+HOOKED = "gym:Hooked-v0 --environments 2 --steps 8 --environment-steps 64 --minibatches 2 --epochs 1 --width 8 --evaluation-episodes 2 --no-jit".split()
+OPTIONS = {  # of the runs that all tests share
+    "grid": ["gridworld", *TINY, "--environment-steps", "2048"],
+    "cartpole": ["cartpole", *TINY, "--environment-steps", "2560", "--normalize-observations", "--normalize-rewards"],
+    "lstm": ["t-maze", *TINY, "--model", "lstm", *MEMORY],
+    "transformer": ["repeat-first", *TINY, "--model", "transformer", *MEMORY],
+    "pendulum": ["gym:Pendulum-v1", *TINY, "--environment-steps", "1024", "--minibatches", "2", "--epochs", "2", "--evaluation-episodes", "2"],
+}
+KEYS = "task model seed environment_steps episode_return episode_length evaluation_return steps_per_second seconds".split()
+OF_TEXTS = ("objective", "response", "writer", "reward", "judge")
+AGENT_METRICS = [name for name in METRIC_NAMES if name.split("/")[0] not in OF_TEXTS and name not in ("time/episodes", "time/tokens_per_second")]
+OF_TIME = ("time/iteration_seconds", "time/steps_per_second")
+MAP = "S..G\n.#X.\n"  # cells by columns, from below: 0 (.), 1 (S), 2 (.), 3 (X), 4 (.), 5 (.), 6 (G)
+
+
+class Hooked(gymnasium.Env):
+    """Episodes of 5 steps, in which nothing can be done. `hook(n)` is called at step `n` of all copies together, from 1."""
+
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+    hook, steps = staticmethod(lambda n: None), 0
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
+
+    def step(self, action):
+        Hooked.steps += 1
+        answer = Hooked.hook(Hooked.steps) or {}
+        observation = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return answer.get("observation", observation), answer.get("reward", float(action)), False, False, {}
+
+
+class Unreadable(gymnasium.Env):
+    """Observations of a kind that no policy reads, or actions of a kind that none takes."""
+
+    def __init__(self, what):
+        self.observation_space, self.action_space = Hooked.observation_space, Hooked.action_space
+        setattr(self, f"{what}_space", gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)}))
+
+
+class Unborn(Hooked):
+    """An environment that cannot begin."""
+
+    def reset(self, seed=None, options=None):
+        raise RuntimeError("the simulator is not running")
+
+
+gymnasium.register("Hooked-v0", Hooked, max_episode_steps=5, disable_env_checker=True)
+gymnasium.register("Unborn-v0", Unborn, disable_env_checker=True)
+for space in ("observation", "action"):
+    gymnasium.register(f"Unreadable-{space}-v0", Unreadable, kwargs={"what": space}, disable_env_checker=True)
+
+
+def command(*arguments):
+    """Runs a command: exit code, what it printed, what went to stderr, and the warnings that a user would see."""
+    logger, shown = tf.get_logger(), []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: shown.append(record.getMessage())
+    handlers, level, logger.handlers = logger.handlers, logger.level, [handler]
+    logger.setLevel(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("default")
+            code = main(list(arguments))
+    finally:
+        logger.handlers = handlers
+        logger.setLevel(level)
+    shown += [str(warning.message) for warning in caught if issubclass(warning.category, (UserWarning, RuntimeWarning))]
+    return types.SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue(), warnings=shown)
+
+
+def trained(folder, name, *options):
+    """A finished run, with what it printed."""
+    options = [*options, "--runs-folder", str(folder), "--run", name]
+    done = command("train", *options)
+    assert done.code == 0, done.err
+    done.run, done.options = Run(folder / name), options
+    return done
+
+
+def error_line(done):
+    """The one line of an error that ends a run; a progress bar is on stderr too, and the line is not glued to it."""
+    assert done.code == 2 and "Traceback" not in done.err
+    (line,) = [line for line in done.err.split("\n") if "ppo-keras: error: " in line]
+    assert line.startswith("ppo-keras: error: ") and done.err.endswith(line + "\n")
+    return line
+
+
+def metrics_of(run):
+    with open(run.folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def timeless(run):
+    return [{name: value for name, value in row.items() if name not in OF_TIME} for row in metrics_of(run)]
+
+
+def weights_in(run):
+    return load_policy(run, "policy").get_weights()
+
+
+def equal(one, other):
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other))
+
+
+def contents(folder):
+    """The bytes of every file below a folder, hidden ones too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def old_run(runs_folder, name):
+    """A run of an earlier day. Returns what its files hold."""
+    old = Run.create(runs_folder, name)
+    old.save_json("config.json", {"seed": 1})
+    old.append_metrics({"iteration": 99})
+    (old.folder / "checkpoints" / "policy.keras").write_bytes(b"weights")
+    return contents(runs_folder)
+
+
+def pixels(content):
+    return tf.io.decode_png(content, channels=4).numpy()
+
+
+# Whole runs.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def shared(folder):
+    """A function: a run of `OPTIONS`, made at its first use."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = trained(folder, name, *OPTIONS[name])
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(params=list(OPTIONS))
+def done(request, shared):
+    return shared(request.param)
+
+
+@pytest.fixture(scope="module")
+def seeds(folder):
+    """The run "cartpole" with the seeds 3, 4 and 5, with what was traced and drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        traces, plays, drawn = [], [], []
+        collect, play_compiled, learning_curve = EnvironmentPPO.collect, evaluation._play_compiled, pictures.learning_curve
+        patch.setattr(EnvironmentPPO, "collect", lambda self, data: traces.append(1) or collect(self, data))
+        patch.setattr(evaluation, "_play_compiled", lambda *rest: plays.append(1) or play_compiled(*rest))
+        patch.setattr(pictures, "learning_curve", lambda curves, *rest: drawn.append(curves) or learning_curve(curves, *rest))
+        done = trained(folder, "seeds", *OPTIONS["cartpole"], "--seed", "3", "--seeds", "3")
+    done.traces, done.plays, done.drawn = len(traces), len(plays), drawn
+    return done
+
+
+def test_a_run_leaves_every_file_of_the_table(done):
+    """Catches: a file that `Run` promises and no step writes, a picture left out, temporary files that stay."""
+    files = set(contents(done.run.folder))
+    events = {name for name in files if name.startswith("events.out.tfevents.")}
+    training = {name for name in files if name.startswith("checkpoints/training-")}
+    assert events and 1 <= len({name.split(".")[0] for name in training}) <= 2
+    expected = {"config.json", "metrics.csv", "summary.json", "learning_curve.png", "checkpoints/checkpoint", "checkpoints/policy.keras"}
+    assert files - events - training == expected | ({"grid.png"} if done.options[0] == "gridworld" else set())
+
+
+def test_the_summary_holds_every_key(done):
+    """Catches: a key of the issue left out, a value that is missing or no number, the settings of another run."""
+    summary, config = done.run.load_json("summary.json"), parse(["train", *done.options]).config
+    assert set(KEYS) <= set(summary)
+    assert (summary["task"], summary["model"], summary["seed"]) == (done.options[0], config.model, 4)
+    assert all(math.isfinite(value) for name, value in summary.items() if name not in ("task", "model"))
+    assert summary["environment_steps"] == metrics_of(done.run)[-1]["time/environment_steps"] >= config.environment_steps
+    assert summary["environment_steps"] < config.environment_steps + config.environments * config.steps * 2  # calls are whole
+
+
+def test_the_config_file_holds_the_options(done):
+    """Catches: a run that cannot be repeated from its folder, or one whose task cannot be told."""
+    config = json.loads(json.dumps(dataclasses.asdict(parse(["train", *done.options]).config)))
+    saved = done.run.load_json("config.json")
+    assert {name: saved[name] for name in config} == config
+    assert saved["task"] == done.options[0] and set(saved["versions"]) == {"ppo_keras", "keras", "tensorflow"}
+    assert saved.get("rows") == (["SG", "SS"] if done.options[0] == "gridworld" else None)
+
+
+def test_metrics_have_a_row_a_call_and_the_names_of_the_glossary(done):
+    """Catches: a metric that is not in the glossary, an entry that nothing writes, a call left out, steps counted wrongly."""
+    config, rows = parse(["train", *done.options]).config, metrics_of(done.run)
+    assert [row["iteration"] for row in rows] == [i + 1 for i in range(config.iterations)]
+    assert sorted(rows[0]) == sorted(["iteration", *AGENT_METRICS])
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    per_iteration = config.environments * config.steps
+    for row in rows:
+        assert row["time/environment_steps"] == row["iteration"] * per_iteration
+        assert row["time/steps_per_second"] * row["time/iteration_seconds"] == pytest.approx(per_iteration)
+        assert row["optimizer/steps"] == config.ppo.epochs * config.ppo.minibatches
+    rate = lambda row: config.optimizer.learning_rate * (1 - (row["iteration"] - 1) / len(rows))
+    assert [row["optimizer/learning_rate"] for row in rows] == pytest.approx([rate(row) for row in rows], rel=1e-4)
+
+
+def test_tensorboard_shows_the_same_and_the_pictures(done):
+    """Catches: a tag that TensorBoard lacks or names differently, a picture that is not the one in the folder."""
+    events = EventAccumulator(str(done.run.folder), size_guidance={"tensors": 0})
+    events.Reload()
+    names = ["learning_curve", "grid"] if done.options[0] == "gridworld" else ["learning_curve"]
+    assert set(events.Tags()["tensors"]) == {*AGENT_METRICS, *(f"pictures/{name}" for name in names)}
+    assert not set(AGENT_METRICS) - set(METRIC_NAMES) and set(TEXT_METRICS) & set(AGENT_METRICS)
+    for tag in AGENT_METRICS:
+        values = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
+        assert values == [(row["time/environment_steps"], pytest.approx(row[tag], rel=1e-5)) for row in metrics_of(done.run)]
+    for name in names:
+        (event,) = events.Tensors(f"pictures/{name}")
+        content = (done.run.folder / f"{name}.png").read_bytes()
+        assert content.startswith(b"\x89PNG\r\n\x1a\n") and min(pixels(content).shape[:2]) >= 200
+        np.testing.assert_array_equal(pixels(tf.make_ndarray(event.tensor_proto)[2]), pixels(content))
+        assert event.step == metrics_of(done.run)[-1]["time/environment_steps"]
+
+
+def test_a_table_and_a_bar_are_shown(done):
+    """Catches: a measure that the table lacks, a run without a progress bar, a folder that is not named."""
+    summary = done.run.load_json("summary.json")
+    for words in ("last training episodes", "greedy", "sampled", "steps a second", f"{summary['evaluation_return']:.3f}", str(done.run.folder), "tensorboard"):
+        assert words in done.out, words
+    assert ("optimal" in done.out) == (done.options[0] == "gridworld")
+    assert "PPO:" in done.err and "return=" in done.err and "entropy=" in done.err
+
+
+def test_the_summary_is_that_of_the_last_tenth_of_training(shared):
+    """Catches: a return over the whole of training, one of the last call only, calls weighted alike whatever ended in them."""
+    run = shared("transformer").run
+    *_, one, other = metrics_of(run)  # of 20; episodes of 3 steps end 2 or 3 times in 8
+    weights = one["episode/count"], other["episode/count"]
+    assert weights[0] != weights[1] and min(weights) > 0 and one["episode/return"] != other["episode/return"]
+    summary = run.load_json("summary.json")
+    for name in ("return", "length"):
+        expected = (one[f"episode/{name}"] * weights[0] + other[f"episode/{name}"] * weights[1]) / sum(weights)
+        assert summary[f"episode_{name}"] == pytest.approx(expected, rel=1e-5)
+    seconds = statistics.median(row["time/iteration_seconds"] for row in metrics_of(run))
+    assert summary["steps_per_second"] == pytest.approx(4 * 8 / seconds, rel=1e-6)
+
+
+@pytest.mark.xfail(strict=True, reason="episode/return: a mean over the iterations of a call, whether episodes ended in them or not, and 0 before the first end")
+def test_episodes_of_one_return_have_this_mean(folder):
+    """Catches: iterations in which no episode ended averaged in (with the 0 of the beginning): here every episode is cut off at -500."""
+    run = trained(folder, "acrobot", "acrobot", *TINY, "--environment-steps", "2560", "--iterations-per-call", "20", "--minibatches", "1", "--epochs", "1").run
+    assert run.load_json("summary.json")["evaluation_return_sampled"] == -500
+    (row,) = metrics_of(run)
+    assert (row["episode/return"], row["episode/length"], row["episode/count"] * 20) == pytest.approx((-500, 500, 4))
+
+
+def test_the_grid_is_solved_and_compared_with_the_exact_solution(shared):
+    """Catches: values or actions of other cells, the goal's own value compared, an optimum that is not the map's."""
+    run = shared("grid").run
+    summary, policy = run.load_json("summary.json"), load_policy(run, "policy")
+    assert summary["optimal_return"] == 1 and summary["optimal_policy"] is True
+    assert summary["evaluation_return"] == summary["evaluation_return_sampled"] == 1
+    logits, values, _ = policy.step(tf.range(4), policy.initial_state(4), tf.ones([4]))
+    assert logits.numpy().argmax(-1)[1] == 3 and logits.numpy().argmax(-1)[2] == 0 and logits.numpy().argmax(-1)[0] in (0, 3)
+    error = np.abs(values.numpy() - [0.99, 1, 1, 0])[:3].max()  # of the four, the last is the goal
+    assert error < 0.1 and summary["largest_value_error"] == pytest.approx(error, rel=1e-4)
+
+
+def test_a_policy_that_is_not_optimal_is_not_called_so(tmp_path):
+    """Catches: one wrong greedy action overlooked, one at the goal counted, masks left out of what is greedy."""
+    (tmp_path / "map.txt").write_text("S.G")
+    config = parse(["train", "gridworld", "--no-jit", "--map", str(tmp_path / "map.txt"), "--mask-walls"]).config
+    job = environment.AgentJob("gridworld", config)
+    logits = np.array([[9, 9, 0, 1], [9, 9, 0, 1], [0, 0, 9, 0]], np.float32)  # up and down bump; the goal's do not count
+    values = np.array([0.99, 1.25, 7], np.float32)
+    job.policy.step = lambda cells, *_: (tf.gather(logits, cells), tf.gather(values, cells), ())
+    assert job.against_the_best() == {"optimal_return": 1.0, "optimal_policy": True, "largest_value_error": pytest.approx(0.25)}
+    logits[1] = [0, 0, 2, 1]
+    assert job.against_the_best()["optimal_policy"] is False
+
+
+def test_one_seed_is_one_run(shared, folder):
+    """Catches: randomness without a seed (initial weights, episodes, actions, minibatches)."""
+    old_run(folder, "again")  # which is replaced: no line of its metrics stays
+    again = trained(folder, "again", *OPTIONS["grid"], "--overwrite")
+    assert equal(weights_in(again.run), weights_in(shared("grid").run)) and timeless(again.run) == timeless(shared("grid").run)
+    assert not (folder / ".again.replaced").exists()
+
+
+def test_a_seed_of_several_is_a_run_of_its_own(shared, seeds):
+    """Catches: a seed that goes on from the one before: weights, moments of Adam, statistics, environments or counters."""
+    alone, one = shared("cartpole").run, Run(seeds.run.folder / "seed-4")
+    assert equal(weights_in(one), weights_in(alone)) and timeless(one) == timeless(alone)
+    ours, theirs = (run.load_json("summary.json") for run in (one, alone))
+    assert {name: ours[name] for name in ours if "second" not in name} == {name: theirs[name] for name in theirs if "second" not in name}
+    assert set(contents(one.folder)) >= {name for name in contents(alone.folder) if "events" not in name}
+    assert not equal(weights_in(one), weights_in(Run(seeds.run.folder / "seed-5")))
+
+
+def test_means_and_spread_over_seeds_by_hand(seeds):
+    """Catches: the deviation of a population, a minimum of another measure, a seed left out."""
+    summaries = [Run(seeds.run.folder / f"seed-{seed}").load_json("summary.json") for seed in (3, 4, 5)]
+    summary = seeds.run.load_json("summary.json")
+    assert [one["seed"] for one in summaries] == [3, 4, 5] and summary["seeds"] == summaries and summary["seed"] == 3
+    for name in ("episode_return", "episode_length", "evaluation_return", "evaluation_return_sampled", "steps_per_second"):
+        values = [one[name] for one in summaries]
+        assert len(set(values)) == 3 and summary[name] == pytest.approx(statistics.mean(values))
+        assert summary[f"{name}_std"] == pytest.approx(statistics.stdev(values)) and summary[f"{name}_min"] == min(values)
+    assert set(KEYS) <= set(summary) and summary["environment_steps"] == 2560
+    assert summary["seconds"] > sum(one["seconds"] for one in summaries)
+
+
+def test_the_grids_of_several_seeds_together():
+    """Catches: one seed that found the best policy taken for all, the least of the errors in place of the largest."""
+    job = environment.AgentJob("gridworld", parse(["train", "gridworld", "--no-jit"]).config)
+    numbers = dict.fromkeys([*KEYS, "evaluation_return_sampled"], 1.0)
+    summary = job.together([numbers | {"optimal_return": 1.0, "optimal_policy": good, "largest_value_error": error} for good, error in ((True, 0.1), (False, 0.3), (True, 0.2))])
+    assert (summary["optimal_return"], summary["optimal_policy"], summary["largest_value_error"]) == (1.0, False, 0.3)
+
+
+def test_the_folder_of_several_seeds(seeds):
+    """Catches: files of a seed in the folder of all, a picture of one seed only."""
+    own = {name for name in contents(seeds.run.folder) if "/" not in name and "events" not in name}
+    assert own == {"config.json", "summary.json", "learning_curve.png"}
+    assert {path.name for path in seeds.run.folder.iterdir() if path.is_dir()} == {"checkpoints", "seed-3", "seed-4", "seed-5"}
+    assert [len(curves) for curves in seeds.drawn] == [1, 1, 1, 3]
+    for seed, alone, together in zip((3, 4, 5), seeds.drawn[:3], seeds.drawn[3]):
+        rows = metrics_of(Run(seeds.run.folder / f"seed-{seed}"))
+        assert_close(alone[0], [[row["time/environment_steps"], row["episode/return"]] for row in rows])
+        assert_close(together, alone[0], rtol=0)
+    for words in ("mean", "standard", "least"):
+        assert words in seeds.out, words
+
+
+def test_one_trace_serves_every_seed(seeds):
+    """Catches: a learner that is built and compiled anew for each seed, or traced again by each `fit`."""
+    assert seeds.traces == 1
+
+
+def test_no_warning_is_shown(done):
+    """Catches: a warning between the progress bars that the user can do nothing about."""
+    assert [text for text in done.warnings if "retracing" not in text] == []  # several runs in one process do trace anew
+
+
+@pytest.mark.xfail(strict=True, reason="`play` makes a new tf.function for each seed, greedy and sampled: from three seeds on TensorFlow warns of retracing")
+def test_one_trace_serves_the_evaluation_of_every_seed(seeds):
+    """Catches: evaluation that is traced (and compiled) anew for each seed, which TensorFlow remarks on at length on the screen."""
+    assert seeds.plays <= 2  # greedy and sampled
+
+
+def test_iterations_in_one_call_make_one_line(folder, tmp_path):
+    """Catches: a line an iteration, a pace of one iteration where a call makes five, a map that is read again after training."""
+    path = tmp_path / "map.txt"
+    path.write_text(MAP)
+    options = "--environment-steps 2048 --iterations-per-call 5 --step-reward -0.05 --mask-walls --checkpoint-every 1".split()
+    run = trained(folder, "map", "gridworld", *TINY, *options, "--map", str(path)).run
+    path.unlink()
+    rows, summary = metrics_of(run), run.load_json("summary.json")
+    assert [row["iteration"] for row in rows] == [5, 10, 15, 20]
+    assert [row["time/environment_steps"] for row in rows] == [640, 1280, 1920, 2560] and summary["environment_steps"] == 2560
+    for row in rows:
+        assert row["time/steps_per_second"] * row["time/iteration_seconds"] == pytest.approx(128)
+    seconds = statistics.median(row["time/iteration_seconds"] for row in rows)
+    assert summary["steps_per_second"] == pytest.approx(128 / seconds, rel=1e-6)
+    assert tf.train.latest_checkpoint(str(run.folder / "checkpoints")).endswith("training-20")
+    assert run.load_json("config.json")["rows"] == MAP.split() and summary["optimal_return"] == pytest.approx(1 - 2 * 0.05)
+    result = json.loads(command("evaluate", str(run.folder), "--episodes", "12", "--seed", "4").out.splitlines()[-1])
+    assert result["greedy"]["return"] == pytest.approx(summary["evaluation_return"])  # of a map whose file is gone
+    assert result["sampled"]["return"] == pytest.approx(summary["evaluation_return_sampled"])
+
+
+def test_the_articles_own_numbers(folder):
+    """Catches: `--article-numbers` dropped in training or in evaluation: to and fro for 20 steps earns 10, the goal 1 or 2."""
+    run = trained(folder, "article", "gridworld", *TINY, "--environment-steps", "2048", "--article-numbers", "--width", "16").run
+    summary = run.load_json("summary.json")
+    assert summary["optimal_return"] == pytest.approx(10) and summary["evaluation_return_sampled"] > 2
+    result = json.loads(command("evaluate", str(run.folder), "--episodes", "12", "--seed", "4").out.splitlines()[-1])
+    assert result["sampled"]["return"] == pytest.approx(summary["evaluation_return_sampled"])
+
+
+def test_a_run_through_the_bridge_compiles_each_part_once(folder, monkeypatch):
+    """Catches: a step traced again because NumPy and TensorFlow alternate; an id that does not reach Gymnasium."""
+    traces = {name: [] for name in ("act", "value", "assemble", "improve")}
+
+    def counted(name, method):
+        return lambda self, *args: traces[name].append(1) or method(self, *args)
+
+    for name in traces:
+        monkeypatch.setattr(EnvironmentPPO, name, counted(name, getattr(EnvironmentPPO, name)))
+    options = "--environments 2 --steps 32 --environment-steps 192 --minibatches 2 --epochs 1 --no-jit --evaluation-episodes 2".split()
+    done = trained(folder, "gym", "gym:CartPole-v1", *options)
+    assert {name: len(calls) for name, calls in traces.items()} == {"act": 1, "value": 0, "assemble": 1, "improve": 1}
+    summary = done.run.load_json("summary.json")
+    assert summary["task"] == "gym:CartPole-v1" and summary["episode_return"] == summary["episode_length"] > 5
+    assert "gym:CartPole-v1" in done.out
+
+
+# The command `evaluate`.
+
+
+def evaluated(*arguments):
+    """What `evaluate` prints: its table, and the JSON of its last line."""
+    done = command("evaluate", *arguments)
+    assert done.code == 0, done.err
+    *table, last = done.out.splitlines()
+    return "\n".join(table), json.loads(last)
+
+
+def test_the_saved_policy_earns_what_the_trained_one_did(done):
+    """Catches: statistics of observations, weights or a temperature that the file does not hold, a memory that outlives its episode."""
+    summary = done.run.load_json("summary.json")
+    table, result = evaluated(str(done.run.folder), "--seed", "4", "--episodes", "2" if "pendulum" in str(done.run.folder) else "12")
+    assert result["greedy"]["return"] == pytest.approx(summary["evaluation_return"], rel=1e-6)
+    assert result["sampled"]["return"] == pytest.approx(summary["evaluation_return_sampled"], rel=1e-6)
+    assert (result["task"], result["model"]) == (summary["task"], summary["model"])
+    assert "greedy" in table and "sampled" in table and f"{result['sampled']['return']:.3f}" in table
+
+
+def test_statistics_of_observations_are_those_of_training(shared):
+    """Catches: statistics that are not saved, or that evaluation moves; they count every step and they matter."""
+    for name, steps in (("cartpole", 2560), ("pendulum", 1024)):
+        policy = load_policy(shared(name).run, "policy")
+        assert float(policy.normalization.count) == steps
+        assert not np.allclose(policy.normalization.mean, 0) and not np.allclose(policy.normalization.variance, 1)
+    config = parse(["train", *shared("pendulum").options]).config
+    world = play.make_environment("gym:Pendulum-v1", config)
+    returns = lambda: play.play_episodes(policy, world, config, 2, True, 4).returns
+    before = returns()
+    assert before.mean() == pytest.approx(shared("pendulum").run.load_json("summary.json")["evaluation_return"], rel=1e-6)
+    policy.normalization.mean.assign_add(tf.ones([3]))
+    assert not np.allclose(returns(), before)
+
+
+def test_greedy_episodes_by_hand(shared, monkeypatch):
+    """Catches: sampled actions called greedy, actions not scaled to the bounds of the Box, observations not normalised (Pendulum)."""
+    given, reset = [], gymnasium.vector.SyncVectorEnv.reset
+    monkeypatch.setattr(gymnasium.vector.SyncVectorEnv, "reset", lambda self, seed: given.extend(seed) or reset(self, seed=seed))
+    run = shared("pendulum").run
+    _, result = evaluated(str(run.folder), "--episodes", "2", "--seed", "7")
+    policy, returns = load_policy(run, "policy"), []
+    mean, variance = policy.normalization.mean.numpy(), policy.normalization.variance.numpy()
+    for seed in given[:2]:
+        world = gymnasium.make("Pendulum-v1")
+        (observation, _), total, over = world.reset(seed=seed), 0.0, False
+        while not over:
+            normal = np.clip((observation - mean) / np.sqrt(variance + 1e-8), -10, 10)
+            hidden = tf.constant(normal[np.newaxis], tf.float32)
+            for layer in (policy.encoder.projection, *policy.encoder.trunk.hidden):
+                hidden = layer(hidden)
+            action = 2 * float(policy.policy_head(hidden)[0, 0])  # from [-1, 1] to [-2, 2]
+            observation, reward, terminated, over, _ = world.step(np.clip([action], -2, 2).astype(np.float32))
+            total += float(reward)
+        returns.append(total)
+    assert result["greedy"]["return"] == pytest.approx(np.mean(returns), rel=1e-3)
+    assert result["greedy"]["return_std"] == pytest.approx(np.std(returns), rel=1e-2)
+    assert (result["greedy"]["return_min"], result["greedy"]["return_max"]) == pytest.approx((min(returns), max(returns)), rel=1e-3)
+    assert result["greedy"]["length"] == 200
+
+
+def test_options_reach_the_player(shared, folder, monkeypatch, tmp_path):
+    """Catches: an option that is parsed and dropped, another temperature than that of training, XLA after `--no-jit`."""
+    calls = []
+
+    def spy(policy, environment, episodes, greedy, seed, temperature, jit_compile, at_once):
+        calls.append((environment.name, episodes, greedy, seed, temperature, jit_compile))
+        return types.SimpleNamespace(returns=np.array([1.0, 4.0], np.float32), lengths=np.array([5.0, 8.0], np.float32))
+
+    monkeypatch.setattr(play, "play", spy)
+    run = Run(tmp_path / "warm")
+    (run.folder / "checkpoints").mkdir(parents=True)
+    (run.folder / "checkpoints" / "policy.keras").write_bytes((shared("grid").run.folder / "checkpoints" / "policy.keras").read_bytes())
+    settings = shared("grid").run.load_json("config.json")
+    run.save_json("config.json", settings | {"jit": True, "ppo": settings["ppo"] | {"temperature": 0.5}})
+    _, result = evaluated(str(run.folder))
+    evaluated("warm", "--runs-folder", str(tmp_path), "--episodes", "7", "--seed", "9")
+    shared("grid")
+    evaluated("grid", "--runs-folder", str(folder))
+    name = "gridworld"
+    assert calls[:2] == [(name, 100, True, 0, 0.5, True), (name, 100, False, 0, 0.5, True)]
+    assert calls[2:] == [(name, 7, True, 9, 0.5, True), (name, 7, False, 9, 0.5, True), (name, 100, True, 0, 1.0, False), (name, 100, False, 0, 1.0, False)]
+    figures = {"return": 2.5, "return_std": 1.5, "return_min": 1.0, "return_max": 4.0, "length": 6.5}
+    assert result == {"task": "gridworld", "model": "mlp", "episodes": 100, "greedy": figures, "sampled": figures}
+
+
+def test_one_seed_of_several_is_played(seeds, folder):
+    """Catches: `RUN/seed-4` not found, or its settings taken for those of several seeds."""
+    _, by_name = evaluated("seeds/seed-4", "--runs-folder", str(folder), "--episodes", "12", "--seed", "4")
+    summary = Run(seeds.run.folder / "seed-4").load_json("summary.json")
+    assert by_name["greedy"]["return"] == pytest.approx(summary["evaluation_return"], rel=1e-6)
+
+
+def test_evaluate_refuses_in_one_line(seeds, shared, folder, tmp_path):
+    """Catches: a traceback for several seeds, a writer, a run that is not there, that was stopped or is damaged, or a number out of range."""
+    shared("grid")
+
+    def line(run, *options, folder=folder):
+        done = command("evaluate", run, *options, "--runs-folder", str(folder))
+        assert done.err.count("\n") == 1 and done.out == ""
+        return error_line(done)
+
+    said = line("seeds")
+    assert "several seeds" in said and f"{seeds.run.folder}/seed-3" in said
+    assert "there is no run 'gird'" in (said := line("gird")) and "grid" in said.split("Known runs:")[1]
+    assert "--episodes 0" in line("grid", "--episodes", "0") and "--seed -1" in line("grid", "--seed", "-1")
+    writer, stopped = (Run.create(tmp_path, name) for name in ("writer", "stopped"))
+    writer.save_config(parse(["train", "generation"]).config)
+    assert "ppo-keras generate" in line("writer", folder=tmp_path)
+    stopped.save_config(parse(["train", "cartpole"]).config, task="cartpole")
+    assert "policy.keras" in line("stopped", folder=tmp_path)
+    (stopped.folder / "checkpoints" / "policy.keras").write_bytes(b"half a file")
+    assert "policy.keras" in line("stopped", folder=tmp_path)
+
+
+# Bad input, found before any work.
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """A function: runs `train` in a folder of maps, expects one line on stderr and nothing in the runs folder, and returns the line."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"no-goal": "S..\n...", "no-way": "S#G\n.#.", "uneven": "S.G\n..", "good": MAP, "strange": "S.G\n.?."}.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    before = contents(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert main(["train", *arguments]) == 2
+        shown = capsys.readouterr()
+        (line,) = shown.err.splitlines()
+        assert line.startswith("ppo-keras: error: ") and len(line) < 600 and shown.out == ""
+        assert contents(tmp_path) == before and not (tmp_path / "runs").exists(), "something was written"
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("cartpol", ["'cartpol'", "nearest is cartpole.", "gridworld", "cartpole-no-velocity", "acrobot", "repeat-first", "t-maze", "generation", "gym:ID"]),
+        ("gym:CartPol-v1", ["'CartPol-v1'", "Did you mean CartPole-v1"]),
+        ("gym:CartPole-v7", ["'CartPole-v7'", "CartPole-v1"]),
+        ("gym:no_such_module:World-v0", ["no_such_module", "ModuleNotFoundError"]),
+        ("gym:", ["--run ''"]),
+        ("gym:Blackjack-v1", ["gym:Blackjack-v1", "observations", "Tuple", "Box and Discrete"]),
+        ("gym:Unreadable-observation-v0", ["observations of kind Dict"]),
+        ("gym:Unreadable-action-v0", ["actions of kind Dict", "MultiDiscrete"]),
+        ("gym:Unborn-v0", ["gym:Unborn-v0", "RuntimeError: the simulator is not running"]),
+        ("gridworld --map no-goal.txt", ["no-goal.txt", "no goal", "G"]),
+        ("gridworld --map no-way.txt", ["no-way.txt", "no goal can be reached from row 1, column 1"]),
+        ("gridworld --map uneven.txt", ["uneven.txt", "row 2", "2 cells", "row 1 has 3"]),
+        ("gridworld --map strange.txt", ["strange.txt", "row 2", "'?'"]),
+        ("gridworld --map missing.txt", ["missing.txt", "No such file"]),
+        ("gridworld --map good.txt --article-numbers", ["--map", "--article-numbers"]),
+        ("gridworld --discount 1", ["discount=1", "0.99"]),
+        ("t-maze --length 1", ["length=1"]),
+        ("cartpole --model gpt", ["'gpt'", "mlp, lstm or transformer"]),
+        ("cartpole --minibatches 5", ["minibatches=5", "environments * steps=512", "2, 4, 8"]),
+        ("cartpole --model lstm --environments 4 --minibatches 3", ["minibatches=3", "environments=4"]),
+        ("cartpole --model transformer --width 30", ["width=30", "heads"]),
+        ("cartpole --run a/b", ["'a/b'"]),
+        ("cartpole --runs-folder good.txt/runs", ["good.txt"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_cannot_be_used_is_one_line(refused, arguments, words):
+    """Catches: a traceback, a message that does not say what is wrong or what there is, a run folder left behind."""
+    line = refused(*arguments.split())
+    assert all(word in line for word in words), line
+
+
+def test_a_missing_gymnasium_names_the_extra(refused, monkeypatch):
+    """Catches: `ModuleNotFoundError` shown to a user who needs one command."""
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    assert "pip install 'ppo_keras[gym]'" in refused("gym:CartPole-v1")
+
+
+def test_an_existing_run_is_left_alone(tmp_path, monkeypatch):
+    """Catches: a run replaced without `--overwrite`, or one lost to a run that cannot begin (a map, a full disk)."""
+    monkeypatch.chdir(tmp_path)
+    before = old_run(tmp_path / "runs", "gridworld")
+    assert "--overwrite" in error_line(command("train", "gridworld", *TINY))
+    assert "missing.txt" in error_line(command("train", "gridworld", *TINY, "--overwrite", "--map", "missing.txt"))
+    assert contents(tmp_path / "runs") == before
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Run, "save_config", full)
+    assert "No space left" in error_line(command("train", "gridworld", *TINY, "--overwrite"))
+    assert contents(tmp_path / "runs") == before and [path.name for path in (tmp_path / "runs").iterdir()] == ["gridworld"]
+
+
+# What happens in mid-run.
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty current folder; `Hooked` is as it was before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Hooked, "steps", 0)
+    monkeypatch.setattr(Hooked, "hook", Hooked.hook)
+    return tmp_path
+
+
+@pytest.fixture
+def good(monkeypatch):
+    """The weights of the policy after each call that ended well."""
+    kept = []
+
+    class Keep(callbacks.Checkpoint):
+        def on_train_batch_end(self, batch, logs=None):
+            kept.append([np.array(w) for w in self.model.policy.get_weights()])
+            super().on_train_batch_end(batch, logs)
+
+    monkeypatch.setattr(callbacks, "Checkpoint", Keep)
+    return kept
+
+
+def raising(n):
+    raise KeyError("joint 3")
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (raising, "the environment gym:Hooked-v0 raised KeyError: 'joint 3'"),
+        (lambda n: {"observation": np.array([0, np.nan], np.float32)}, "the environment gym:Hooked-v0 returned nan as observation"),
+        (lambda n: {"reward": float("-inf")}, "the environment gym:Hooked-v0 returned -inf as reward"),
+    ],
+    ids=["raises", "observes NaN", "pays infinity"],
+)
+def test_an_environment_that_fails_in_mid_run_saves_the_policy(place, good, monkeypatch, answer, words):
+    """Catches: a traceback, an environment that is not named, hours of training lost: here it fails in the third of four rollouts."""
+    monkeypatch.setattr(Hooked, "hook", lambda n: answer(n) if n == 2 * 16 + 5 else None)
+    assert words in error_line(command("train", *HOOKED, "--run", "fails"))
+    run = Run("runs/fails")
+    assert [row["iteration"] for row in metrics_of(run)] == [1, 2] and len(good) == 2
+    assert equal(weights_in(run), good[1]) and not equal(good[0], good[1])
+    assert not (run.folder / "summary.json").exists() and not list(run.folder.rglob("*.part*"))
+
+
+def test_a_metric_that_becomes_nan_stops_with_the_last_good_policy(place, good, monkeypatch):
+    """Catches: NaN weights saved, a run that goes on, an unnamed metric, records lost (the third iteration breaks)."""
+    improve = PPO.improve
+
+    def poisoned(self, trajectory):
+        metrics = improve(self, trajectory)
+        bad = tf.where(tf.convert_to_tensor(self.iteration) >= 2, float("nan"), 0.0)
+        for variable in self.policy.trainable_variables:
+            variable.assign_add(tf.zeros_like(variable) + bad)
+        return metrics | {"loss/value": metrics["loss/value"] + bad}
+
+    monkeypatch.setattr(PPO, "improve", poisoned)
+    line = error_line(command("train", "gridworld", *TINY, "--environment-steps", "512", "--width", "8", "--checkpoint-every", "1"))
+    assert "loss/value became nan in step 3. The last good state is saved. Try a smaller --learning-rate or --max-gradient-norm." in line
+    run = Run("runs/gridworld")
+    assert len(good) == 2 and equal(weights_in(run), good[1])
+    assert [row["iteration"] for row in metrics_of(run)] == [1, 2] and not (run.folder / "summary.json").exists()
+
+
+def test_one_ctrl_c_saves_the_policy_at_the_end_of_the_iteration(place, good, monkeypatch):
+    """Catches: an iteration cut in two, iterations after it, a policy that is lost, another seed begun, the exit code of success."""
+    monkeypatch.setattr(Hooked, "hook", lambda n: signal.raise_signal(signal.SIGINT) if n == 16 + 3 else None)
+    handler = signal.getsignal(signal.SIGINT)
+    done = command("train", *HOOKED, "--run", "stopped", "--seeds", "2")
+    assert done.code == 130 and "Traceback" not in done.err and signal.getsignal(signal.SIGINT) is handler
+    run = Run("runs/stopped/seed-0")
+    assert [row["iteration"] for row in metrics_of(run)] == [1, 2]
+    assert len(good) == 2 and equal(weights_in(run), good[1])
+    assert not list(Run("runs/stopped").folder.rglob("summary.json")) and not list(Run("runs/stopped/seed-1").folder.glob("checkpoints/*"))
+    assert command("evaluate", "stopped/seed-0", "--episodes", "2").code == 0
+
+
+def test_ctrl_c_before_training_leaves_what_was_there(place, monkeypatch):
+    """Catches: a folder without a policy, or an old run lost to one that never began."""
+    before = old_run(place / "runs", "hooked-v0")
+
+    def press(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "save_config", press)
+    assert command("train", *HOOKED, "--overwrite").code == 130
+    assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["hooked-v0"]
+
+
+@pytest.fixture
+def disk(place):
+    """A function: mounts a disk of 3 MB, or skips the test where that is not allowed."""
+    mounted = []
+
+    def mount(options="size=3m"):
+        folder = place / f"disk-{len(mounted)}"
+        folder.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True).returncode:
+            pytest.skip("a full or read-only disk needs the right to mount a small one")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder):
+    """Writes until nothing more can be written."""
+    with contextlib.suppress(OSError), open(folder / "filler", "ab", 0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
+def test_a_read_only_place_is_one_line(disk):
+    """Catches: minutes of work before it is noticed that nothing can be kept."""
+    folder = disk("ro")
+    line = error_line(command("train", "gridworld", *TINY, "--runs-folder", str(folder / "runs")))
+    assert f"cannot write to {folder}" in line and "--runs-folder" in line and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("step", [0, 16 + 3, 64 + 1], ids=["at the start", "in an iteration", "in the evaluation"])
+def test_a_full_disk_is_one_line(disk, monkeypatch, step):
+    """Catches: a traceback of TensorFlow or zipfile, half a file that looks like a whole one, an old run lost before training began."""
+    folder = disk()
+    before = old_run(folder, "hooked")
+    monkeypatch.setattr(Hooked, "hook", lambda n: fill(folder) if n == step else None)
+    if step == 0:
+        fill(folder)
+    line = error_line(command("train", *HOOKED, "--runs-folder", str(folder), "--run", "hooked", "--overwrite", "--checkpoint-every", "1"))
+    assert "disk" in line or "space" in line
+    (folder / "filler").unlink()
+    assert [path.name for path in folder.iterdir()] == ["hooked"]
+    run = Run(folder / "hooked")
+    if step == 0:
+        assert contents(folder) == before
+    else:
+        assert run.load_json("config.json")["task"] == "gym:Hooked-v0"
+        assert run.has("policy") == (step > 64) and (step < 64 or zipfile.is_zipfile(run.checkpoint("policy")))
+    assert not (run.folder / "summary.json").exists() and not list(run.folder.rglob("*.part.keras"))
+
+
+@pytest.mark.xfail(strict=True, reason="Run.save_json leaves NAME.part where the disk is full; Run.save_model removes its own")
+def test_half_a_json_file_is_not_kept(disk):
+    """Catches: half a file that stays where the disk is full."""
+    folder = disk("size=64k")
+    run = Run.create(folder, "run")
+    fill(folder)
+    with pytest.raises(OSError):
+        run.save_json("summary.json", {"seeds": list(range(10_000))})
+    assert list(contents(folder)) == ["filler"]
+
+
+@pytest.mark.xfail(strict=True, reason="Run.save_pictures writes in place: a full disk leaves half a PNG")
+def test_half_a_picture_is_not_kept(disk):
+    """Catches: a PNG cut off by a full disk, which opens as half a picture or not at all."""
+    folder = disk("size=256k")
+    run = Run.create(folder, "run")
+    picture = np.random.default_rng(0).integers(0, 255, [200, 200, 3], np.uint8)  # of 120 kB
+    fill(folder)
+    with open(folder / "filler", "r+b") as file:
+        file.truncate(256 * 1024 - 80 * 1024)
+    with pytest.raises((OSError, tf.errors.OpError)):
+        run.save_pictures({"grid": tf.io.encode_png(picture).numpy()}, step=1)
+    assert not (run.folder / "grid.png").exists()

@@ -1,0 +1,148 @@
+"""`ppo_keras.environments.evaluation`: whole episodes whose returns and lengths are known by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import assert_close, tiny_agent
+from test_environment_ppo import LENGTHS, NETWORKS, Scripted
+
+from ppo_keras.environments.environment import Environment, Step
+from ppo_keras.environments.evaluation import play
+from ppo_keras.environments.gridworld import GridWorld
+
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+def by_hand(policy, choose=lambda logits: logits.argmax(-1), temperature=1.0):
+    """Returns of the first episode of each scripted copy, played by a plain loop: reward copy + step / 8 + action / 64."""
+    memory, elapsed, total, returns = policy.initial_state(3), 0, np.zeros(3), np.zeros(3)
+    while elapsed < max(LENGTHS):
+        observation = np.stack([np.arange(3), np.full(3, elapsed), total], axis=-1) / 4
+        logits, _, memory = policy.step(tf.constant(observation, tf.float32), memory, tf.fill([3], float(elapsed == 0)))
+        actions = choose(logits.numpy() / temperature)
+        returns += np.where(elapsed < LENGTHS, np.arange(3) + elapsed / 8 + actions / 64, 0)
+        elapsed, total = elapsed + 1, total + actions
+    return returns
+
+
+def prefers(*logits):
+    """A policy that has these logits everywhere."""
+    policy = tiny_agent("mlp", 3, len(logits))
+    policy.set_weights([0 * w for w in policy.get_weights()])
+    policy.policy_head.bias.assign(np.array(logits, np.float32))
+    return policy
+
+
+@every_network
+@pytest.mark.parametrize("mode", ["graph", "eager", "jit"])
+def test_greedy_episodes_by_hand(network, mode):
+    """27. Catches: steps after the end that are counted, ends of one copy that end the others, a memory that is not carried on or is
+    reset in mid-episode, actions that are drawn, numbers that differ between the modes."""
+    policy = tiny_agent(network, (3,), 3, layers=2, memory=3)
+    tf.config.run_functions_eagerly(mode == "eager")
+    try:
+        played = play(policy, Scripted(), 3, jit_compile=mode == "jit")
+    finally:
+        tf.config.run_functions_eagerly(False)
+    np.testing.assert_array_equal(played.lengths, LENGTHS)
+    assert_close(played.returns, by_hand(policy))
+
+
+@every_network
+def test_a_later_round_equals_a_fresh_start(network):
+    """27. Catches: memory, returns or flags of one round of episodes that reach the next: the script repeats exactly."""
+    policy = tiny_agent(network, (3,), 3, layers=2, memory=16)
+    once, thrice = (play(policy, Scripted(), episodes, at_once=3, jit_compile=False) for episodes in (3, 9))
+    for one, three in zip(once, thrice):
+        np.testing.assert_array_equal(three, np.tile(one, 3))
+
+
+@pytest.mark.parametrize("episodes, lengths", [(3, [3, 4, 5]), (5, [3, 4, 5, 3, 4]), (7, [3, 4, 5, 3, 4, 5, 3])])
+def test_each_episode_counts_once(episodes, lengths):
+    """Catches: more episodes of short-lived copies than of long-lived ones, a last round that is lost or counted in full."""
+    played = play(tiny_agent("mlp", (3,), 3), Scripted(), episodes, at_once=3, jit_compile=False)
+    np.testing.assert_array_equal(played.lengths, lengths)
+    assert played.returns.shape == (episodes,)
+
+
+def test_drawn_actions_follow_temperature_and_seed():
+    """Catches: `greedy` or `temperature` that is not read, one draw for all steps, copies or rounds, a seed that names nothing."""
+    policy = tiny_agent("mlp", (3,), 3)
+    run = lambda **settings: play(policy, Scripted(), 30, at_once=3, jit_compile=False, **settings).returns
+    greedy, drawn = run(), run(greedy=False)
+    assert len(set(greedy)) == 3 and np.any(drawn != greedy)
+    assert min(len(set(drawn[copy::3])) for copy in range(3)) > 1
+    np.testing.assert_array_equal(run(greedy=False), drawn)
+    assert np.any(run(greedy=False, seed=1) != drawn)
+    np.testing.assert_array_equal(run(greedy=False, temperature=1e-4), greedy)
+    np.testing.assert_array_equal(run(temperature=5.0, seed=3), greedy)
+
+
+def test_drawn_actions_have_their_probabilities():
+    """Catches: draws at another temperature than the given one: the share of action 1 is sigmoid(1 / temperature) = 0.8808 at 0.5."""
+
+    class Paying(Forever):
+        """Pays the action, for 200 steps."""
+
+        time_limit = 200
+
+        def step(self, state, actions, seed):
+            return super().step(state, actions, seed)._replace(reward=tf.cast(actions, tf.float32))
+
+    played = play(prefers(0.0, 1.0), Paying(), 50, greedy=False, temperature=0.5, jit_compile=False)
+    assert abs(played.returns.mean() / 200 - 0.8808) < 4 * (0.8808 * 0.1192 / 10_000) ** 0.5
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_masks_are_kept_to(greedy):
+    """Catches: a policy that plays other rules than it learned: this one would run against the wall above until the time limit."""
+    up, right = prefers(50.0, 0.0, -50.0, 0.0), prefers(50.0, 0.0, -50.0, 20.0)
+    for policy in (up, right):
+        played = play(policy, GridWorld(["S.G"], mask_walls=True, step_reward=-0.25), 4, greedy, jit_compile=False)
+        np.testing.assert_array_equal(played.lengths, [2, 2, 2, 2])
+        np.testing.assert_array_equal(played.returns, [0.75] * 4)
+    played = play(right, GridWorld(["S.G"], step_reward=-0.25), 4, greedy, jit_compile=False)
+    np.testing.assert_array_equal(played.lengths, [20] * 4)
+    np.testing.assert_array_equal(played.returns, [-5.0] * 4)
+
+
+class Forever(Environment):
+    """Never ends by itself; each step pays 0.5."""
+
+    name, observation, actions, time_limit = "forever", 3, 2, 7
+
+    def reset(self, batch, seed):
+        zeros = tf.zeros([batch], tf.int32)
+        return (), zeros
+
+    def step(self, state, actions, seed):
+        never = tf.zeros_like(actions, tf.bool)
+        return Step((), tf.zeros_like(actions), tf.fill(actions.shape, 0.5), never, never)
+
+
+@pytest.mark.parametrize("time_limit, steps", [(7, 7), (None, 10_000)])
+def test_an_endless_episode_is_cut_off(time_limit, steps):
+    """Catches: an evaluation that never returns, or that is cut off one step early or late."""
+    environment = Forever()
+    environment.time_limit = time_limit
+    played = play(prefers(0.0, 1.0), environment, 2, jit_compile=False)
+    np.testing.assert_array_equal(played.lengths, [steps] * 2)
+    np.testing.assert_array_equal(played.returns, [steps / 2] * 2)
+
+
+def test_a_finished_episode_stands_still():
+    """Catches: numbers of an episode that is over (NaN, in a world that divides by what is left) that reach its return."""
+
+    class Fragile(Forever):
+        """Copy 0 ends after 2 steps and pays infinity if it is stepped beyond; copy 1 ends after 5."""
+
+        def reset(self, batch, seed):
+            return tf.zeros([2]), tf.zeros([2], tf.int32)
+
+        def step(self, state, actions, seed):
+            state += 1.0
+            return Step(state, tf.zeros_like(actions), 1.0 / tf.maximum(3.0 - state, [0.0, 1.0]), state == [2.0, 5.0], state == 9.0)
+
+    played = play(prefers(0.0, 1.0), Fragile(), 2, jit_compile=False)
+    np.testing.assert_array_equal(played.lengths, [2, 5])
+    assert_close(played.returns, [0.5 + 1.0, 0.5 + 1.0 + 3.0])
