@@ -14,6 +14,7 @@ import tensorflow as tf
 from ppo_keras.config import KLConfig, OptimizerConfig, PPOConfig, require
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
+from ppo_keras.environments.config import split
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.language.generation import Prompts
 from ppo_keras.language.ppo import LanguagePPO
@@ -88,9 +89,8 @@ def bench_cartpole(model="mlp", environments=4, steps=500_000, gym=False, jit_co
     policy = new_policy(model, environment.observation, 2, width=64, layers=1, heads=4, memory=32, shared=False)
     per_iteration = environments * 128
     iterations = -(-steps // per_iteration)
-    per_call = 1 if gym else max(1, iterations // 5)
+    calls, per_call = split(iterations, 1 if gym else -(-iterations // 5))
     learner = EnvironmentPPO(policy, environment, PPOConfig(entropy_coefficient=0.01), environments, iterations_per_call=per_call)
-    calls = -(-iterations // per_call)
     learner.compile(OptimizerConfig(2.5e-4).build(calls * per_call * 16), jit_compile=jit_compile)
     began = time.perf_counter()
     learner.fit(verbose=0)

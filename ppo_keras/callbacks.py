@@ -79,7 +79,8 @@ class Recorder(keras.callbacks.Callback):
         metrics |= self.pace(iteration, metrics, seconds)
         with self.writer.as_default(step=self.axis(iteration)):
             for name, value in metrics.items():
-                tf.summary.scalar(name, value)
+                if value is not None:
+                    tf.summary.scalar(name, value)
         self.run.append_metrics({"iteration": iteration, **metrics})
 
     def axis(self, iteration):
@@ -119,7 +120,10 @@ class EnvironmentRecorder(Recorder):
     def pace(self, iteration, metrics, seconds):
         """See `Recorder.pace`."""
         steps, before, self.done = self.axis(iteration), self.axis(self.done), iteration
-        self.curve.append((steps, *[metrics[f"episode/{name}"] for name in ("return", "length", "count")]))
+        names = ("episode/return", "episode/length", "episode/count")
+        self.curve.append((steps, *[metrics[name] for name in names]))
+        if not any(count for *_, count in self.curve):  # no episode has ended yet: there is nothing to report
+            metrics.update({"episode/return": None, "episode/length": None})
         self.seconds.append(seconds)
         return {
             "time/environment_steps": float(steps),

@@ -71,16 +71,18 @@ def build_parser(arguments=()):
     if chosen == "generation":
         task.add_arguments(GenerationConfig, dest="config")
         task.set_defaults(command=_train_generation)
-    known = dict(TASKS) | ({chosen: (None, "")} if (chosen or "").startswith("gym:") else {})
+    known = dict(TASKS) | ({chosen: (None, "")} if (chosen or "").startswith("gym:") and chosen != "gym:" else {})
     for name, (_, purpose) in known.items():
         task = tasks.add_parser(
             name, help=purpose, description=f"Trains an agent: {purpose or name}.",
-            epilog=f"example:\n  ppo-keras train {name} --model lstm --run {name.replace(':', '-')}-lstm --seeds 5", **style,
+            epilog=f"example:\n  ppo-keras train {name} --model lstm --run lstm --seeds 5", **style,
         )  # fmt: skip
         if name == chosen:
             settings = settings_for(name, _option(arguments, "--model", "mlp"))
             task.add_arguments(type(settings), dest="config", default=settings)
             task.set_defaults(command=lambda parsed: _train_agent(chosen, parsed.config))
+    if chosen == "gym:":
+        raise InputError("gym: names no environment. Add its id, such as gym:Acrobot-v1.")
     if chosen and not chosen.startswith("-") and chosen not in tasks.choices:
         near = difflib.get_close_matches(chosen, tasks.choices, n=1, cutoff=0.0)[0]
         raise InputError(

@@ -31,6 +31,12 @@ def switch(default):
     return flag(default, negative_prefix="--no-")
 
 
+def check_heads(width: int, heads: int):
+    """Raises `InputError` unless a Transformer's heads split the width."""
+    pairs = 2 * heads
+    require(width % pairs == 0, f"width={width} is not a multiple of 2 * heads={pairs}. Use a width such as {16 * pairs}.")
+
+
 @dataclass(frozen=True)
 class PPOConfig:
     """Settings of proximal policy optimization (Schulman et al. 2017).
@@ -179,14 +185,6 @@ class NetworkConfig:
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         require(0 <= self.dropout < 1, f"dropout={self.dropout} is outside [0, 1). Use a value such as 0.1.")
 
-    def check_heads(self):
-        """Raises `InputError` unless a Transformer's heads split the width."""
-        pairs = 2 * self.heads
-        require(
-            self.width % pairs == 0,
-            f"width={self.width} is not a multiple of 2 * heads={pairs}. Use a width such as {16 * pairs}.",
-        )
-
 
 @dataclass(frozen=True)
 class GenerationConfig:
@@ -238,7 +236,7 @@ class GenerationConfig:
         for name in ("missing_end_penalty", "short_penalty"):
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative. Use 0 to switch it off.")
         if "transformer" in (self.model, self.reward_network):
-            self.network.check_heads()
+            check_heads(self.network.width, self.network.heads)
         require(self.data is None or self.dataset is None, "--data and --dataset were both given. Give one.")
         require(
             (self.chosen_column is None) == (self.rejected_column is None),

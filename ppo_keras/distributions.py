@@ -152,6 +152,12 @@ class DiagonalGaussian:
     from_config = classmethod(Categorical.from_config.__func__)
 
 
+def acting(distribution, logits, temperature, action_masks=()):
+    """The parameters of the distribution that acts: at a temperature, without the actions that are not allowed."""
+    logits = distribution.temper(logits, temperature)
+    return logits if isinstance(action_masks, tuple) else distribution.mask(logits, action_masks)
+
+
 def distribution_of(actions):
     """The distribution for an action space: a count, a list of counts, or a distribution."""
     if isinstance(actions, Integral):

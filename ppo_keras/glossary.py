@@ -26,7 +26,7 @@ GLOSSARY = (
     Metric("response/token_kl", "divergence from the reference, nats a token", "below 1"),
     Metric("episode/return", "return of the episodes that ended since the last line; where none did, of the last that did", "rises, then levels off", "", "rollout/ep_rew_mean (the last 100)", "charts/episodic_return"),
     Metric("episode/length", "their length in steps", "", "", "rollout/ep_len_mean (the last 100)", "charts/episodic_length"),
-    Metric("episode/count", "episodes that ended in an iteration", "above 0"),
+    Metric("episode/count", "episodes that ended since the last line", "above 0"),
     Metric("loss/total", "policy loss + value_coefficient * value loss - entropy_coefficient * entropy", "no trend to expect", "", "train/loss"),
     Metric("loss/policy", "clipped surrogate, as a loss", "small and negative; no trend to expect", "loss/policy_avg", "train/policy_gradient_loss", "losses/policy_loss"),
     Metric("loss/value", "half the (clipped) squared error of the values", "falls, then levels off", "loss/value_avg", "train/value_loss (without the half)", "losses/value_loss"),

@@ -13,7 +13,7 @@ def learning_curve(curves, title, baseline=None):
     """The return of finished episodes over steps: a line for each seed and, of several, their mean and spread.
 
     Args:
-        curves: for each seed an array `(N, 2)` of environment steps and returns, in the same steps.
+        curves: for each seed an array `(N, 2)` of environment steps and returns, in the same steps; NaN where none is known.
         title: of the picture.
         baseline: a return to draw as a line, such as the best possible one, with its label; or None.
 
@@ -23,7 +23,8 @@ def learning_curve(curves, title, baseline=None):
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(title=title, xlabel="environment steps", ylabel="return of an episode")
     returns = np.stack([curve[:, 1] for curve in curves])
-    steps, mean = curves[0][:, 0], returns.mean(axis=0)
+    returns = returns[:, known := ~np.isnan(returns).any(axis=0)]  # before an episode has ended there is no return
+    steps, mean = curves[0][known, 0], returns.mean(axis=0)
     if len(curves) > 1:
         axes.fill_between(steps, returns.min(axis=0), returns.max(axis=0), alpha=0.15, color="C0", label="least to most")
         deviation = returns.std(axis=0, ddof=1)

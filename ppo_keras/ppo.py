@@ -11,6 +11,7 @@ import tensorflow as tf
 from ppo_keras import randomness
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.config import PPOConfig
+from ppo_keras.distributions import acting
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
 from ppo_keras.trajectory import (
@@ -95,9 +96,7 @@ class PPO(keras.Model):
 
     def behaviour(self, logits, action_masks=()):
         """The parameters of the distribution that acts: at the configured temperature, without forbidden actions."""
-        distribution = self.policy.distribution
-        logits = distribution.temper(logits, self.config.temperature)
-        return logits if isinstance(action_masks, tuple) else distribution.mask(logits, action_masks)
+        return acting(self.policy.distribution, logits, self.config.temperature, action_masks)
 
     def improve(self, trajectory):
         """Advantages once, then `epochs` x `minibatches` optimizer steps. Returns metrics."""

@@ -56,7 +56,7 @@ def print_agent(summary, folder):
         ("every greedy action is optimal", "optimal_policy", "{}"),
         ("steps a second, after compilation", "steps_per_second", "{:,.0f}"),
     ):
-        if name in summary:
+        if summary.get(name) is not None:
             spread = [summary[f"{name}_{kind}"] for kind in ("std", "min") if f"{name}_{kind}" in summary]
             table.add_row(label, *[form.format(value) for value in (summary[name], *spread)])
     console.print(table)

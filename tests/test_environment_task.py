@@ -352,12 +352,14 @@ def test_means_and_spread_over_seeds_by_hand(seeds):
     assert summary["seconds"] > sum(one["seconds"] for one in summaries)
 
 
-def test_the_grids_of_several_seeds_together():
-    """Catches: one seed that found the best policy taken for all, the least of the errors in place of the largest."""
+def test_the_grids_of_several_seeds_together(tmp_path):
+    """Catches: one seed that found the best policy taken for all, the least of the errors in place of the largest, one seed's grid shown as that of all."""
     job = environment.AgentJob("gridworld", parse(["train", "gridworld", "--no-jit"]).config)
     numbers = dict.fromkeys([*KEYS, "evaluation_return_sampled"], 1.0)
     summary = job.together([numbers | {"optimal_return": 1.0, "optimal_policy": good, "largest_value_error": error} for good, error in ((True, 0.1), (False, 0.3), (True, 0.2))])
     assert (summary["optimal_return"], summary["optimal_policy"], summary["largest_value_error"]) == (1.0, False, 0.3)
+    job.draw(Run(tmp_path), [np.array([[128, 0.5, 2, 3], [256, 1, 2, 3]])] * 2)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["learning_curve.png"]
 
 
 def test_the_folder_of_several_seeds(seeds):

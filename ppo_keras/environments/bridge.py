@@ -1,5 +1,6 @@
 """Any environment of Gymnasium, as the collector wants it. Needs the extra `gym`."""
 
+import copy
 import difflib
 import warnings
 
@@ -18,6 +19,10 @@ def import_gymnasium():
         raise InputError(
             "environments of Gymnasium need the package gymnasium. Install it with: pip install 'ppo_keras[gym]'."
         ) from error
+    if not hasattr(gymnasium.vector, "AutoresetMode"):
+        raise InputError(
+            f"gymnasium {gymnasium.__version__} is too old. Install 1.1 or newer with: pip install 'ppo_keras[gym]'."
+        )
     return gymnasium
 
 
@@ -98,6 +103,7 @@ class GymnasiumEnvironment:
             self.vector = gymnasium.vector.SyncVectorEnv([self._make_one] * batch, autoreset_mode=mode)
         words = np.random.SeedSequence([int(word) % 2**32 for word in seed]).generate_state(batch)
         observation, info = self._guarded(lambda: self.vector.reset(seed=[int(word) % 2**31 for word in words]))
+        self.masked = "action_mask" in info and isinstance(self.actions, int)
         self._read_masks(info)
         return (), self._observed(observation)
 
@@ -118,6 +124,12 @@ class GymnasiumEnvironment:
     def action_masks(self, state):
         """bool `(B, A)`, from `info["action_mask"]`; () where there is none."""
         return self.masks
+
+    def copy(self):
+        """Another one of the same kind, with episodes of its own."""
+        twin = copy.copy(self)
+        twin.vector = None
+        return twin
 
     def close(self):
         """Closes the copies."""
@@ -146,8 +158,13 @@ class GymnasiumEnvironment:
             raise EnvironmentFault(f"the environment {self.name} returned {bad} as {what}. Every number must be finite.")
 
     def _read_masks(self, info):
-        if "action_mask" in info and isinstance(self.actions, int):
-            self.masks = np.stack(info["action_mask"]).astype(bool)
+        if not self.masked:
+            return
+        if "action_mask" not in info:
+            raise EnvironmentFault(
+                f"the environment {self.name} left out action_mask, which it gave before. Give it with every step."
+            )
+        self.masks = np.stack(info["action_mask"]).astype(bool)
 
     def _translated(self, actions):
         """Our actions as Gymnasium's."""
@@ -157,5 +174,6 @@ class GymnasiumEnvironment:
             bounded = np.isfinite(space.low) & np.isfinite(space.high)
             low, high = np.where(bounded, space.low, -1.0), np.where(bounded, space.high, 1.0)
             actions = np.where(bounded, low + (actions + 1.0) * (high - low) / 2.0, actions)
+            actions = np.rint(actions) if np.issubdtype(space.dtype, np.integer) else actions
             return np.clip(actions, space.low, space.high).astype(space.dtype)
         return actions + space.start

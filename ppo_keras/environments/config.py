@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from ppo_keras.config import OptimizerConfig, PPOConfig, require, switch
+from ppo_keras.config import OptimizerConfig, PPOConfig, check_heads, require, switch
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class EnvironmentConfig:
     environment_steps: int = 100_000  # steps to learn from, all environments together
     environments: int = 4  # copies that are acted in side by side
     steps: int = 128  # steps in each copy between two updates
-    iterations_per_call: Optional[int] = None  # iterations in one compiled call; by default a run has about 40 calls
+    iterations_per_call: Optional[int] = None  # iterations in one compiled call: by default a run has about 40 calls; 1 in gym
     normalize_observations: bool = switch(False)  # float ones, by running mean and variance, saved with the policy
     normalize_rewards: bool = switch(False)  # by the running standard deviation of the discounted return
     evaluation_episodes: int = 100  # episodes played at the end, greedy and sampled
@@ -60,11 +60,7 @@ class EnvironmentConfig:
             f"iterations_per_call={self.iterations_per_call} is less than 1. Use a number such as 10.",
         )
         if self.model == "transformer":
-            pairs = 2 * self.network.heads
-            require(
-                self.network.width % pairs == 0,
-                f"width={self.network.width} is not a multiple of 2 * heads={pairs}. Use a width such as {8 * pairs}.",
-            )
+            check_heads(self.network.width, self.network.heads)
         if self.model == "mlp":
             self.ppo.check_batch(self.environments * self.steps, "environments * steps")
         else:
@@ -74,6 +70,11 @@ class EnvironmentConfig:
     def iterations(self):
         """How many times the agent acts and learns."""
         return -(-self.environment_steps // (self.environments * self.steps))
+
+    def calls(self, compiles):
+        """How many calls train the agent, and how many iterations each has: 1 where the environment does not compile."""
+        per_call = self.iterations_per_call or max(1, self.iterations // 40)
+        return split(self.iterations, per_call if compiles else 1)
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,24 @@ TASKS = {  # name: its settings, and what it is
 
 def settings_for(task, model="mlp"):
     """The settings of a task, before the user changes any; `task` is a key of `TASKS` or "gym:ID"."""
-    kind = TASKS.get(task, (EnvironmentConfig, ""))[0]
-    settings = _SETTINGS["gym" if task.startswith("gym:") else task] | dict(
-        run=task.replace("gym:", "").replace("/", "-").lower()
-    )
+    kind, run = kind_of(task), task.removeprefix("gym:").replace("/", "-").replace(":", "-").lower()
+    settings = _SETTINGS["gym" if task.startswith("gym:") else task] | dict(run=run)
     if model not in ("lstm", "transformer"):
         return kind(**settings)
     # the minibatches of a policy with memory are whole environments: more of them, shorter rollouts
     ppo = replace(settings["ppo"], epochs=4, minibatches=4)
     return kind(**settings | dict(model=model, environments=16, steps=64, ppo=ppo) | _WITH_MEMORY.get(task, {}))
+
+
+def split(iterations, per_call):
+    """Calls, and iterations in each, at most `per_call`: together as many as asked for, or less than one a call more."""
+    calls = -(-iterations // per_call)
+    return calls, -(-iterations // calls)
+
+
+def kind_of(task):
+    """The class of a task's settings; `task` is a key of `TASKS` or "gym:ID"."""
+    return TASKS[task][0] if task in TASKS else EnvironmentConfig
 
 
 _FAST = dict(ppo=PPOConfig(entropy_coefficient=0.01, value_clip=None), optimizer=OptimizerConfig(2e-3))

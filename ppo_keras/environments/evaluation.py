@@ -6,7 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
+from ppo_keras.distributions import acting
 from ppo_keras.environments.environment import where_each
+
+EVALUATION = 1000  # the first purpose of evaluation's draws; a learner of the same seed uses 0, 1 and 2
 
 
 class Episodes(NamedTuple):
@@ -37,9 +40,7 @@ def play(policy, environment, episodes, greedy=True, seed=0, temperature=1.0, ji
 
     def choose(observation, memory, starts, action_masks, seed):
         logits, _, memory = policy.step(observation, memory, starts)
-        logits = distribution.temper(logits, temperature)
-        if not isinstance(action_masks, tuple):
-            logits = distribution.mask(logits, action_masks)
+        logits = acting(distribution, logits, temperature, action_masks)
         actions = distribution.mode(logits) if greedy else distribution.sample(logits, distribution.noise([batch], seed))
         return actions, memory
 
@@ -49,9 +50,12 @@ def play(policy, environment, episodes, greedy=True, seed=0, temperature=1.0, ji
         )
     else:
         choose = tf.function(choose, jit_compile=jit_compile)
+        environment = environment.copy()  # the episodes under way in a learner's own copies go on undisturbed
         one_round = lambda seed: _play_in_python(policy, environment, choose, batch, limit, seed)
-    first_free = 3  # a learner of the same seed draws for the purposes 0, 1 and 2
-    rounds = [one_round(tf.constant([seed, first_free + i], tf.int32)) for i in range(-(-episodes // batch))]
+    seeds = [tf.constant([seed, EVALUATION + i], tf.int32) for i in range(-(-episodes // batch))]
+    rounds = [one_round(seed) for seed in seeds]
+    if not environment.compiles:
+        environment.close()
     return Episodes(*[np.concatenate([np.asarray(x) for x in part])[:episodes] for part in zip(*rounds)])
 
 

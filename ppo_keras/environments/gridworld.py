@@ -149,6 +149,18 @@ class GridWorld(Environment):
         """bool `(B, 4)`, False for moves that bump, if `mask_walls`; else ()."""
         return tf.gather(tf.constant(self.allowed), state[0]) if self.mask_walls else ()
 
+    @property
+    def reachable(self):
+        """bool `(cells,)`: where an episode can come to, and does not end."""
+        reached = np.zeros(len(self.terminal), bool)
+        cells = list(self.starts)
+        while cells:
+            cell = cells.pop()
+            if not (reached[cell] or self.terminal[cell]):
+                reached[cell] = True
+                cells.extend(self.next_cells[cell][self.allowed[cell]])
+        return reached
+
     def policy_values(self, probabilities, discount):
         """Discounted return of a policy from each cell, float64 `(cells,)`, where no time limit cuts it off.
 

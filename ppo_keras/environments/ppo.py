@@ -41,7 +41,8 @@ class EnvironmentPPO(PPO):
         else:
             self.config.check_batch(environments * steps, "environments * steps")
         self.return_statistics = RunningNormalization((), name="return_statistics") if normalize_rewards else None
-        self.last_episode = self.add_weight((2,), "zeros", "float32", trainable=False, name="last_episode")
+        self.finished = self.add_weight((3,), "zeros", "float32", trainable=False, name="finished")
+        self.last_episodes = self.add_weight((2,), "zeros", "float32", trainable=False, name="last_episodes")
         self.carry = tf.nest.map_structure(self._keep, self._begin())
 
     def _begin(self):
@@ -57,14 +58,18 @@ class EnvironmentPPO(PPO):
         return weight
 
     def restart(self, seed):
-        """Forgets all that was learned: new weights, new episodes, another seed. What was compiled stays compiled."""
+        """Forgets all that was learned: new weights, new episodes, another seed. What was compiled stays compiled.
+
+        `compile` comes first: the optimizer is set back to what it was then.
+        """
         keras.utils.set_random_seed(seed)
         self.policy.set_weights(self.policy.from_config(self.policy.get_config()).get_weights())
         for variable, value in zip(self.optimizer.variables, self._optimizer_at_start):
             variable.assign(value)
         self.seed.assign(seed)
         self.iteration.assign(0)
-        self.last_episode.assign([0.0, 0.0])
+        self.finished.assign([0.0, 0.0, 0.0])
+        self.last_episodes.assign([0.0, 0.0])
         if self.return_statistics is not None:
             self.return_statistics.set_weights(RunningNormalization(()).get_weights())
         tf.nest.map_structure(lambda variable, value: variable.assign(value), self.carry, self._begin())
@@ -91,18 +96,26 @@ class EnvironmentPPO(PPO):
         return super().fit(nothing, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 
     def train_step(self, data):
-        """`iterations_per_call` iterations. Returns the means of their metrics."""
-        if self.iterations_per_call == 1:
-            return super().train_step(data)
+        """`iterations_per_call` iterations. Returns the means of their metrics, and those of all episodes that ended."""
+        self.finished.assign([0.0, 0.0, 0.0])
         iterate = super().train_step
+        if self.iterations_per_call == 1:
+            return iterate(data) | self._episodes()
 
         def iteration(i, totals):
             metrics = iterate(data)
             return i + 1, {name: totals[name] + metrics[name] for name in totals}
 
-        nothing = {name: tf.zeros([]) for name in COLLECT_METRICS + ITERATION_METRICS}
+        nothing = {name: tf.zeros([]) for name in ITERATION_METRICS}
         _, totals = tf.while_loop(lambda i, _: i < self.iterations_per_call, iteration, (tf.constant(0), nothing))
-        return {name: total / self.iterations_per_call for name, total in totals.items()}
+        return {name: total / self.iterations_per_call for name, total in totals.items()} | self._episodes()
+
+    def _episodes(self):
+        """Return and length of the episodes that ended in this call; where none did, those of the last ones that did."""
+        sums, count = self.finished[:2], self.finished[2]
+        self.last_episodes.assign(tf.where(count > 0, sums / tf.maximum(count, 1.0), self.last_episodes))
+        episode_return, episode_length = tf.unstack(tf.convert_to_tensor(self.last_episodes))
+        return {"episode/return": episode_return, "episode/length": episode_length, "episode/count": count}
 
     def improve(self, trajectory):
         """See `PPO.improve`; afterwards the policy's running statistics move on, with what was observed."""
@@ -137,7 +150,7 @@ class EnvironmentPPO(PPO):
         return self.policy.step(observation, memory, tf.zeros([self.environments]))[1]
 
     def assemble(self, before, after, record):
-        """The `Trajectory` of a rollout, and its metrics.
+        """The `Trajectory` of a rollout, and no metrics: what its episodes earned is added to the totals of this call.
 
         The value after a step is 0 where the episode terminated, V(final observation) where it was cut off, and else
         the value of the next step; after the last step that of the observation with which the next rollout begins.
@@ -162,7 +175,9 @@ class EnvironmentPPO(PPO):
             initial_state=before.memory,
             action_masks=record.action_masks,
         )
-        return trajectory, self._episodes(record, ended)
+        sums = [tf.reduce_sum(x * ended) for x in (record.episode_return, record.episode_length)]
+        self.finished.assign_add(tf.stack([*sums, tf.reduce_sum(ended)]))
+        return trajectory, {}
 
     def _scaled(self, record):
         """The rewards; or, normalised, divided by the running standard deviation of the discounted return, within +-10."""
@@ -172,14 +187,3 @@ class EnvironmentPPO(PPO):
         statistics.update(record.discounted_return, tf.ones_like(record.reward))
         scaled = record.reward * tf.math.rsqrt(tf.convert_to_tensor(statistics.variance) + 1e-8)
         return tf.clip_by_value(scaled, -statistics.limit, statistics.limit)
-
-    def _episodes(self, record, ended):
-        """Return and length of the episodes that ended in this rollout; where none did, those of the last ones that did."""
-        count = tf.reduce_sum(ended)
-        sums = [tf.reduce_sum(x * ended) for x in (record.episode_return, record.episode_length)]
-        self.last_episode.assign(tf.where(count > 0, tf.stack(sums) / tf.maximum(count, 1.0), self.last_episode))
-        episode_return, episode_length = tf.unstack(tf.convert_to_tensor(self.last_episode))
-        return dict(zip(COLLECT_METRICS, (episode_return, episode_length, count)))
-
-
-COLLECT_METRICS = ("episode/return", "episode/length", "episode/count")

@@ -1,6 +1,7 @@
 """The tasks of agents: `ppo-keras train cartpole` and its kin."""
 
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -46,13 +47,12 @@ class AgentJob:
             config.model, self.environment.observation, self.environment.actions, width=network.width, layers=network.layers,
             heads=network.heads, memory=network.memory, shared=network.shared_trunk, normalize=config.normalize_observations and of_numbers,
         )  # fmt: skip
-        per_call = config.iterations_per_call or max(1, config.iterations // 40)
+        self.calls, per_call = config.calls(self.environment.compiles)
         self.learner = EnvironmentPPO(
-            self.policy, self.environment, config.ppo, config.environments, config.steps, min(per_call, config.iterations),
-            config.normalize_rewards, config.seed, name="learner",
+            self.policy, self.environment, config.ppo, config.environments, config.steps, per_call, config.normalize_rewards,
+            config.seed, name="learner",
         )  # fmt: skip
-        self.calls = -(-config.iterations // self.learner.iterations_per_call)
-        updates = self.calls * self.learner.iterations_per_call * config.ppo.epochs * config.ppo.minibatches
+        updates = self.calls * per_call * config.ppo.epochs * config.ppo.minibatches
         self.learner.compile(config.optimizer.build(updates), jit_compile=config.jit)
 
     @property
@@ -61,25 +61,36 @@ class AgentJob:
         return self.environment if isinstance(self.environment, GridWorld) else None
 
     def prepare(self, run, interrupt):
-        """Writes the settings, once for the run and once for each of several seeds."""
-        self.runs = [run]
-        if self.config.seeds > 1:
-            self.runs = [run.part(f"seed-{self.config.seed + i}") for i in range(self.config.seeds)]
-        rows = {"rows": self.grid.rows} if self.grid else {}
-        for one in {run, *self.runs}:
-            one.save_config(self.config, task=self.task, **rows)
+        """Writes the settings and makes a first call, which compiles and whose learning is then forgotten."""
+        self.save_config(run, self.config)
         print(
             f"{self.environment.name}: {self.config.environments} environments x {self.config.steps} steps, "
             f"{self.calls * self.learner.iterations_per_call} iterations, {self.policy.count_params():,} parameters. "
             f"Run folder: {run.folder}"
         )
+        print("Compiling ...", flush=True)
+        self.learner.fit(verbose=0)
+        interrupt.check()
+
+    def save_config(self, run, config):
+        """Writes `config.json`, with the map of a grid."""
+        run.save_config(config, task=self.task, **({"rows": self.grid.rows} if self.grid else {}))
 
     def improve(self, run, interrupt):
         """Trains all seeds. Returns the summary."""
-        results = [self.train_seed(self.config.seed + i, one, interrupt) for i, one in enumerate(self.runs)]
-        curves = [curve for _, curve in results]
-        summaries = [summary for summary, _ in results]
-        summary = summaries[0] if len(summaries) == 1 else self.together(summaries)
+        config, summaries, curves = self.config, [], []
+        for seed in range(config.seed, config.seed + config.seeds):
+            part = run
+            if config.seeds > 1:
+                part = run.part(f"seed-{seed}")
+                self.save_config(part, replace(config, seeds=1, seed=seed))
+            curves.append(self.train_seed(seed, part, interrupt))
+            summaries.append(self.summarise(seed, curves[-1]))
+            interrupt.check()
+            if config.seeds > 1:
+                part.save_json("summary.json", summaries[-1])
+                self.draw(part, curves[-1:])
+        summary = summaries[0] if config.seeds == 1 else self.together(summaries)
         summary["seconds"] = time.perf_counter() - self.began
         self.draw(run, curves)
         run.save_json("summary.json", summary)
@@ -87,74 +98,74 @@ class AgentJob:
         return summary
 
     def train_seed(self, seed, run, interrupt):
-        """One seed. Returns its summary and its learning curve, `(N, 4)`: steps, return, length, count."""
-        config, learner, began = self.config, self.learner, time.perf_counter()
+        """One seed. Returns its learning curve, `(N, 4)`: steps, return, length and number of the episodes that ended."""
+        config, learner, self.seed_began = self.config, self.learner, time.perf_counter()
         learner.restart(seed)
         recorder = callbacks.EnvironmentRecorder(run)
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
         fit_and_save(learner, run, "policy", interrupt, recorder, shown, every, steps_per_epoch=self.calls)
-        curve = np.array(recorder.curve)
-        played = self.evaluate(seed)
-        last = curve[-max(1, len(curve) // 10) :]
-        count = max(last[:, 3].sum(), 1.0)
-        late = (last[:, 1:3] * last[:, 3:]).sum(axis=0) / count if last[:, 3].any() else last[-1, 1:3]
+        self.pace = config.environments * config.steps * learner.iterations_per_call / float(np.median(recorder.seconds))
+        return np.array(recorder.curve)
+
+    def summarise(self, seed, curve):
+        """What `summary.json` says of one seed. Where no episode ended in training, its return and length are None."""
+        ended = curve[curve[:, 3] > 0]
+        last = ended[ended[:, 0] > 0.9 * curve[-1, 0]] if len(ended) else ended
+        last = ended[-1:] if not len(last) else last
+        late = np.average(last[:, 1:3], axis=0, weights=last[:, 3]).tolist() if len(last) else [None, None]
+        greedy, sampled = (self.evaluate(seed, greedy=greedy).returns for greedy in (True, False))
         summary = {
             "task": self.task,
-            "model": config.model,
+            "model": self.config.model,
             "seed": seed,
             "environment_steps": int(curve[-1, 0]),
-            "episode_return": float(late[0]),
-            "episode_length": float(late[1]),
-            "evaluation_return": float(played[True].returns.mean()),
-            "evaluation_return_sampled": float(played[False].returns.mean()),
-            "steps_per_second": config.environments
-            * config.steps
-            * learner.iterations_per_call
-            / float(np.median(recorder.seconds)),
+            "episode_return": late[0],
+            "episode_length": late[1],
+            "evaluation_return": float(greedy.mean()),
+            "evaluation_return_sampled": float(sampled.mean()),
+            "steps_per_second": self.pace,
         }
         if self.grid:
             summary |= self.against_the_best()
-        summary["seconds"] = time.perf_counter() - began
-        run.save_json("summary.json", summary)
-        if len(self.runs) > 1:
-            self.draw(run, [curve])
-        return summary, curve
+        return summary | {"seconds": time.perf_counter() - self.seed_began}
 
-    def evaluate(self, seed):
-        """Greedy (True) and sampled (False) episodes with the policy as it is now."""
-        config, episodes = self.config, self.config.evaluation_episodes
-        environment = self.environment if self.environment.compiles else make_environment(self.task, config)
-        return {greedy: play_episodes(self.policy, environment, config, episodes, greedy, seed) for greedy in (True, False)}
+    def evaluate(self, seed, greedy):
+        """`Episodes` with the policy as it is now."""
+        return play_episodes(self.policy, self.environment, self.config, self.config.evaluation_episodes, greedy, seed)
 
     def against_the_best(self):
-        """How the policy on the grid compares with the exact solution."""
-        solution = self.grid.solve(self.config.ppo.discount)
-        _, greedy = self.on_the_grid()
-        return {
-            "optimal_return": float(self.grid.optimal_return(self.config.ppo.discount)),
-            "optimal_policy": bool(solution.optimal_actions[np.arange(len(greedy)), greedy.argmax(-1)].all()),
-            "largest_value_error": float(np.abs(self.values - solution.values)[~self.grid.terminal].max()),
-        }
+        """How the policy compares with the exact solution, in every state that an episode can come to."""
+        grid, discount = self.grid, self.config.ppo.discount
+        solution, reachable = grid.solve(discount), grid.reachable
+        values, probabilities = self.on_the_grid()
+        optimal = solution.optimal_actions[np.arange(len(values)), probabilities.argmax(-1)]
+        summary = {"optimal_return": float(grid.optimal_return(discount)), "optimal_policy": bool(optimal[reachable].all())}
+        if self.config.normalize_rewards or self.config.ppo.whiten_rewards:
+            return summary  # the critic counts in other units
+        return summary | {"largest_value_error": float(np.abs(values - solution.values)[reachable].max())}
 
     def on_the_grid(self):
         """Values `(cells,)` and action probabilities `(cells, 4)`, each cell read as the first of an episode."""
         cells = tf.range(self.grid.observation)
         logits, values, _ = self.policy.step(cells, self.policy.initial_state(len(cells)), tf.ones([len(cells)]))
         logits = self.learner.behaviour(logits, self.grid.action_masks((cells, tf.zeros_like(cells))))
-        self.values = values.numpy()
-        return self.values, tf.nn.softmax(logits).numpy()
+        return values.numpy(), tf.nn.softmax(logits).numpy()
 
     def together(self, summaries):
         """One summary of several seeds: means, spreads, and the summaries themselves."""
         summary = {key: summaries[0][key] for key in ("task", "model", "seed", "environment_steps")}
         for key in ("episode_return", "episode_length", "evaluation_return", "evaluation_return_sampled", "steps_per_second"):
             values = [one[key] for one in summaries]
+            if None in values:
+                summary[key] = None
+                continue
             summary |= {key: float(np.mean(values)), f"{key}_std": float(np.std(values, ddof=1)), f"{key}_min": min(values)}
         if self.grid:
             summary["optimal_return"] = summaries[0]["optimal_return"]
             summary["optimal_policy"] = all(one["optimal_policy"] for one in summaries)
-            summary["largest_value_error"] = max(one["largest_value_error"] for one in summaries)
+            if "largest_value_error" in summaries[0]:
+                summary["largest_value_error"] = max(one["largest_value_error"] for one in summaries)
         return summary | {"seeds": summaries}
 
     def draw(self, run, curves):
@@ -163,7 +174,13 @@ class AgentJob:
 
         best = (self.grid.optimal_return(self.config.ppo.discount), "optimal policy") if self.grid else None
         title = f"{self.environment.name}, {self.config.model}" + (f", {len(curves)} seeds" if len(curves) > 1 else "")
-        figures = {"learning_curve": pictures.learning_curve([curve[:, :2] for curve in curves], title, best)}
+        figures = {"learning_curve": pictures.learning_curve([known_returns(curve) for curve in curves], title, best)}
         if self.grid and len(curves) == 1:
             figures["grid"] = pictures.grid_values(self.grid, *self.on_the_grid())
         run.save_pictures({name: pictures.png(figure) for name, figure in figures.items()}, step=int(curves[0][-1, 0]))
+
+
+def known_returns(curve):
+    """Steps and returns of a learning curve, NaN before the first episode has ended. `(N, 4)` -> `(N, 2)`."""
+    known = np.cumsum(curve[:, 3]) > 0
+    return np.column_stack([curve[:, 0], np.where(known, curve[:, 1], np.nan)])

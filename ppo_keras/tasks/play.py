@@ -9,7 +9,7 @@ from ppo_keras.config import require
 from ppo_keras.environments.acrobot import Acrobot
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole, CartPoleNoVelocity
-from ppo_keras.environments.config import TASKS, EnvironmentConfig
+from ppo_keras.environments.config import TASKS, kind_of
 from ppo_keras.environments.evaluation import play
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.memory import RepeatFirst, TMaze
@@ -65,7 +65,7 @@ def evaluate(options):
         )
     if settings.get("seeds", 1) > 1 and not run.has("policy"):
         raise InputError(f"{run.folder} holds several seeds. Name one of them, such as {run.folder}/seed-{settings['seed']}.")
-    kind = TASKS.get(task, (EnvironmentConfig,))[0]
+    kind = kind_of(task)
     config = from_dict(kind, {field.name: settings[field.name] for field in fields(kind) if field.name in settings})
     environment = make_environment(task, config, settings.get("rows"))
     policy = load_policy(run, "policy")

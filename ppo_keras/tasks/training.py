@@ -21,17 +21,18 @@ def run_job(config, make_job):
     Returns:
         What `improve` returns. A run whose `prepare` does not end holds nothing of use, and is removed.
     """
-    Run.check_new(config.runs_folder, config.run, config.overwrite)
-    job = make_job()
-    run = Run.create(config.runs_folder, config.run, config.overwrite)
-    with plain_errors(), callbacks.interruptible() as interrupt:
-        try:
-            job.prepare(run, interrupt)
-            run.keep()
-        except BaseException:
-            run.discard()
-            raise
-        return job.improve(run, interrupt)
+    with plain_errors():
+        Run.check_new(config.runs_folder, config.run, config.overwrite)
+        job = make_job()
+        run = Run.create(config.runs_folder, config.run, config.overwrite)
+        with callbacks.interruptible() as interrupt:
+            try:
+                job.prepare(run, interrupt)
+                run.keep()
+            except BaseException:
+                run.discard()
+                raise
+            return job.improve(run, interrupt)
 
 
 def fit_and_save(learner, run, name, interrupt, recorder, shown, checkpoint_every, data=(), **fit):
@@ -81,5 +82,5 @@ def plain_errors():
         if "No space left" in error.message:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise InputError(
-            f"out of memory: {error.message[:200]}. Use a smaller --batch-size or more --accumulation-steps."
+            f"out of memory: {error.message[:200]}. Use a smaller --width, smaller batches (--batch-size, --environments) or more --accumulation-steps."
         ) from error
