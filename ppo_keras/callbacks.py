@@ -111,7 +111,11 @@ class EnvironmentRecorder(Recorder):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.curve, self.seconds, self.done = [], [], 0  # curve: (environment steps, return, length, count)
+        self.curve, self.seconds, self.done = (
+            [],
+            [],
+            int(self.model.iteration.numpy()),
+        )  # curve: (environment steps, return, length, count)
 
     def axis(self, iteration):
         """The step of TensorBoard's curves: environment steps, as in CleanRL and Stable-Baselines3."""

@@ -72,7 +72,7 @@ def grid_values(grid, values, probabilities):
         for (x, y), probability in zip(ARROWS, probabilities[cell]):
             if probability > 0.05:
                 reach = 0.32 * probability
-                axes.arrow(column, row, x * reach, -y * reach, head_width=0.08, length_includes_head=True, color=ink)
+                axes.arrow(column, row, x * reach, -y * reach, head_width=0.3 * reach, length_includes_head=True, color=ink)
     return figure
 
 

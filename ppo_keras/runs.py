@@ -127,9 +127,15 @@ class Run:
 
     def save_json(self, name, content):
         """Writes a JSON file whole: a reader never sees half of it."""
+        self._write(name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def _write(self, name, content):
         temporary = self.folder / (name + ".part")
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(self.folder / name)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(self.folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load_json(self, name):
         """Reads a JSON file of the run."""
@@ -160,7 +166,7 @@ class Run:
         writer = tf.summary.create_file_writer(str(self.folder))
         with writer.as_default(step=step):
             for name, content in pictures.items():
-                (self.folder / f"{name}.png").write_bytes(content)
+                self._write(f"{name}.png", content)
                 tf.summary.image(f"pictures/{name}", tf.io.decode_png(content, channels=4)[tf.newaxis])
         writer.close()
 

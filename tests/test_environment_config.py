@@ -129,7 +129,7 @@ def test_none_switches_off(name):
         (lambda: EnvironmentConfig(ppo=PPOConfig(minibatches=5)), r"minibatches=5 does not divide environments \* steps=512\. Use a divisor such as 2, 4, 8\."),
         (lambda: EnvironmentConfig(model="lstm", ppo=PPOConfig(minibatches=8)), r"minibatches=8 does not divide environments=4"),
         (lambda: EnvironmentConfig(ppo=PPOConfig(accumulation_steps=3)), r"minibatches \* accumulation_steps=12 does not divide environments \* steps=512"),
-        (lambda: EnvironmentConfig(model="transformer", network=AgentConfig(width=60)), r"width=60 is not a multiple of 2 \* heads=8\. Use a width such as 64\."),
+        (lambda: EnvironmentConfig(model="transformer", network=AgentConfig(width=60)), r"width=60 is not a multiple of 2 \* heads=8\. Use a width such as 128\."),
         (lambda: GridConfig(ppo=PPOConfig(discount=1.0)), r"discount=1\.0 .* Use a value below 1 such as 0\.99"),
         (lambda: GridConfig(map="a", article_numbers=True), r"--map and --article-numbers"),
     ],
@@ -270,11 +270,17 @@ def test_the_learner_is_given_the_settings_of_ppo():
     assert environment.AgentJob("cartpole", config).learner.config is config.ppo
 
 
-@pytest.mark.parametrize("steps, per_call, expected", [(120, None, (5, 1)), (120, 2, (3, 2)), (120, 50, (1, 5)), (24 * 100, None, (50, 2)), (24 * 130, None, (44, 3))])
+@pytest.mark.parametrize("steps, per_call, expected", [(120, None, (5, 1)), (120, 2, (3, 2)), (120, 4, (2, 3)), (120, 50, (1, 5)), (24 * 100, None, (50, 2)), (24 * 130, None, (44, 3)), (24 * 81, 40, (3, 27))])
 def test_a_run_has_about_forty_calls(steps, per_call, expected):
-    """Catches: calls that do not reach the steps asked for, a call longer than the run, thousands of lines in `metrics.csv`."""
+    """Catches: calls that do not reach the steps asked for, or go far beyond them; a call longer than the run; thousands of lines in `metrics.csv`."""
     job = environment.AgentJob("cartpole", dataclasses.replace(small("cartpole", "mlp"), environment_steps=steps, iterations_per_call=per_call))
     assert (job.calls, job.learner.iterations_per_call) == expected
+
+
+def test_calls_of_python_are_of_one_iteration():
+    """Catches: iterations in one call of an environment that cannot be compiled, and calls that are therefore too few."""
+    config = dataclasses.replace(small("cartpole", "mlp"), environment_steps=24 * 100, iterations_per_call=7)
+    assert (config.calls(compiles=True), config.calls(compiles=False)) == ((15, 7), (100, 1))
 
 
 def test_the_learning_rate_falls_to_0_at_the_end_of_training():
@@ -296,12 +302,13 @@ def stages(tmp_path, monkeypatch):
         recorder.curve, recorder.seconds = [(240, 1.0, 2.0, 3.0)], [0.5]
         calls["fit"].append((str(run.folder), name, int(learner.seed), checkpoint_every, settings["steps_per_epoch"]))
 
-    def play(policy, world, config, episodes, greedy, seed):
+    def play(episodes, greedy, seed):
         calls["play"].append((episodes, greedy, seed))
         return types.SimpleNamespace(returns=np.ones(episodes), lengths=np.ones(episodes))
 
     monkeypatch.setattr(environment, "fit_and_save", fit)
-    monkeypatch.setattr(environment, "play_episodes", play)
+    monkeypatch.setattr(environment.EnvironmentPPO, "fit", lambda *_, **__: None)
+    monkeypatch.setattr(environment, "new_player", lambda *_: play)
     monkeypatch.setattr(environment.AgentJob, "draw", lambda *_: None)
 
     def run(**changes):
@@ -338,8 +345,8 @@ def test_seeds_are_trained_one_after_another(stages):
 @pytest.mark.parametrize("every, per_call, expected", [(50, 1, 50), (50, 4, 48), (2, 4, 4), (7, 5, 5)])
 def test_checkpoints_fall_on_the_ends_of_calls(stages, every, per_call, expected):
     """Catches: a number of iterations at which no call ends, so that nothing is ever saved."""
-    ((*_, checkpoint_every, calls),) = stages(checkpoint_every=every, iterations_per_call=per_call).fit
-    assert checkpoint_every == expected and calls == -(-5 // per_call)
+    ((*_, checkpoint_every, calls),) = stages(checkpoint_every=every, iterations_per_call=per_call, environment_steps=24 * 20).fit
+    assert checkpoint_every == expected and calls == 20 / per_call
 
 
 def test_episodes_are_played_greedily_and_drawn(stages):

@@ -13,13 +13,13 @@ from ppo_keras.environments.gridworld import GridWorld
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
 
-def by_hand(policy, choose=lambda logits: logits.argmax(-1), temperature=1.0):
-    """Returns of the first episode of each scripted copy, played by a plain loop: reward copy + step / 8 + action / 64."""
+def by_hand(policy, starts=lambda elapsed: elapsed == 0):
+    """Greedy returns of the first episode of each scripted copy, in a plain loop: reward copy + step / 8 + action / 64."""
     memory, elapsed, total, returns = policy.initial_state(3), 0, np.zeros(3), np.zeros(3)
     while elapsed < max(LENGTHS):
         observation = np.stack([np.arange(3), np.full(3, elapsed), total], axis=-1) / 4
-        logits, _, memory = policy.step(tf.constant(observation, tf.float32), memory, tf.fill([3], float(elapsed == 0)))
-        actions = choose(logits.numpy() / temperature)
+        logits, _, memory = policy.step(tf.constant(observation, tf.float32), memory, tf.fill([3], float(starts(elapsed))))
+        actions = logits.numpy().argmax(-1)
         returns += np.where(elapsed < LENGTHS, np.arange(3) + elapsed / 8 + actions / 64, 0)
         elapsed, total = elapsed + 1, total + actions
     return returns
@@ -46,6 +46,14 @@ def test_greedy_episodes_by_hand(network, mode):
         tf.config.run_functions_eagerly(False)
     np.testing.assert_array_equal(played.lengths, LENGTHS)
     assert_close(played.returns, by_hand(policy))
+
+
+def test_memory_is_carried_through_an_episode():
+    """27. Catches: memory that is reset at each step, which the greedy actions of most untrained policies do not show."""
+    policy = tiny_agent("lstm", (3,), 3, layers=2, spread=1.0)
+    expected = by_hand(policy)
+    assert np.all(by_hand(policy, starts=lambda elapsed: True) != expected)
+    assert_close(play(policy, Scripted(), 3, jit_compile=False).returns, expected)
 
 
 @every_network
@@ -79,7 +87,8 @@ def test_drawn_actions_follow_temperature_and_seed():
 
 
 def test_drawn_actions_have_their_probabilities():
-    """Catches: draws at another temperature than the given one: the share of action 1 is sigmoid(1 / temperature) = 0.8808 at 0.5."""
+    """Catches: draws at another temperature than the given one: the share of action 1 is sigmoid(1 / temperature) = 0.8808 at 0.5;
+    one draw that serves all steps, or all copies."""
 
     class Paying(Forever):
         """Pays the action, for 200 steps."""
@@ -90,7 +99,9 @@ def test_drawn_actions_have_their_probabilities():
             return super().step(state, actions, seed)._replace(reward=tf.cast(actions, tf.float32))
 
     played = play(prefers(0.0, 1.0), Paying(), 50, greedy=False, temperature=0.5, jit_compile=False)
-    assert abs(played.returns.mean() / 200 - 0.8808) < 4 * (0.8808 * 0.1192 / 10_000) ** 0.5
+    variance = 200 * 0.8808 * 0.1192  # of a return, whose steps are drawn one by one
+    assert abs(played.returns.mean() - 200 * 0.8808) < 4 * (variance / 50) ** 0.5
+    assert 0.5 * variance < played.returns.var() < 2 * variance
 
 
 @pytest.mark.parametrize("greedy", [True, False])

@@ -125,6 +125,7 @@ class ObservationEncoder(Encoder):
 
     def embed(self, inputs, training=None):
         """float32 `(..., *observation)`, or int32 `(...)` -> `(..., D)`."""
+        inputs = tf.convert_to_tensor(inputs)
         if self.states:
             return self.projection(tf.one_hot(inputs, self.states, dtype=self.compute_dtype))
         batch_shape = inputs.shape[: inputs.shape.rank - self.rank]

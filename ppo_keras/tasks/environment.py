@@ -12,7 +12,7 @@ from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.report import print_agent
-from ppo_keras.tasks.play import make_environment, play_episodes
+from ppo_keras.tasks.play import make_environment, new_player
 from ppo_keras.tasks.training import fit_and_save, run_job
 
 
@@ -54,6 +54,7 @@ class AgentJob:
         )  # fmt: skip
         updates = self.calls * per_call * config.ppo.epochs * config.ppo.minibatches
         self.learner.compile(config.optimizer.build(updates), jit_compile=config.jit)
+        self.player = new_player(self.policy, self.environment, config, config.evaluation_episodes)
 
     @property
     def grid(self):
@@ -132,7 +133,7 @@ class AgentJob:
 
     def evaluate(self, seed, greedy):
         """`Episodes` with the policy as it is now."""
-        return play_episodes(self.policy, self.environment, self.config, self.config.evaluation_episodes, greedy, seed)
+        return self.player(self.config.evaluation_episodes, greedy, seed)
 
     def against_the_best(self):
         """How the policy compares with the exact solution, in every state that an episode can come to."""

@@ -10,7 +10,7 @@ from ppo_keras.environments.acrobot import Acrobot
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole, CartPoleNoVelocity
 from ppo_keras.environments.config import TASKS, kind_of
-from ppo_keras.environments.evaluation import play
+from ppo_keras.environments.evaluation import Player
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.memory import RepeatFirst, TMaze
 from ppo_keras.errors import InputError
@@ -39,10 +39,9 @@ def make_environment(task, config, rows=None):
     return {"cartpole": CartPole, "cartpole-no-velocity": CartPoleNoVelocity, "acrobot": Acrobot}[task]()
 
 
-def play_episodes(policy, environment, config, episodes, greedy, seed):
-    """`play` with the settings of a run."""
-    at_once = 128 if environment.compiles else 16
-    return play(policy, environment, episodes, greedy, seed, config.ppo.temperature, config.jit, at_once)
+def new_player(policy, environment, config, episodes):
+    """A `Player` with the settings of a run."""
+    return Player(policy, environment, config.ppo.temperature, config.jit, min(episodes, 128 if environment.compiles else 16))
 
 
 def evaluate(options):
@@ -71,8 +70,9 @@ def evaluate(options):
     policy = load_policy(run, "policy")
     result = {"task": task, "model": config.model, "episodes": options.episodes}
     with plain_errors():
+        player = new_player(policy, environment, config, options.episodes)
         for name, greedy in (("greedy", True), ("sampled", False)):
-            played = play_episodes(policy, environment, config, options.episodes, greedy, options.seed)
+            played = player(options.episodes, greedy, options.seed)
             result[name] = {
                 "return": float(played.returns.mean()),
                 "return_std": float(played.returns.std()),
