@@ -331,10 +331,7 @@ def trained(mode):
     return ppo, fit(ppo, 3)
 
 
-UNREAD = ()
-
-
-@pytest.mark.parametrize("mode", ["jit", pytest.param("eager", marks=UNREAD)])
+@pytest.mark.parametrize("mode", ["jit", "eager"])
 def test_training_is_the_same_in_every_mode(mode):
     """Catches: parts that XLA computes otherwise than a graph, or that plain Python cannot run."""
     (one, history), (other, expected) = trained(mode), trained("graph")

@@ -489,17 +489,17 @@ def test_observations_are_normalised(tmp_path):
     ppo = learner(policy=policy, config=ONE_STEP, kind=Statistics)
     ppo.seen, inputs, collect = [], [], ppo.collect
     ppo.collect = lambda data: inputs.append((result := collect(data))[0].inputs.numpy().reshape(-1, 3)) or result
-    for iteration in range(3):
+    expected = [np.zeros(3), np.ones(3), 0]
+    for _ in range(3):
         ppo.seen.clear()
         history = fit(ppo)
         assert_close([history["policy/ratio"], history["policy/approx_kl"]], [[1], [0]])
         assert len(ppo.seen) == 2
-        before = [np.zeros(3), np.ones(3), 0] if iteration == 0 else after
         for seen in ppo.seen:
-            assert_all_close(seen, before)
+            assert_all_close(seen, expected, atol=1e-5)
         shown = np.concatenate(inputs).astype(np.float64)
-        after = [shown.mean(axis=0), shown.var(axis=0), len(shown)]
-        assert_all_close([w.numpy() for w in policy.normalization.weights], after, atol=1e-5)
+        expected = [shown.mean(axis=0), shown.var(axis=0), len(shown)]
+        assert_all_close([w.numpy() for w in policy.normalization.weights], expected, atol=1e-5)
     policy.save(tmp_path / "policy.keras")
     loaded = keras.models.load_model(tmp_path / "policy.keras")
     assert_all_close(weights_of(loaded.normalization), weights_of(policy.normalization), rtol=0, atol=0)

@@ -7,7 +7,7 @@ from helpers import assert_close, tiny_agent
 from test_environment_ppo import LENGTHS, NETWORKS, Scripted
 
 from ppo_keras.environments.environment import Environment, Step
-from ppo_keras.environments.evaluation import play
+from ppo_keras.environments.evaluation import Player, play
 from ppo_keras.environments.gridworld import GridWorld
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
@@ -63,6 +63,19 @@ def test_a_later_round_equals_a_fresh_start(network):
     once, thrice = (play(policy, Scripted(), episodes, at_once=3, jit_compile=False) for episodes in (3, 9))
     for one, three in zip(once, thrice):
         np.testing.assert_array_equal(three, np.tile(one, 3))
+
+
+def test_a_player_sees_what_the_policy_has_become():
+    """Catches: weights, seed or greediness that are compiled into a player."""
+    policy, other = (tiny_agent("lstm", (3,), 3, layers=2, spread=1.0, seed=seed) for seed in (9, 0))
+    player = Player(policy, Scripted(), 1.0, False, 3)
+    drawn = [player(9, False, seed).returns for seed in (0, 1)]
+    assert np.any(drawn[0] != drawn[1])
+    assert_close(player(3, True, 0).returns, by_hand(policy))
+    assert np.any(by_hand(other) != by_hand(policy))
+    policy.set_weights(other.get_weights())
+    assert_close(player(3, True, 0).returns, by_hand(other))
+    np.testing.assert_array_equal(player(9, False, 1).returns, play(other, Scripted(), 9, False, 1, jit_compile=False, at_once=3).returns)
 
 
 @pytest.mark.parametrize("episodes, lengths", [(3, [3, 4, 5]), (5, [3, 4, 5, 3, 4]), (7, [3, 4, 5, 3, 4, 5, 3])])
