@@ -133,7 +133,7 @@ class EnvironmentPPO(PPO):
             trajectory, metrics = self.assemble(before, after, record)
         else:
             after, record = python_rollout(
-                self.environment, self._act, self._value, self.config.discount, before, self._noise().numpy()
+                self.environment, self._act, self._value, self.config.discount, before, self._noise()
             )
             trajectory, metrics = self._assemble(before, after, record)
         tf.nest.map_structure(lambda variable, value: variable.assign(value), self.carry, after)

@@ -108,21 +108,23 @@ def python_rollout(environment, act, value, discount, carry, noise):
         value: a compiled function of (observation, memory): V of an observation that goes on with an episode.
         discount: gamma.
         carry: a `Carry`.
-        noise: the random numbers of the actions, `(T, B, ...)`.
+        noise: the random numbers of the actions, a tensor `(T, B, ...)`.
 
     Returns:
         The `Carry` after the last step and a `Record`.
     """
-    # NumPy between the compiled calls: an eager TensorFlow operation costs as much as a step of most environments
-    numbers = lambda *tensors: [np.asarray(x) for x in tensors]
-    carry = carry._replace(**dict(zip(carry._fields[3:], numbers(*carry[3:]))))
-    records, no_values = [], np.zeros(carry.starts.shape, np.float32)
+    # NumPy between the compiled calls: an eager TensorFlow operation costs as much as a step of most environments.
+    # Tensors into them: a function that is given an array takes four times as long to convert it as `tf.constant`.
+    carry = carry._replace(**{name: np.asarray(value) for name, value in zip(carry._fields[3:], carry[3:])})
+    tensors = lambda *arrays: [x if isinstance(x, tuple) else tf.constant(x) for x in arrays]  # () stands for no masks
+    records, no_values, noise = [], np.zeros(carry.starts.shape, np.float32), tf.unstack(noise)
     if hasattr(act, "get_concrete_function"):  # called a thousand times with the same shapes: look up its trace once
-        masks = environment.action_masks(carry.state)
-        act = act.get_concrete_function(carry.observation, carry.memory, carry.starts, noise[0], masks)
+        shapes = tensors(carry.observation, carry.starts, environment.action_masks(carry.state))
+        act = act.get_concrete_function(shapes[0], carry.memory, shapes[1], noise[0], shapes[2])
     for t in range(len(noise)):
         action_masks = environment.action_masks(carry.state)
-        logits, values, memory, actions = act(carry.observation, carry.memory, carry.starts, noise[t], action_masks)
+        observation, starts, masks = tensors(carry.observation, carry.starts, action_masks)
+        logits, values, memory, actions = act(observation, carry.memory, starts, noise[t], masks)
         step, observation = environment.step(actions.numpy())
         truncated = step.truncated & ~step.terminated
         final_values = value(step.observation, memory) if truncated.any() else no_values
