@@ -3,15 +3,18 @@
 import argparse
 import contextlib
 import difflib
+import importlib
 import os
 import sys
+import warnings
 
 from simple_parsing import ArgumentParser, SimpleHelpFormatter
 from simple_parsing.wrappers.field_wrapper import DashVariant
 
-from ppo_keras.config import GenerationConfig
-from ppo_keras.environments.config import TASKS, settings_for
-from ppo_keras.errors import InputError, NonFiniteError
+from ppo_keras.environments.config import TASKS as AGENT_TASKS
+from ppo_keras.environments.config import settings_for
+from ppo_keras.errors import DataWarning, InputError, NonFiniteError
+from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
 EXAMPLES = """examples:
   ppo-keras train generation
@@ -22,6 +25,9 @@ EXAMPLES = """examples:
   ppo-keras train generation --model lstm --run lstm --seed 1
   ppo-keras train generation --data reviews.csv --text-column review --label-column stars
   ppo-keras train generation --reward my_rewards:mentions_an_animal --run animals
+  ppo-keras train classification --costs "0 1; 5 0"
+  ppo-keras train question-answering --data questions.csv --question-column q --answer-column a
+  ppo-keras train translation --model lstm --run lstm
   ppo-keras generate generation --prompt "The ending" --count 3
   ppo-keras bench text
 """
@@ -63,15 +69,15 @@ def build_parser(arguments=()):
     training = commands.add_parser("train", help="train a task", description="Trains a task.", **style)
     tasks = training.add_subparsers(title="tasks", metavar="TASK", required=True)
     chosen = arguments[1] if arguments[:1] == ["train"] and len(arguments) > 1 else None
-    task = tasks.add_parser(
-        "generation", help="a writer that learns to write what a reward asks for",
-        description="Trains a language model, a reward model, and the language model by PPO against that reward.",
-        epilog="example:\n  ppo-keras train generation --model lstm --run lstm --iterations 60", **style,
-    )  # fmt: skip
-    if chosen == "generation":
-        task.add_arguments(GenerationConfig, dest="config")
-        task.set_defaults(command=_train_generation)
-    known = dict(TASKS) | ({chosen: (None, "")} if (chosen or "").startswith("gym:") and chosen != "gym:" else {})
+    for name, (settings, purpose) in TEXT_TASKS.items():
+        task = tasks.add_parser(
+            name, help=purpose, description=f"Trains by supervised learning, then by PPO: {purpose}.",
+            epilog=f"example:\n  ppo-keras train {name} --model lstm --run lstm --iterations 60", **style,
+        )  # fmt: skip
+        if name == chosen:
+            task.add_arguments(settings, dest="config")
+            task.set_defaults(command=lambda parsed: _train_text(chosen, parsed.config))
+    known = dict(AGENT_TASKS) | ({chosen: (None, "")} if (chosen or "").startswith("gym:") and chosen != "gym:" else {})
     for name, (_, purpose) in known.items():
         task = tasks.add_parser(
             name, help=purpose, description=f"Trains an agent: {purpose or name}.",
@@ -176,11 +182,11 @@ def _bench_cartpole(arguments):
     bench_cartpole(arguments.model, arguments.environments, arguments.steps, arguments.gym, not arguments.no_jit)
 
 
-def _train_generation(arguments):
+def _train_text(task, config):
     with quiet_start():
-        from ppo_keras.tasks.generation import train
+        module = importlib.import_module(f"ppo_keras.tasks.{task.replace('-', '_')}")
 
-    train(arguments.config)
+    module.train(config)
 
 
 def _generate(arguments):
@@ -202,7 +208,9 @@ def main(arguments=None):
     try:
         arguments = list(sys.argv[1:] if arguments is None else arguments)
         parsed = parse(arguments)
-        parsed.command(parsed)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            parsed.command(parsed)
         return 0
     except (InputError, NonFiniteError) as error:
         return _fail(str(error))
@@ -212,6 +220,12 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("Stopped by Ctrl-C.", file=sys.stderr)
         return 130
+
+
+def _warn(message, category, filename, *_):
+    """Our own warnings in one line; those of other packages are for programmers."""
+    if issubclass(category, DataWarning):
+        print(f"ppo-keras: warning: {message}", file=sys.stderr)
 
 
 def _fail(message):

@@ -15,3 +15,7 @@ class EnvironmentFault(InputError):
 
 class NonFiniteError(ArithmeticError):
     """A metric became NaN or infinite during training."""
+
+
+class DataWarning(UserWarning):
+    """Something in the data is not as it should be, and was put right."""

@@ -39,3 +39,8 @@ def whiten(x, mask, shift_mean=True):
     mean = masked_mean(x, mask)
     scaled = (x - mean) * tf.math.rsqrt(masked_variance(x, mask) + 1e-8)
     return tf.where(mask > 0, scaled if shift_mean else scaled + mean, 0.0)
+
+
+def episode_starts(mask):
+    """1 at the first real token of each left-padded sequence: what lies before is another episode. `(B, P)`."""
+    return mask - tf.pad(mask[:, :-1], [[0, 0], [1, 0]]) * mask

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 
-def print_evaluations(before, after, summary, folder, pairs=5):
+def print_evaluations(before, after, summary, folder, judged="judged positive", pairs=5):
     """The measures of two `Evaluation`s side by side, then a few responses of each to the same prompts."""
     console = Console()
     table = Table(title="\nBefore and after PPO, on prompts held out")
@@ -14,7 +14,7 @@ def print_evaluations(before, after, summary, folder, pairs=5):
     table.add_column("after", justify="right")
     rows = (
         ("mean score (the reward)", "reward", "{:.3f}"),
-        ("judged positive", "positive", "{:.1%}"),
+        (judged, "positive", "{:.1%}"),
         ("KL from the reference (nats a response)", "kl", "{:.2f}"),
         ("distinct-1", "distinct_1", "{:.3f}"),
         ("distinct-2", "distinct_2", "{:.3f}"),
@@ -33,7 +33,49 @@ def print_evaluations(before, after, summary, folder, pairs=5):
     for row in list(zip(before.prompts, before.responses, after.responses))[:pairs]:
         samples.add_row(*[Text(cell) for cell in row])
     console.print(samples)
-    console.print(
+    print_place(summary, folder)
+
+
+def print_answers(split, before, after, measures, summary, folder, rows=6):
+    """Measures before and after PPO, greedy and sampled, then a few prompts with the greedy responses of both."""
+    table = Table(title=f"\nBefore and after PPO, on {len(split.texts)} prompts held out")
+    table.add_column("measure")
+    for title in ("before", "after"):
+        table.add_column(title, justify="right")
+    for name in [name.removesuffix("_before") for name in measures if name.endswith("_before")]:
+        table.add_row(name.replace("_", " "), *[f"{measures[f'{name}_{stage}']:.3f}" for stage in ("before", "after")])
+    samples = Table(title="Greedy responses", show_lines=True)
+    for title in ("prompt", "reference", "before", "after"):
+        samples.add_column(title)
+    for prompt, references, *responses in list(zip(split.texts, split.references, before, after))[:rows]:
+        samples.add_row(*[Text(cell) for cell in (prompt, references[0], *responses)])
+    Console().print(table)
+    Console().print(samples)
+    print_place(summary, folder)
+
+
+def print_labels(measures, summary, folder):
+    """Accuracy, macro F1 and cost of every way to choose a label."""
+    table = Table(title=f"\nLabels of {summary['test_texts']} texts held out")
+    table.add_column("labels chosen by")
+    names = {
+        "supervised": "cross-entropy, the most probable",
+        "supervised_with_costs": "cross-entropy, the least expected cost",
+        "ppo": "PPO",
+        "majority": "always the most frequent",
+        "one_label": "always the cheapest",
+    }
+    for title in ("accuracy", "macro F1", "cost"):
+        table.add_column(title, justify="right")
+    for kind, values in measures.items():
+        table.add_row(names[kind], *[f"{value:.3f}" for value in values.values()])
+    Console().print(table)
+    print_place(summary, folder)
+
+
+def print_place(summary, folder):
+    """How long it took, and where to look."""
+    Console().print(
         f"{summary['seconds']:.0f} s. Everything is in {folder}; see it with: tensorboard --logdir {folder.parent}",
         soft_wrap=True,
     )
@@ -60,10 +102,7 @@ def print_agent(summary, folder):
             spread = [summary[f"{name}_{kind}"] for kind in ("std", "min") if f"{name}_{kind}" in summary]
             table.add_row(label, *[form.format(value) for value in (summary[name], *spread)])
     console.print(table)
-    console.print(
-        f"{summary['seconds']:.0f} s. Everything is in {folder}; see it with: tensorboard --logdir {folder.parent}",
-        soft_wrap=True,
-    )
+    print_place(summary, folder)
 
 
 def print_episodes(result):

@@ -12,7 +12,7 @@ import pytest
 from helpers import assert_close, tiny_policy
 
 from ppo_keras import cli
-from ppo_keras.config import GenerationConfig
+from ppo_keras.tasks.config import GenerationConfig
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.errors import InputError
 from ppo_keras.language.tokenizer import Tokenizer
@@ -139,7 +139,7 @@ def test_exit_codes_of_what_goes_wrong_in_a_command(monkeypatch, capsys):
     def fail(arguments):
         raise next(failures)
 
-    monkeypatch.setattr(cli, "_train_generation", fail)
+    monkeypatch.setattr(cli, "_train_text", fail)
     line = error_line(capsys, "train", "generation")
     assert "No space left on device (runs/x)" in line
     with pytest.raises(ValueError, match="a bug"):  # a mistake of ours must not be blamed on the user

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from ppo_keras.datasets import prepared
-from ppo_keras.datasets.labels import binary_labels
-from ppo_keras.datasets.loader import load_texts
-from ppo_keras.errors import InputError
+from ppo_keras.datasets.labels import number_labels
+from ppo_keras.datasets.loader import load_pairs, load_texts
+from ppo_keras.datasets.sources import Raw
+from ppo_keras.errors import DataWarning, InputError
 
 SPLITS = ("train", "validation", "test")
 
@@ -237,7 +238,8 @@ def test_preference_pairs_stay_together(tmp_path):
     ],
 )
 def test_labels(values, expected, names):
-    labels, found = binary_labels(values, "a.csv", "label")
+    splits, found = number_labels({"train": Raw(values, values)}, "a.csv", "label")
+    labels = splits["train"].labels
     assert labels.dtype == np.int32 and labels.tolist() == expected and found == names
 
 
@@ -362,12 +364,13 @@ def test_tfds_unlabelled_test_and_another_text_column(mocked, tmp_path):
 
 def test_tfds_texts_in_two_splits_are_dropped_from_train(mocked, tmp_path):
     mocked({"train": reviews_of("a", 100), "test": reviews_of("a", 20), "validation": reviews_of("b", 20)})
-    corpus = load_texts(dataset="imdb_reviews", data_dir=tmp_path)
+    with pytest.warns(DataWarning, match="20 texts of the train split of imdb_reviews are in a split held out"):
+        corpus = load_texts(dataset="imdb_reviews", data_dir=tmp_path)
     assert [len(getattr(corpus, name).texts) for name in SPLITS] == [80, 20, 20]
 
 
 def test_tfds_mistakes_are_found_before_a_download(tmp_path, monkeypatch):
-    monkeypatch.setattr("ppo_keras.datasets.loader.prepare", lambda *_: pytest.fail("downloaded first"))
+    monkeypatch.setattr("ppo_keras.datasets.sources.prepare", lambda *_: pytest.fail("downloaded first"))
     assert "Did you mean 'imdb_reviews'?" in error_of(dataset="imdb_revews", data_dir=tmp_path)
     assert "no configuration 'sst22'. Did you mean 'sst2'?" in error_of(dataset="glue/sst22", data_dir=tmp_path)
     assert "It has: label, title, description" in error_of(dataset="ag_news_subset", data_dir=tmp_path)
@@ -422,3 +425,98 @@ def test_connection_lost_in_the_download(tmp_path, monkeypatch):
     monkeypatch.setattr(prepared, "_check_reachable", lambda url: None)
     monkeypatch.setattr(downloader, "_open_with_requests", lose)
     assert_offline_message(tmp_path)
+
+
+# Splits in files of their own, more than two labels, prompts with references.
+
+
+def test_splits_in_files_of_their_own(tmp_path):
+    """Catches: a test file that is mixed into training, a validation split that is carved out of it."""
+    files = {split: write(tmp_path, f"{split}.tsv", "text\tlabel\n" + labelled_rows(count, "\t").replace("text", split)) for split, count in (("train", 100), ("validation", 20), ("test", 30))}
+    corpus = load_texts(files["train"], validation_data=files["validation"], test_data=files["test"])
+    assert [len(getattr(corpus, split).texts) for split in SPLITS] == [100, 20, 30]
+    assert all(text.startswith(split) for split in SPLITS for text in getattr(corpus, split).texts)
+    assert corpus.test.labels.tolist() == [0, 1] * 15
+    carved = load_texts(files["train"], test_data=files["test"])
+    assert [len(getattr(carved, split).texts) for split in SPLITS] == [90, 10, 30]
+    assert "go with --data" in error_of(test_data=files["test"])
+
+
+def test_a_test_file_that_overlaps_is_told_with_the_count(tmp_path):
+    """Catches: leakage that nobody hears of, or that costs test texts instead of training texts."""
+    train = write(tmp_path, "train.tsv", "text\tlabel\n" + labelled_rows(100, "\t"))
+    test = write(tmp_path, "test.tsv", "text\tlabel\n" + labelled_rows(12, "\t") + "new\t1\n")
+    with pytest.warns(DataWarning, match="^12 texts of the train split of .*; they are left out of train.$"):
+        corpus = load_texts(train, test_data=test, validation_data=write(tmp_path, "v.tsv", "text\tlabel\nother\t0\n"))
+    assert len(corpus.test.texts) == 13 and len(corpus.train.texts) == 88
+
+
+def test_a_label_that_training_never_shows(tmp_path):
+    """Catches: an unknown label that becomes 0, or a crash in the middle of the test."""
+    train = write(tmp_path, "train.tsv", "text\tlabel\n" + "".join(f"text {i}\t{'abc'[i % 3]}\n" for i in range(90)))
+    test = write(tmp_path, "test.tsv", "text\tlabel\none\ta\ntwo\td\nthree\td\n")
+    with pytest.raises(InputError, match=r"the test split of .* has the label 'd' \(2 texts\), which no training text has. Labels in training: a, b, c."):
+        load_texts(train, test_data=test, two_labels=False)
+
+
+def test_more_than_two_labels(tmp_path):
+    """Catches: classes in the order of the file, numbers sorted as words."""
+    rows = "".join(f"text {i}\t{('sport', 'Politics', 'art')[i % 3]}\n" for i in range(120))
+    corpus = load_texts(write(tmp_path, "a.tsv", "text\tlabel\n" + rows), two_labels=False)
+    assert corpus.label_names == ("art", "Politics", "sport")
+    for text, label in zip(corpus.train.texts, corpus.train.labels):
+        assert label == (2, 1, 0)[int(text.split()[1]) % 3]
+    stars = "".join(f"text {i}\t{i % 11}\n" for i in range(220))
+    assert load_texts(write(tmp_path, "b.tsv", "text\tlabel\n" + stars), two_labels=False).label_names == tuple(map(str, range(11)))
+    assert "3 different labels" in error_of(tmp_path / "a.tsv")
+
+
+def test_tfds_classes_keep_their_order(mocked, tmp_path):
+    """Catches: classes of a TFDS dataset sorted by the alphabet, so that 0 is another class than TFDS says."""
+    news = [{"title": f"news {i}", "description": "", "label": i % 4} for i in range(200)]
+    mocked({"train": news[:160], "test": news[160:]})
+    corpus = load_texts(dataset="ag_news_subset", text_column="title", data_dir=tmp_path, two_labels=False)
+    assert corpus.label_names == ("World", "Sports", "Business", "Sci/Tech")
+    assert corpus.test.labels.tolist() == [int(text.split()[1]) % 4 for text in corpus.test.texts]
+
+
+def test_a_prompt_with_several_references_is_one_prompt(tmp_path):
+    """Catches: the second translation of a sentence counted as another sentence, which could then be in another split."""
+    rows = "".join(f"{i % 50} is\t{i} translated\n" for i in range(100))
+    corpus = load_pairs(write(tmp_path, "a.tsv", "source\ttarget\n" + rows), defaults=("source", "target"), minimum=10)
+    assert [len(getattr(corpus, split).texts) for split in SPLITS] == [40, 5, 5]
+    for split in SPLITS:
+        for prompt, references in zip(getattr(corpus, split).texts, getattr(corpus, split).references):
+            number = int(prompt.split()[0])
+            assert references == [f"{number} translated", f"{number + 50} translated"]
+
+
+@pytest.mark.parametrize("name, keys, columns", [
+    ("gsm8k", ("question", "answer"), {}),
+    ("gsm8k", ("question", "short_answer"), dict(prompt_column="question", reference_column="short_answer")),
+    ("ted_hrlr_translate/pt_to_en", ("pt", "en"), dict(defaults=("source", "target"))),
+])  # fmt: skip
+def test_tfds_pairs(mocked, tmp_path, name, keys, columns):
+    """Catches: the languages of a translation dataset not found, or the wrong way round."""
+    others = [key for key in ("question", "answer", "annotation", "short_answer") if name == "gsm8k" and key not in keys]
+    rows = [{keys[0]: f"ask {i}", keys[1]: f"say {i}"} | dict.fromkeys(others, "x") for i in range(120)]
+    mocked({"train": rows[:100], "test": rows[100:]})
+    corpus = load_pairs(dataset=name, data_dir=tmp_path, **columns)
+    assert [len(getattr(corpus, split).texts) for split in SPLITS] == [90, 10, 20]
+    assert corpus.test.references[0] == [corpus.test.texts[0].replace("ask", "say")]
+
+
+def test_pairs_that_cannot_be_used(mocked, tmp_path):
+    """Catches: an empty answer that is learned, one column of a pair given alone, a misspelt one."""
+    path = write(tmp_path, "a.csv", "question,answer\nOne?,1\nTwo?, \n")
+    with pytest.raises(InputError, match="a.csv, line 3: 'answer' is empty"):
+        load_pairs(path)
+    with pytest.raises(InputError, match="--question-column and --answer-column are given together"):
+        load_pairs(path, prompt_column="question")
+    with pytest.raises(InputError, match="no column 'answr'. It has: question, answer. Did you mean 'answer'"):
+        load_pairs(path, prompt_column="question", reference_column="answr")
+    with pytest.raises(InputError, match="Name the one that holds the texts by --source-column and --target-column"):
+        load_pairs(path, defaults=("source", "target"))
+    mocked({"train": [{"question": f"{i}", "answer": "", "annotation": "", "short_answer": ""} for i in range(9)]})
+    with pytest.raises(InputError, match="9 texts in the column 'answer' of gsm8k are empty"):
+        load_pairs(dataset="gsm8k", data_dir=tmp_path)

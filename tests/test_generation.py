@@ -7,7 +7,8 @@ from helpers import END, NETWORKS, PAD, VOCABULARY, TablePolicy, assert_all_clos
 
 from ppo_keras import Prompts, generate
 from ppo_keras.errors import InputError
-from ppo_keras.language.generation import Responses, episode_starts, join, pad_prompts, response_log_probs, response_outputs
+from ppo_keras.masking import episode_starts
+from ppo_keras.language.generation import Responses, join, pad_prompts, response_log_probs, response_outputs
 
 SEED = tf.constant([5, 6])
 every_network = pytest.mark.parametrize("network", NETWORKS)

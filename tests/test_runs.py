@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo_keras.config import GenerationConfig
+from ppo_keras.tasks.config import GenerationConfig
 from ppo_keras.errors import InputError
 from ppo_keras.runs import Run
 

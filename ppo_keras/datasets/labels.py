@@ -1,4 +1,4 @@
-"""Two labels in any usual spelling, as 0 and 1."""
+"""Labels in any usual spelling, as numbers."""
 
 import numpy as np
 
@@ -9,34 +9,55 @@ NEGATIVE = {"0", "0.0", "negative", "neg", "no", "false", "bad"}
 POSITIVE = {"1", "1.0", "positive", "pos", "yes", "true", "good"}
 
 
-def binary_labels(values, source, column):
-    """Turns labels as they are written into 0 and 1.
+def number_labels(splits, source, column, classes=None, two=True):
+    """Numbers for the labels of all splits; a label that training never shows is a mistake.
 
     Args:
-        values: list of N strings, in any case: 0 and 1, names such as "neg" and "pos", or two others. Of these the second
-            in sorted order becomes 1, unless one of them is a known name.
+        splits: {split: a tuple with `labels`: a list of strings, in any case, or None}. Of two labels, 0 and 1 or names such
+            as "neg" and "pos", the negative one becomes 0; else numbers are sorted by size and names by the alphabet.
         source: the file or dataset, for the messages.
         column: the column of the labels, for the messages.
+        classes: the names of all classes in their order, where the source knows them.
+        two: whether more than two labels are a mistake.
 
     Returns:
-        The labels as int32 `(N,)`, and their two names, negative first.
+        The splits with labels as int32 `(N,)`, and the names; or the splits as they were, and None, without labels.
 
     Raises:
-        InputError: there is one label only, or there are more than two.
+        InputError: there is one label only, more than two, or one of another split is not in train.
     """
-    values = [value.strip() for value in values]
+    values = {split: rows.labels for split, rows in splits.items()}
+    if values["train"] is None or any(labels is None for labels in values.values()):
+        return {split: rows._replace(labels=None) for split, rows in splits.items()}, None
+    values = {split: [value.strip() for value in labels] for split, labels in values.items()}
+    names, number = label_names(values["train"], source, column, two) if classes is None else (classes, None)
+    number = number or {name.casefold(): i for i, name in enumerate(names)}
+    seen = {number[value.casefold()] for value in values["train"]}
+    for split, labels in values.items():
+        strange = [value for value in labels if number.get(value.casefold()) not in seen]
+        if strange:
+            raise InputError(
+                f"the {split} split of {source} has the label {show(strange[0])} ({len(strange)} texts), which no training text has. "
+                f"Labels in training: {shorten_list([names[i] for i in sorted(seen)])}."
+            )
+    if len(seen) == 1:
+        raise InputError(
+            f"every label in {source} is {show(values['train'][0])}. Texts of both classes are needed in column {column!r}."
+        )
+    numbered = {split: np.array([number[value.casefold()] for value in labels], np.int32) for split, labels in values.items()}
+    return {split: rows._replace(labels=numbered[split]) for split, rows in splits.items()}, names
+
+
+def label_names(values, source, column, two=True):
+    """The names of labels in their order, and {label in lower case: number}; see `number_labels`."""
     spellings = {value.casefold(): value for value in reversed(values)}  # the first spelling of each label
     if spellings.keys() <= NEGATIVE | POSITIVE:
-        ones, names = spellings.keys() & POSITIVE, ("negative", "positive")
-    else:
-        ordered = sorted(spellings, key=_order)
-        ones, names = set(ordered[1:]), tuple(spellings[key] for key in ordered)
-        if len(ordered) > 2:
-            raise InputError(too_many_labels(source, column, len(ordered), names))
-    labels = np.array([value.casefold() in ones for value in values], np.int32)
-    if labels.size and labels.min() == labels.max():
-        raise InputError(f"every label in {source} is {show(values[0])}. Texts of both classes are needed in column {column!r}.")
-    return labels, names
+        return ("negative", "positive"), dict.fromkeys(NEGATIVE, 0) | dict.fromkeys(POSITIVE, 1)
+    ordered = sorted(spellings, key=_order)
+    names = tuple(spellings[key] for key in ordered)
+    if two and len(ordered) > 2:
+        raise InputError(too_many_labels(source, column, len(ordered), names))
+    return names, {key: i for i, key in enumerate(ordered)}
 
 
 def _order(value):

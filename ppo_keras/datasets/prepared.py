@@ -30,7 +30,9 @@ def find_builder(name, data_dir=None):
     """
     import tensorflow_datasets as tfds
 
-    import ppo_keras.datasets.film_reviews  # noqa: F401 (registers film_reviews)
+    import ppo_keras.datasets.film_reviews  # noqa: F401 (each registers its name)
+    import ppo_keras.datasets.phrases  # noqa: F401
+    import ppo_keras.datasets.questions  # noqa: F401
 
     folders = _folders(data_dir)
     try:

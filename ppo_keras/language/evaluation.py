@@ -11,7 +11,6 @@ from ppo_keras.language.generation import (
     generate,
     response_log_probs,
 )
-from ppo_keras.language.rewards import score_responses
 
 
 class Evaluation(NamedTuple):
@@ -21,7 +20,7 @@ class Evaluation(NamedTuple):
     responses: list
     scores: np.ndarray  # (N,)
     reward: float
-    positive: float | None  # share that the judge calls positive; None without a judge
+    positive: float | None  # share that the judge calls positive (with control codes: as asked); None without a judge
     kl: float  # nats a response, against the reference, at the sampling temperature
     distinct_1: float
     distinct_2: float
@@ -47,7 +46,7 @@ def evaluate_writer(policy, reference, score, judge, prompts, tokenizer, length,
     Args:
         policy, reference: actor-critics.
         score: function of (`Prompts`, `Responses`) to float32 `(B,)`: the reward.
-        judge: a `RewardModel` whose score above 0 means positive; or None.
+        judge: function of (`Prompts`, `Responses`) to float32 `(B,)`, above 0 where a text is positive, or as asked; or None.
         prompts: `Prompts` of NumPy arrays, `(N, P)`.
         tokenizer: of the texts.
         length: `T`.
@@ -65,18 +64,14 @@ def evaluate_writer(policy, reference, score, judge, prompts, tokenizer, length,
         responses = generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature)
         at_temperature = response_log_probs(reference, batch, responses, temperature)
         plain = response_log_probs(reference, batch, responses)
-        judged = tf.zeros_like(responses.mask[:, 0]) if judge is None else score_responses(judge, batch, responses)
+        judged = tf.zeros_like(responses.mask[:, 0]) if judge is None else judge(batch, responses)
         return responses, at_temperature, plain, judged
 
-    count = len(prompts.tokens)
-    collected = []
-    for start in range(0, count, batch_size):
-        rows = np.arange(start, start + batch_size) % count
-        batch = Prompts(tf.constant(prompts.tokens[rows]), tf.constant(prompts.mask[rows]))
-        responses, *measures = respond(batch, tf.constant([seed, start], tf.int32))
-        scores = score(batch, responses)
-        collected.append([np.asarray(x) for x in (*responses[:3], *measures, scores)])
-    tokens, mask, log_probs, at_temperature, plain, judged, scores = (np.concatenate(x)[:count] for x in zip(*collected))
+    def measure(batch, draw):
+        responses, *measures = respond(batch, draw)
+        return (*responses[:3], *measures, score(batch, responses))
+
+    tokens, mask, log_probs, at_temperature, plain, judged, scores = in_batches(measure, prompts, batch_size, seed)
     token_lists = [list(ids[real > 0]) for ids, real in zip(tokens, mask)]
     prompt_texts, response_texts = tokenizer.decode_pairs(prompts, Responses(tokens, mask, log_probs, None))
     return Evaluation(
@@ -92,3 +87,70 @@ def evaluate_writer(policy, reference, score, judge, prompts, tokenizer, length,
         perplexity=float(np.exp(-plain.sum() / mask.sum())),
         ended=float(np.mean([ids[-1] == tokenizer.end_id for ids in token_lists])),
     )
+
+
+class Responder:
+    """Lets a policy respond to prompts, as text; compiled once for whatever the policy becomes.
+
+    Args:
+        policy, tokenizer, length, temperature, batch_size, jit_compile: see `evaluate_writer`.
+    """
+
+    def __init__(self, policy, tokenizer, length, temperature, batch_size, jit_compile=True):
+        def respond(batch, draw, greedy):
+            return generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature, greedy)[:3]
+
+        self.tokenizer, self.batch_size = tokenizer, batch_size
+        self.respond = tf.function(respond, jit_compile=jit_compile)
+
+    def __call__(self, prompts, greedy, seed):
+        """The responses to `Prompts` of NumPy arrays `(N, P)`: a list of N strings without white space around them.
+
+        Args:
+            prompts: see above.
+            greedy: always the most probable token; else one response is sampled.
+            seed: int.
+        """
+        respond = lambda batch, draw: self.respond(batch, draw, greedy)
+        responses = Responses(*in_batches(respond, prompts, self.batch_size, seed), None)
+        return [text.strip() for text in self.tokenizer.decode_pairs(prompts, responses)[1]]
+
+
+def in_batches(function, prompts, batch_size, seed):
+    """What `function(Prompts, draw)` gives for all prompts, as NumPy arrays `(N, ...)`; every batch has the same size.
+
+    The last batch is filled up with the first prompts, which then do not count; `draw` is a seed, int32 `(2,)`.
+    """
+    count, collected = len(prompts.tokens), []
+    for start in range(0, count, batch_size):
+        rows = np.arange(start, start + batch_size) % count
+        batch = Prompts(tf.constant(prompts.tokens[rows]), tf.constant(prompts.mask[rows]))
+        collected.append([np.asarray(x) for x in function(batch, tf.constant([seed, start], tf.int32))])
+    return [np.concatenate(parts)[:count] for parts in zip(*collected)]
+
+
+def label_measures(labels, chosen, costs):
+    """How good labels are that were chosen.
+
+    Args:
+        labels: int `(N,)`, the right ones.
+        chosen: int `(N,)`.
+        costs: `(K, K)`: of a true label (row) and a chosen one (column).
+
+    Returns:
+        {"accuracy", "macro_f1" (the mean F1 of the K labels; of one that is nowhere, 0), "cost" (mean)}.
+
+    Example:
+        >>> label_measures(np.array([0, 1]), np.array([0, 0]), [[0, 1], [5, 0]])["cost"]
+        2.5
+    """
+    labels, chosen, costs = np.asarray(labels), np.asarray(chosen), np.asarray(costs)
+    f1 = []
+    for label in range(len(costs)):
+        found, real = chosen == label, labels == label
+        f1.append(2.0 * np.sum(found & real) / max(1, np.sum(found) + np.sum(real)))
+    return {
+        "accuracy": float(np.mean(labels == chosen)),
+        "macro_f1": float(np.mean(f1)),
+        "cost": float(np.mean(costs[labels, chosen])),
+    }

@@ -8,6 +8,7 @@ import tensorflow as tf
 from ppo_keras import randomness
 from ppo_keras.errors import InputError
 from ppo_keras.losses import log_probability
+from ppo_keras.masking import episode_starts
 
 
 class Prompts(NamedTuple):
@@ -61,11 +62,6 @@ def pad_prompts(token_lists, length, pad_id) -> Prompts:
         tokens[i, length - len(ids) :] = ids
         mask[i, length - len(ids) :] = 1
     return Prompts(tokens, mask)
-
-
-def episode_starts(mask):
-    """1 at the first real token of each left-padded sequence: what lies before is another episode. `(B, P)`."""
-    return mask - tf.pad(mask[:, :-1], [[0, 0], [1, 0]]) * mask
 
 
 def join(prompts, responses):

@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.errors import InputError, RewardError
-from ppo_keras.language.generation import episode_starts
 from ppo_keras.networks.encoder import TokenEncoder, small_normal
 from ppo_keras.randomness import Dropout
 
@@ -24,13 +23,15 @@ class RewardModel(keras.Model):
     Args:
         encoder: a `TokenEncoder` of its own (`policy.new_encoder()`), or its serialised config.
         dropout: before the head, in training only.
+        outputs: 1, or the number of labels, whose logits it then gives.
     """
 
-    def __init__(self, encoder, dropout=0.0, **kwargs):
+    def __init__(self, encoder, dropout=0.0, outputs=1, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder if isinstance(encoder, TokenEncoder) else keras.saving.deserialize_keras_object(encoder)
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
-        self.head = keras.layers.Dense(1, kernel_initializer=small_normal(), name="head", dtype=self.dtype_policy)
+        self.outputs = outputs
+        self.head = keras.layers.Dense(outputs, kernel_initializer=small_normal(), name="head", dtype=self.dtype_policy)
         if not self.encoder.built:
             self.encoder.build()
         self.head.build((None, self.encoder.width))
@@ -43,14 +44,12 @@ class RewardModel(keras.Model):
             inputs: `(tokens, mask)`, int32 and float32 `(B, L)`, padded on either side; begin tokens included.
 
         Returns:
-            float32 `(B,)`.
+            float32 `(B,)`, or with several outputs `(B, outputs)`.
         """
         tokens, mask = inputs
-        mask = tf.cast(mask, tf.float32)
-        hidden, _ = self.encoder(tokens, starts=episode_starts(mask), training=training)  # (B, L, D)
-        weights = mask / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
-        pooled = tf.einsum("bl,bld->bd", tf.cast(weights, hidden.dtype), hidden)
-        return tf.cast(self.head(self.dropout(pooled, training=training))[:, 0], tf.float32)
+        pooled = self.encoder.read_texts(tokens, mask, training=training)  # (B, D)
+        outputs = tf.cast(self.head(self.dropout(pooled, training=training)), tf.float32)
+        return outputs[:, 0] if self.outputs == 1 else outputs
 
     def get_config(self):
         return {
@@ -58,25 +57,55 @@ class RewardModel(keras.Model):
             "dtype": self.dtype_policy.name,
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "dropout": self.dropout.rate,
+            "outputs": self.outputs,
         }
 
 
 def score_responses(model, prompts, responses):
-    """Scores float32 `(B,)` of prompt plus response under a `RewardModel`."""
+    """Scores float32 `(B,)` (or logits `(B, K)`) of prompt plus response under a `RewardModel`."""
     tokens = tf.concat([prompts.tokens, responses.tokens], axis=1)
     mask = tf.concat([prompts.mask, responses.mask], axis=1)
     return model((tokens, mask), training=False)
 
 
+class ControlCodes:
+    """Labels that a prompt can ask for (Keskar et al. 2019): the piece "positive:" at its beginning asks for a positive text.
+
+    Args:
+        ids: the token id of each label's code, in the order of the labels.
+        neutral: the id that stands for every code where a text is judged: the judge must not read what was asked.
+    """
+
+    def __init__(self, ids, neutral):
+        self.ids, self.neutral = list(ids), neutral
+
+    def asked(self, tokens):
+        """The label that each prompt asks for: int32 `(B, P)` token ids -> int32 `(B,)`."""
+        here = tf.reduce_any(tokens[:, :, tf.newaxis] == tf.constant(self.ids), axis=1)  # (B, K)
+        return tf.argmax(tf.cast(here, tf.int32), axis=1, output_type=tf.int32)
+
+    def hide(self, tokens):
+        """The tokens with `neutral` for every code."""
+        is_code = tf.reduce_any(tokens[..., tf.newaxis] == tf.constant(self.ids), axis=-1)
+        return tf.where(is_code, self.neutral, tokens)
+
+    def log_odds(self, model, prompts, responses):
+        """Log-odds, by a `RewardModel` of all labels, that each text has the label that was asked for. float32 `(B,)`."""
+        logits = score_responses(model, prompts._replace(tokens=self.hide(prompts.tokens)), responses)  # (B, K)
+        asked = tf.one_hot(self.asked(prompts.tokens), len(self.ids))
+        others = tf.reduce_logsumexp(tf.where(asked > 0, float("-inf"), logits), axis=1)
+        return tf.reduce_sum(asked * logits, axis=1) - others
+
+
 class LabelModel(keras.Model):
-    """Trains a `RewardModel` on labels: its score is the log-odds of the label 1, as a column `(B, 1)` for Keras's losses."""
+    """Trains a `RewardModel` on labels: its outputs, `(B, 1)` log-odds of the label 1 or `(B, 1, K)` logits, for Keras's losses."""
 
     def __init__(self, reward_model, **kwargs):
         super().__init__(**kwargs)
         self.reward_model = reward_model
 
     def call(self, inputs, training=None):
-        """`(tokens, mask)`, `(B, L)` each -> float32 `(B, 1)`."""
+        """`(tokens, mask)`, `(B, L)` each -> float32 `(B, 1)` or `(B, 1, K)`."""
         return self.reward_model(inputs, training=training)[:, tf.newaxis]
 
 

@@ -1,5 +1,7 @@
 """Supervised training with Keras's own `fit`: the writer before PPO (supervised fine-tuning), reward models and judges."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,16 +10,16 @@ from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 
 
-class NextTokenModel(keras.Model):
-    """The policy network of an actor-critic as a language model: token ids in, logits of the next token out."""
+class LogitsModel(keras.Model):
+    """The policy network of an actor-critic alone: inputs in, logits of the next token (or of the label) out."""
 
     def __init__(self, policy, **kwargs):
         super().__init__(**kwargs)
         self.encoder, self.to_logits = policy.encoder, policy.logits
 
-    def call(self, tokens, training=None):
-        """int32 `(B, L)` -> float32 `(B, L, V)`."""
-        return self.to_logits(self.encoder(tokens, training=training)[0])
+    def call(self, inputs, training=None):
+        """int32 `(B, L)` -> float32 `(B, L, V)`; of whole texts, `(B, T, L)` -> `(B, T, K)`."""
+        return self.to_logits(self.encoder(inputs, training=training)[0])
 
 
 def pad_texts(token_lists, length, pad_id):
@@ -51,17 +53,56 @@ def train_language_model(policy, train, validation, length, pad_id, config=None,
         tokens, mask = pad_texts(token_lists, length + 1, pad_id)
         return tokens[:, :-1], tokens[:, 1:], mask[:, 1:]
 
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
-    metrics = [keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")]
-    return _fit(NextTokenModel(policy), arrays(train), arrays(validation), loss, metrics, config, callbacks, jit_compile)
+    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, callbacks, jit_compile)
+
+
+def train_answers(policy, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
+    """Teaches a policy to answer: as `train_language_model`, but only the tokens of the answers are learned.
+
+    Args:
+        train, validation: lists of pairs (prompt token ids, answer token ids with the end token).
+        policy, length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
+
+    Returns:
+        Keras's `History`; the weights are those of the epoch with the lowest `val_cross_entropy`.
+    """
+
+    def arrays(pairs):
+        tokens, mask = pad_texts([prompt + answer for prompt, answer in pairs], length + 1, pad_id)
+        of_prompt = pad_texts([prompt for prompt, _ in pairs], length + 1, pad_id)[1]
+        return tokens[:, :-1], tokens[:, 1:], (mask - of_prompt)[:, 1:]
+
+    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, callbacks, jit_compile)
+
+
+def train_labels(policy, train, validation, config=None, callbacks=(), jit_compile=True, epochs=None):
+    """Teaches a policy that reads whole texts their labels, its actions, by cross-entropy.
+
+    Args:
+        policy: an actor-critic with a `vocabulary_size`.
+        train, validation: pairs (texts int32 `(N, L)` filled up with `NO_TOKEN`, labels int32 `(N,)`).
+        config, callbacks, jit_compile: as in `train_language_model`.
+        epochs: instead of those of `config`.
+
+    Returns:
+        Keras's `History`, with `val_cross_entropy` and `val_accuracy`.
+    """
+
+    def arrays(split):
+        texts, labels = split
+        return texts[:, np.newaxis], labels[:, np.newaxis], np.ones([len(labels), 1], np.float32)
+
+    config = config or SupervisedConfig()
+    config = replace(config, supervised_epochs=epochs) if epochs else config
+    return _fit_labels(LogitsModel(policy), arrays(train), arrays(validation), config, callbacks, jit_compile)
 
 
 def train_classifier(model, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
-    """Trains a `RewardModel` on labels: its score becomes the log-odds of the label 1.
+    """Trains a `RewardModel` on labels: its score becomes the log-odds of the label 1, several outputs the logits of the labels.
 
     Args:
         model: a `RewardModel`.
-        train, validation: pairs (list of token id lists, labels 0 or 1 of shape `(N,)`).
+        train, validation: pairs (list of token id lists, labels 0, 1, ... of shape `(N,)`).
         length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
 
     Returns:
@@ -73,7 +114,8 @@ def train_classifier(model, train, validation, length, pad_id, config=None, call
         labels = np.asarray(labels, np.float32)[:, np.newaxis]
         return pad_texts(token_lists, length, pad_id), labels, np.ones_like(labels)
 
-    return _fit_binary(LabelModel(model), arrays(train), arrays(validation), config, callbacks, jit_compile)
+    fit = _fit_binary if model.outputs == 1 else _fit_labels
+    return fit(LabelModel(model), arrays(train), arrays(validation), config, callbacks, jit_compile)
 
 
 def train_preferences(model, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
@@ -109,6 +151,18 @@ def batches(arrays, batch_size, shuffle_seed=None):
     missing = -count % batch_size
     filled = tf.nest.map_structure(lambda x: np.concatenate([x, np.zeros([missing, *x.shape[1:]], x.dtype)]), arrays)
     return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size)
+
+
+def _fit_categories(model, train, validation, config, callbacks, jit_compile, metrics=()):
+    """`_fit` of logits `(..., K)` to targets int32 `(...)`."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    exact = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")
+    return _fit(model, train, validation, loss, [exact, *metrics], config, callbacks, jit_compile)
+
+
+def _fit_labels(model, *arguments):
+    """`_fit_categories`, with the accuracy."""
+    return _fit_categories(model, *arguments, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
 
 
 def _fit_binary(model, train, validation, config, callbacks, jit_compile):

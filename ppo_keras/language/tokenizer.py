@@ -17,7 +17,8 @@ class Tokenizer:
     """Byte-pair encoding with byte fallback: any text of any language survives `decode(encode(text))`
     (but for U+2581, which SentencePiece itself writes for a space).
 
-    The ids 0 to 3 are padding, unknown, begin and end of a text.
+    The ids 0 to 3 are padding, unknown, begin and end of a text. Digits are pieces of their own: numbers are read as they are
+    written.
 
     Args:
         model: a serialised SentencePiece model.
@@ -31,7 +32,7 @@ class Tokenizer:
     def __init__(self, model: bytes):
         self.model = model
         self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self.pad_id, self.end_id = PAD, END
+        self.pad_id, self.begin_id, self.end_id = PAD, BEGIN, END
 
     @property
     def vocabulary_size(self):
@@ -39,10 +40,10 @@ class Tokenizer:
         return self.processor.get_piece_size()
 
     @classmethod
-    def train(cls, texts, vocabulary_size=1000):
+    def train(cls, texts, vocabulary_size=1000, symbols=()):
         """Learns pieces from texts. 260 entries are special tokens and bytes; rare characters fall back to bytes.
 
-        A vocabulary larger than the texts can fill is made as large as they allow.
+        A vocabulary larger than the texts can fill is made as large as they allow. Each of `symbols` is one piece, always.
 
         Raises:
             InputError: too few entries for the characters of the texts, or fewer than 270.
@@ -57,7 +58,7 @@ class Tokenizer:
         size = vocabulary_size
         while True:
             try:
-                return cls(cls._train_once(texts, size, coverage))
+                return cls(cls._train_once(texts, size, coverage, symbols))
             except RuntimeError as error:
                 too_few, too_many = re.search(r"required_chars. \d+ vs (\d+)", str(error)), re.search(r"<= (\d+)", str(error))
                 if too_few:
@@ -69,18 +70,23 @@ class Tokenizer:
                 size = int(too_many[1])
 
     @staticmethod
-    def _train_once(texts, size, coverage):
+    def _train_once(texts, size, coverage, symbols):
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts), model_writer=model, vocab_size=size, model_type="bpe", byte_fallback=True,
             character_coverage=coverage, pad_id=PAD, unk_id=UNKNOWN, bos_id=BEGIN, eos_id=END, minloglevel=2,
             normalization_rule_name="identity", remove_extra_whitespaces=False, max_sentence_length=1 << 20, num_threads=1,
+            split_digits=True, user_defined_symbols=list(symbols),
         )  # fmt: skip
         return model.getvalue()
 
     def encode(self, text, begin=False, end=False):
         """Token ids of a text, optionally with the begin and end tokens."""
         return [BEGIN] * begin + self.processor.encode(text) + [END] * end
+
+    def encode_question(self, text):
+        """Token ids of a text that is to be answered: between two begin tokens, the second of which begins the answer."""
+        return [BEGIN, *self.processor.encode(text), BEGIN]
 
     def decode(self, ids):
         """The text of token ids; special tokens are left out."""

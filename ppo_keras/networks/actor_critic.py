@@ -6,7 +6,12 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.distributions import distribution_of
-from ppo_keras.networks.encoder import ObservationEncoder, TokenEncoder, small_normal
+from ppo_keras.networks.encoder import (
+    ObservationEncoder,
+    TextEncoder,
+    TokenEncoder,
+    small_normal,
+)
 from ppo_keras.networks.normalization import RunningNormalization
 
 
@@ -22,15 +27,17 @@ class ActorCritic(keras.Model):
             `DiagonalGaussian(3)`. None for a language model, whose logits reuse the embedding.
         shared: one encoder for policy and value, or one each, as in the article.
         normalize: float observations are normalised by their running mean and variance.
+        vocabulary_size: `V` where each observation is a whole text, int32 of shape `inputs`, filled up with `NO_TOKEN`.
         encoder: settings of the encoders: `network`, `width`, `layers`, ...
     """
 
-    def __init__(self, inputs, actions=None, shared=True, normalize=False, encoder=None, **kwargs):
+    def __init__(self, inputs, actions=None, shared=True, normalize=False, vocabulary_size=None, encoder=None, **kwargs):
         super().__init__(autocast=False, **kwargs)
         inputs = int(inputs) if isinstance(inputs, Integral) else tuple(inputs)
         actions = int(actions) if isinstance(actions, Integral) else actions
-        if normalize and isinstance(inputs, int):
+        if normalize and (vocabulary_size or isinstance(inputs, int)):
             raise ValueError("normalize=True needs float observations, but inputs are states or tokens. Leave it out.")
+        self.vocabulary_size = vocabulary_size
         self.inputs_read, self.actions, self.shared, self.normalize, self.encoder_config = (
             inputs,
             actions,
@@ -63,13 +70,15 @@ class ActorCritic(keras.Model):
 
     def new_encoder(self, **kwargs):
         """An untrained encoder of this architecture (a reward model begins with one)."""
-        encoder = TokenEncoder if self.actions is None else ObservationEncoder
-        return encoder(self.inputs_read, **self.encoder_config, dtype=self.dtype_policy, **kwargs)
+        kwargs |= self.encoder_config | {"dtype": self.dtype_policy}
+        if self.vocabulary_size:
+            return TextEncoder(self.vocabulary_size, **kwargs)
+        return (TokenEncoder if self.actions is None else ObservationEncoder)(self.inputs_read, **kwargs)
 
     @property
     def has_memory(self):
         """False where every input is read for itself."""
-        return self.encoder_config["network"] != "mlp"
+        return self.encoder_config["network"] != "mlp" and not self.vocabulary_size
 
     def initial_state(self, batch):
         """The empty memory of `batch` sequences: that of the policy and, with two networks, that of the critic."""
@@ -153,7 +162,8 @@ class ActorCritic(keras.Model):
             actions = keras.saving.serialize_keras_object(actions)
         own = {key: value for key, value in self.encoder_config.items() if key != "network"}
         config = {"name": self.name, "dtype": self.dtype_policy.name, "inputs": self.inputs_read, "actions": actions}
-        return config | {"shared": self.shared, "normalize": self.normalize} | own
+        shared = {"shared": self.shared, "normalize": self.normalize}
+        return config | shared | ({"vocabulary_size": self.vocabulary_size} if self.vocabulary_size else {}) | own
 
     @classmethod
     def from_config(cls, config):
@@ -177,8 +187,8 @@ class MLPActorCritic(ActorCritic):
         (TensorShape([8, 2]), TensorShape([8]))
     """
 
-    def __init__(self, inputs, actions, width=64, layers=1, shared=False, normalize=False, **kwargs):
-        super().__init__(inputs, actions, shared, normalize, dict(network="mlp", width=width, layers=layers), **kwargs)
+    def __init__(self, inputs, actions, width=64, layers=1, shared=False, **kwargs):
+        super().__init__(inputs, actions, shared, encoder=dict(network="mlp", width=width, layers=layers), **kwargs)
 
 
 @keras.saving.register_keras_serializable("ppo_keras")
@@ -186,7 +196,7 @@ class TransformerActorCritic(ActorCritic):
     """An actor-critic on a pre-norm decoder-only Transformer.
 
     Args:
-        inputs, actions, shared, normalize: see `ActorCritic`.
+        inputs, actions, shared, normalize, vocabulary_size: see `ActorCritic`.
         width, layers, heads: size of the network; `width` is a multiple of 2 * `heads`.
         memory: how many steps attention reaches back; for text at least prompt plus response.
         dropout: in supervised training only.
@@ -198,11 +208,9 @@ class TransformerActorCritic(ActorCritic):
         (TensorShape([4, 10, 100]), TensorShape([4, 10]))
     """
 
-    def __init__(
-        self, inputs, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, shared=True, normalize=False, **kwargs
-    ):
+    def __init__(self, inputs, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, **kwargs):
         encoder = dict(network="transformer", width=width, layers=layers, heads=heads, memory=memory, dropout=dropout)
-        super().__init__(inputs, actions, shared, normalize, encoder, **kwargs)
+        super().__init__(inputs, actions, encoder=encoder, **kwargs)
 
 
 @keras.saving.register_keras_serializable("ppo_keras")
@@ -210,7 +218,7 @@ class LSTMActorCritic(ActorCritic):
     """An actor-critic on a stack of LSTM cells.
 
     Args:
-        inputs, actions, shared, normalize: see `ActorCritic`.
+        inputs, actions, shared, normalize, vocabulary_size: see `ActorCritic`.
         width, layers: size of the network.
         dropout: in supervised training only.
 
@@ -222,9 +230,9 @@ class LSTMActorCritic(ActorCritic):
         (TensorShape([4, 100]), TensorShape([4]))
     """
 
-    def __init__(self, inputs, actions=None, width=256, layers=1, dropout=0.0, shared=True, normalize=False, **kwargs):
+    def __init__(self, inputs, actions=None, width=256, layers=1, dropout=0.0, **kwargs):
         encoder = dict(network="lstm", width=width, layers=layers, dropout=dropout)
-        super().__init__(inputs, actions, shared, normalize, encoder, **kwargs)
+        super().__init__(inputs, actions, encoder=encoder, **kwargs)
 
 
 def new_policy(network, inputs, actions=None, *, width, layers, heads, memory, **settings):

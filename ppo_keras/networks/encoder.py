@@ -3,10 +3,13 @@
 import keras
 import tensorflow as tf
 
+from ppo_keras.masking import episode_starts
 from ppo_keras.networks.lstm import LSTMTrunk
 from ppo_keras.networks.mlp import MLPTrunk, hidden_layer
 from ppo_keras.networks.transformer import TransformerTrunk
 from ppo_keras.randomness import Dropout
+
+NO_TOKEN = -1  # fills up the observation of a text; no tokenizer has it, so that every id of one can be real
 
 
 def small_normal():
@@ -97,6 +100,44 @@ class TokenEncoder(Encoder):
     def embed(self, inputs, training=None):
         """int32 `(...)` token ids -> `(..., D)`."""
         return self.embedding_dropout(self.embedding(inputs) * self.width**0.5, training=training)
+
+    def read_texts(self, tokens, mask, training=None):
+        """The mean hidden state over the real tokens of whole texts.
+
+        Args:
+            tokens, mask: int32 and float32 or bool `(B, L)`, padded on either side.
+            training: True switches dropout on.
+
+        Returns:
+            `(B, D)`.
+        """
+        mask = tf.cast(mask, tf.float32)
+        hidden, _ = Encoder.call(self, tokens, starts=episode_starts(mask), training=training)  # (B, L, D)
+        weights = mask / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
+        return tf.einsum("bl,bld->bd", tf.cast(weights, hidden.dtype), hidden)
+
+
+@keras.saving.register_keras_serializable("ppo_keras")
+class TextEncoder(TokenEncoder):
+    """Reads a whole text as one observation: the mean of a `TokenEncoder`'s hidden states over the real tokens. No memory.
+
+    Args: see `TokenEncoder`.
+    """
+
+    def initial_state(self, batch):
+        """Nothing is remembered."""
+        return ()
+
+    def step(self, inputs, state, starts=None):
+        """int32 `(B, L)` token ids, `NO_TOKEN` where the text is over -> `(B, D)`, state."""
+        return self.read_texts(tf.maximum(inputs, 0), inputs != NO_TOKEN), state
+
+    def call(self, inputs, state=None, starts=None, context=0, training=None):
+        """int32 `(B, T, L)` -> `(B, T - context, D)`, state."""
+        texts = inputs[:, context:]
+        flat = tf.reshape(texts, [-1, texts.shape[2]])  # (B * T, L)
+        pooled = self.read_texts(tf.maximum(flat, 0), flat != NO_TOKEN, training)
+        return tf.reshape(pooled, [-1, texts.shape[1], self.width]), state
 
 
 @keras.saving.register_keras_serializable("ppo_keras")

@@ -2,12 +2,9 @@
 
 The steps are those of Ziegler et al. (2019) and Ouyang et al. (2022): a language model by supervised training, a
 reward model from labels or preferences, then PPO against a frozen reference; and a judge that took part in none of it.
+With control codes (Keskar et al. 2019) each prompt says which label its text is to have.
 """
 
-import contextlib
-import time
-
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,6 +15,7 @@ from ppo_keras.language.evaluation import evaluate_writer
 from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import (
+    ControlCodes,
     PythonReward,
     RewardModel,
     load_function,
@@ -28,10 +26,10 @@ from ppo_keras.language.supervised import (
     train_language_model,
     train_preferences,
 )
-from ppo_keras.language.tokenizer import Tokenizer
-from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.language.tokenizer import UNKNOWN
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.report import print_evaluations
+from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import fit_and_save, run_job
 
 
@@ -54,71 +52,82 @@ def train(config):
     return run_job(config, lambda: GenerationJob(config))
 
 
-class GenerationJob:
+class GenerationJob(TextJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
     def __init__(self, config):
-        self.config, self.began = config, time.perf_counter()
-        keras.utils.set_random_seed(config.seed)
+        super().__init__(config)
         self.function = load_function(config.reward) if config.reward else None
         self.corpus = load_texts(
             config.data, config.dataset, config.language, config.text_column, config.label_column, config.chosen_column,
             config.rejected_column, seed=config.seed, minimum=max(config.batch_size, config.supervised.supervised_batch_size),
+            validation_data=config.validation_data, test_data=config.test_data, two_labels=not config.control_codes,
         )  # fmt: skip
         train = self.corpus.train
         if self.function is None and train.labels is None and train.rejected is None:
             raise InputError(
                 f"{self.corpus.name} has no labels to learn a reward from. Name their column with --label-column, or give --reward module:function."
             )
-        self.tokenizer = Tokenizer.train(all_texts(train), config.vocabulary_size)
+        self.codes, self.code_texts = None, [""]
+        if config.control_codes:
+            if train.labels is None:
+                raise InputError(f"{self.corpus.name} has no labels for --control-codes. Name their column with --label-column.")
+            self.code_texts = [f"{name}:" for name in self.corpus.label_names]
+        self.train_tokenizer(all_texts(train), [code for code in self.code_texts if code])
+        if config.control_codes:
+            self.codes = ControlCodes(map(self.tokenizer.processor.piece_to_id, self.code_texts), UNKNOWN)
+        self.code_length = len(self.tokenizer.encode(self.code_texts[0]))
+        self.prompt_length = config.prompt_length + self.code_length
         lengths = [len(ids) for ids in self.encode(all_texts(train))]
         longest = int(np.percentile(lengths, 95))
         self.response_length = config.response_length or max(4, longest - 1)
         self.usual_length = min(self.response_length, max(1.0, np.mean(lengths) - config.prompt_length))
-        self.text_length = max(config.prompt_length + self.response_length, longest)
-        self.context = config.prompt_length + self.response_length
+        self.context = self.prompt_length + self.response_length
+        self.text_length = max(self.context, longest + self.code_length)
         self.prompts = self.make_prompts(self.corpus.test, config.evaluation_samples, seed=config.seed + 1)
         if self.function is not None:  # a mistake in it shows before the work begins
             prompt, text = self.tokenizer.decode_batch(*self.prompts)[0], self.corpus.test.texts[0]
             PythonReward(self.function, self.tokenizer, config.reward).score(prompt, text.removeprefix(prompt))
 
-    def encode(self, texts):
-        """Token ids of whole texts, begin and end tokens included."""
-        return [self.tokenizer.encode(text, begin=True, end=True) for text in texts]
+    def encode(self, texts, labels=None):
+        """Token ids of whole texts, begin and end tokens included, with the control codes of `labels` before them."""
+        codes = [""] * len(texts) if labels is None else [f"{self.code_texts[label]} " for label in labels]
+        return [self.tokenizer.encode(code + text, begin=True, end=True) for code, text in zip(codes, texts)]
+
+    def encode_for_writer(self, split):
+        """What the writer learns to write: all texts, with control codes where there are any."""
+        return self.encode(all_texts(split), split.labels if self.codes else None)
 
     def make_prompts(self, split, count, seed):
-        """`count` prompts: beginnings of texts, each of random length up to `prompt_length` tokens. NumPy `Prompts`."""
+        """`count` prompts: beginnings of texts, each of random length up to `prompt_length` tokens. NumPy `Prompts`.
+
+        With control codes each asks for a random label, whatever that of its text is.
+        """
         random = np.random.default_rng(seed)
-        token_lists = self.encode(split.texts)
-        lengths = random.integers(2, self.config.prompt_length, size=count, endpoint=True)
-        chosen = [token_lists[i % len(token_lists)][:-1][:length] for i, length in enumerate(lengths)]
-        return pad_prompts(chosen, self.config.prompt_length, self.tokenizer.pad_id)
+        lengths = random.integers(2, self.config.prompt_length, size=count, endpoint=True) + self.code_length
+        texts = [split.texts[i % len(split.texts)] for i in range(count)]
+        token_lists = self.encode(texts, random.integers(0, len(self.code_texts), count) if self.codes else None)
+        chosen = [ids[:-1][:length] for ids, length in zip(token_lists, lengths)]
+        return pad_prompts(chosen, self.prompt_length, self.tokenizer.pad_id)
 
     def prepare(self, run, interrupt):
         """Supervised training of the writer, the reward model and the judge."""
-        config, train, network = self.config, self.corpus.train, self.config.network
-        run.save_config(
-            config, task="generation", context=self.context, response_tokens=self.response_length, corpus=self.corpus.name
-        )
-        self.tokenizer.save(run.path("tokenizer.model"))
+        config, train = self.config, self.corpus.train
+        self.save_settings(run, task="generation", context=self.context, response_tokens=self.response_length)
         print(
             f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "
             f"responses of up to {self.response_length} tokens. Run folder: {run.folder}"
         )
-        self.policy = new_policy(
-            config.model, self.tokenizer.vocabulary_size, width=network.width, layers=network.layers, heads=network.heads,
-            memory=self.text_length, dropout=network.dropout, shared=network.shared_trunk,
-        )  # fmt: skip
+        self.policy = self.new_policy(memory=self.text_length)
         settings = dict(length=self.text_length, pad_id=self.tokenizer.pad_id, config=config.supervised, jit_compile=config.jit)
         with self.observers(run, interrupt, "writer", "writer", {"loss": "loss", "val_cross_entropy": "validation"}) as observers:
             history = train_language_model(
                 self.policy,
-                self.encode(all_texts(train)),
-                self.encode(all_texts(self.corpus.validation)),
+                self.encode_for_writer(train),
+                self.encode_for_writer(self.corpus.validation),
                 callbacks=observers,
                 **settings,
             )
-        interrupt.check()
         self.summary = {"writer_validation_cross_entropy": min(history.history["val_cross_entropy"])}
         self.policy.start_value_from_policy()
         run.save_model(self.policy, "before")
@@ -127,26 +136,13 @@ class GenerationJob:
         if self.function is None:
             with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
                 self.reward_model = self.train_scorer("reward", 0, observers, settings)
-            interrupt.check()
             run.save_model(self.reward_model, "reward")
         if train.labels is not None or train.rejected is not None:
             with self.observers(run, interrupt, "judge", "judge", shown) as observers:
                 self.judge = self.train_scorer("judge", 1, observers, settings)
-            interrupt.check()
             run.save_model(self.judge, "judge")
         self.learner = self.make_learner()
         self.before = self.evaluate()
-
-    @contextlib.contextmanager
-    def observers(self, run, interrupt, stage, title, shown):
-        """The callbacks of a supervised stage."""
-        with callbacks.Progress(title, shown) as progress:
-            yield [
-                progress,
-                callbacks.StopOnNonFinite("Try a smaller --supervised-learning-rate."),
-                callbacks.StopOnInterrupt(interrupt),
-                callbacks.SupervisedRecorder(run, stage),
-            ]
 
     def train_scorer(self, name, half, observers, settings):
         """A `RewardModel` trained (and stopped) on one half of the labels: the reward model and the judge share no text."""
@@ -155,9 +151,10 @@ class GenerationJob:
             self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
             heads=network.heads, memory=self.text_length,
         )  # fmt: skip
-        model = RewardModel(encoder, dropout=network.dropout, name=name)
+        outputs = len(self.code_texts) if self.codes else 1
+        model = RewardModel(encoder, dropout=network.dropout, outputs=outputs, name=name)
         rows, splits = slice(half, None, 2), (self.corpus.train, self.corpus.validation)
-        texts = [self.encode(split.texts[rows]) for split in splits]
+        texts = [self.encode_for_judge(split, rows) for split in splits]
         if self.corpus.train.rejected is None:
             fit, arrays = train_classifier, [(t, split.labels[rows]) for t, split in zip(texts, splits)]
         else:
@@ -169,19 +166,32 @@ class GenerationJob:
         self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
         return model
 
+    def encode_for_judge(self, split, rows):
+        """Some rows of a split as the reward model and the judge read them: with control codes that do not tell the label."""
+        if self.codes is None:
+            return self.encode(split.texts[rows])
+        coded = self.encode(split.texts[rows], [0] * len(split.texts[rows]))
+        return [[UNKNOWN if i in self.codes.ids else i for i in ids] for ids in coded]
+
+    def as_asked(self, model):
+        """A function of (`Prompts`, `Responses`): log-odds that texts are positive or, with control codes, as asked."""
+        if self.codes:
+            return lambda prompts, responses: self.codes.log_odds(model, prompts, responses)
+        return lambda prompts, responses: score_responses(model, prompts, responses)
+
     def make_learner(self):
         """The `LanguagePPO` of this run, compiled."""
         config = self.config
         if self.function is not None:
             reward = PythonReward(self.function, self.tokenizer, config.reward)
         else:  # a probability: bounded, so that one word of praise more does not pay for ever
-            reward = lambda prompts, responses: tf.sigmoid(score_responses(self.reward_model, prompts, responses))
+            log_odds = self.as_asked(self.reward_model)
+            reward = lambda prompts, responses: tf.sigmoid(log_odds(prompts, responses))
         learner = LanguagePPO(
             self.policy, reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
             config.missing_end_penalty, config.short_penalty, self.usual_length, seed=config.seed, name="learner",
         )  # fmt: skip
-        updates = config.iterations * config.ppo.epochs * config.ppo.minibatches
-        learner.compile(config.optimizer.build(updates), jit_compile=config.jit)
+        learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         return learner
 
     def improve(self, run, interrupt):
@@ -204,7 +214,7 @@ class GenerationJob:
         if self.function is None:
             score = tf.function(score, jit_compile=config.jit)
         return evaluate_writer(
-            self.policy, self.learner.reference, score, self.judge, self.prompts, self.tokenizer, self.response_length,
+            self.policy, self.learner.reference, score, self.judge and self.as_asked(self.judge), self.prompts, self.tokenizer, self.response_length,
             config.ppo.temperature, config.batch_size, config.seed, config.jit,
         )  # fmt: skip
 
@@ -215,11 +225,10 @@ class GenerationJob:
             run.append_samples({"stage": stage, "prompt": p, "response": r, "score": float(s)} for p, r, s in triples)
         measures = {}
         for name in ("reward", "positive", "distinct_1", "distinct_2", "length", "perplexity", "ended"):
-            measures |= {f"{name}_before": getattr(before, name), f"{name}_after": getattr(after, name)}
-        summary = {"task": "generation", "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
-        summary |= measures | {"kl": after.kl} | self.summary | {"seconds": time.perf_counter() - self.began}
-        run.save_json("summary.json", summary)
-        print_evaluations(before, after, summary, run.folder)
+            key = "matched" if name == "positive" and self.codes else name
+            measures |= {f"{key}_before": getattr(before, name), f"{key}_after": getattr(after, name)}
+        summary = self.finish(run, "generation", **measures, kl=after.kl, **self.summary)
+        print_evaluations(before, after, summary, run.folder, "judged as asked" if self.codes else "judged positive")
         return summary
 
 

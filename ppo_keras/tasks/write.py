@@ -1,16 +1,18 @@
-"""The command `generate`: the writer of a run continues prompts."""
+"""The command `generate`: the model of a run continues a prompt, answers a question, translates, or labels a text."""
 
 import tensorflow as tf
 
 from ppo_keras.config import require
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import Prompts, generate, pad_prompts
+from ppo_keras.language.supervised import pad_texts
 from ppo_keras.language.tokenizer import Tokenizer
+from ppo_keras.networks.encoder import NO_TOKEN
 from ppo_keras.runs import Run, load_policy
 
 
 def write(options):
-    """Prints continuations of prompts.
+    """Prints continuations of prompts; answers or translations, in a run of such a task; labels, of a classifier.
 
     Args:
         options: a namespace with the options of `ppo-keras generate`.
@@ -35,7 +37,11 @@ def write(options):
     run = Run.open(options.run, options.runs_folder)
     config = run.load_json("config.json")
     tokenizer = Tokenizer.load(run.path("tokenizer.model"))
-    token_lists = [tokenizer.encode(prompt, begin=True) for prompt in options.prompt]
+    if config.get("task") == "classification":
+        return label(run, config, tokenizer, options)
+    answers = config.get("answers", False)
+    encode = tokenizer.encode_question if answers else lambda prompt: tokenizer.encode(prompt, begin=True)
+    token_lists = [encode(prompt) for prompt in options.prompt]
     try:
         context, length = config["context"], options.length or config["response_tokens"]
         temperature = options.temperature or config["ppo"]["temperature"]
@@ -59,4 +65,13 @@ def write(options):
         tf.constant([options.seed, 0]), temperature, options.greedy, options.top_k, options.top_p,
     )  # fmt: skip
     for prompt, response in zip(*tokenizer.decode_pairs(prompts, responses)):
-        print((prompt + response).replace("\n", " "))
+        print((response.strip() if answers else prompt + response).replace("\n", " "))
+
+
+def label(run, config, tokenizer, options):
+    """Prints the label that a classifier gives each prompt, and the probability of every label."""
+    texts = pad_texts([tokenizer.encode(prompt, begin=True) for prompt in options.prompt], config["text_length"], NO_TOKEN)[0]
+    logits, _ = load_policy(run, options.stage)(tf.constant(texts)[:, tf.newaxis], training=False)
+    for row in tf.nn.softmax(logits[:, 0]).numpy():
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(config["label_names"], row))
+        print(f"{config['label_names'][row.argmax()]} ({shares})")

@@ -1,0 +1,156 @@
+"""Where texts come from: a user's files or a TFDS dataset, read into columns, with what a mistake in them is called."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from ppo_keras.datasets.files import nearest, read_table
+from ppo_keras.datasets.labels import show, too_many_labels
+from ppo_keras.datasets.prepared import find_builder, prepare, shorten_list
+from ppo_keras.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+
+
+class Columns(NamedTuple):
+    """The columns to read.
+
+    Attributes:
+        text: of the texts (prompts, questions, sources).
+        label: of the labels, or None.
+        partner: of a second text beside each: the rejected one, the answer, the translation; or None.
+        asked: whether the user named `text`; a default may give way to the only column of strings.
+        label_asked: whether the user named `label`; a default may be absent.
+        partner_needed: whether an empty partner is a mistake.
+    """
+
+    text: str
+    label: str | None = None
+    partner: str | None = None
+    asked: bool = False
+    label_asked: bool = False
+    partner_needed: bool = False
+
+
+class Raw(NamedTuple):
+    """One split as it was read: lists of N strings, or None where there is no such column."""
+
+    texts: list[str]
+    labels: list[str] | None = None
+    partners: list[str] | None = None
+
+
+def read_files(paths, columns):
+    """Reads the file of each split.
+
+    Args:
+        paths: {split: path}.
+        columns: `Columns`.
+
+    Returns:
+        {split: `Raw`}.
+
+    Raises:
+        InputError: a file or a line of it cannot be used.
+    """
+    return {split: _read_file(os.fspath(path), columns) for split, path in paths.items()}
+
+
+def _read_file(path, columns):
+    table = read_table(path)
+    columns = _resolve(columns, table.columns, path)
+    texts, labels, partners = [], [], []
+    for line, row in zip(table.lines, table.rows):
+        values = dict(zip(table.columns, row))
+        for column in (columns.text, columns.partner):
+            if column is not None and not isinstance(values[column], str):
+                raise InputError(f"{path}, line {line}: {column!r} is {show(values[column])}, not a text. Write it in quotes.")
+        if not values[columns.text].strip():
+            continue
+        texts.append(values[columns.text])
+        if columns.partner is not None:
+            if columns.partner_needed and not values[columns.partner].strip():
+                raise InputError(f"{path}, line {line}: {columns.partner!r} is empty. Fill it in, or remove this line.")
+            partners.append(values[columns.partner])
+        if columns.label is not None:
+            label = values[columns.label]
+            if label is None or not str(label).strip():
+                raise InputError(f"{path}, line {line}: {columns.label!r} is empty. Label every text, or remove this line.")
+            labels.append(str(label))
+    return Raw(texts, labels if columns.label else None, partners if columns.partner else None)
+
+
+def _resolve(columns, available, source, texts=None):
+    """The columns with the default label dropped where it is absent. `texts`: the columns that can hold a text."""
+    for column in (columns.text, columns.partner, columns.label if columns.label_asked else None):
+        if column is not None and column not in available:
+            options = "--source-column and --target-column, --question-column and --answer-column" if columns.partner_needed else ""
+            advice = "" if columns.asked else f" Name the one that holds the texts by {options or 'text_column'}."
+            hint = nearest(column, available) or advice
+            raise InputError(f"{source} has no column {column!r}. It has: {shorten_list(available)}.{hint}")
+    for column in (columns.text, columns.partner) if texts is not None else ():
+        if column is not None and column not in texts:
+            raise InputError(f"the column {column!r} of {source} holds no text. These do: {shorten_list(texts) or 'none'}.")
+    return columns._replace(label=columns.label if columns.label in available else None)
+
+
+def read_tfds(name, columns, data_dir, two_labels=True):
+    """Reads the splits of a TFDS dataset; downloads it where it is not prepared.
+
+    Args:
+        name: of the dataset.
+        columns: `Columns`. Of a dataset that names its input and target, these stand for columns that were not asked for.
+        data_dir: folder of prepared datasets, or None.
+        two_labels: whether a column of more than two classes is a mistake.
+
+    Returns:
+        {split: `Raw`} for those of `SPLITS` that it has; and the names of its classes, or None where it does not say.
+
+    Raises:
+        InputError: there is no such dataset, no such column, no train split, or no way to download it.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = find_builder(name, data_dir)
+    features = builder.info.features
+    if not hasattr(features, "keys"):
+        raise InputError(f"the TFDS dataset {name} has no named columns. Choose one with texts, such as imdb_reviews.")
+    available = list(features.keys())
+    texts = [key for key in available if features[key].shape == () and features[key].np_dtype == np.object_]
+    named = builder.info.supervised_keys
+    if columns.partner_needed and not columns.asked and named and set(named[:2]) <= set(texts):
+        columns = columns._replace(text=named[0], partner=named[1])
+    if not columns.asked and columns.text not in available and len(texts) == 1:
+        columns = columns._replace(text=texts[0])
+    columns = _resolve(columns, available, name, texts)
+    label = features[columns.label] if columns.label else None
+    classes = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
+    if two_labels and classes is not None and len(classes) != 2:  # said before a download
+        raise InputError(too_many_labels(name, columns.label, len(classes)))
+    prepare(builder, name)
+    if "train" not in builder.info.splits:
+        raise InputError(f"the TFDS dataset {name} has no train split. It has: {shorten_list(list(builder.info.splits))}.")
+    splits = {split: _read_split(builder, split, columns, classes) for split in SPLITS if split in builder.info.splits}
+    if columns.partner_needed:
+        empty = sum(not text.strip() for rows in splits.values() for text in rows.partners)
+        if empty:
+            raise InputError(f"{empty} texts in the column {columns.partner!r} of {name} are empty. Choose another column.")
+    return splits, classes
+
+
+def _read_split(builder, split, columns, classes):
+    """One split as it stands in TFDS, the labels as strings: of classes, their names."""
+    keys = [key for key in (columns.text, columns.label, columns.partner) if key]
+    read = {key: [] for key in keys}
+    dataset = builder.as_dataset(split=split, shuffle_files=False)
+    for batch in dataset.map(lambda example: {key: example[key] for key in keys}).batch(1024).as_numpy_iterator():
+        for key, values in batch.items():
+            read[key].extend(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values)
+    rows = Raw(read[columns.text], read.get(columns.label), read.get(columns.partner))
+    if classes is None or rows.labels is None:
+        return rows
+    # -1 stands for "not labelled": so are all the tests of glue.
+    keep = [i for i, value in enumerate(rows.labels) if value != "-1"]
+    pick = lambda values: None if values is None else [values[i] for i in keep]
+    return Raw(pick(rows.texts), [classes[int(rows.labels[i])] for i in keep], pick(rows.partners))

@@ -1,0 +1,159 @@
+"""The frame of every task whose prompts have references: questions with answers, sources with translations, your own.
+
+A policy learns some of the references by supervised training. PPO then answers all prompts of the training split and
+is told only a number for each answer. Both are measured on prompts held out.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from ppo_keras import callbacks
+from ppo_keras.errors import InputError
+from ppo_keras.language.evaluation import Responder
+from ppo_keras.language.generation import Prompts, pad_prompts
+from ppo_keras.language.ppo import LanguagePPO
+from ppo_keras.language.rewards import PythonReward
+from ppo_keras.language.supervised import train_answers
+from ppo_keras.report import print_answers
+from ppo_keras.tasks.text import TextJob
+from ppo_keras.tasks.training import fit_and_save, run_job
+
+
+def train(config, task):
+    """Trains a policy to answer.
+
+    Args:
+        config: an `AnsweringConfig`.
+        task: says what is asked and what is a good answer. It has
+
+            | attribute | meaning |
+            |---|---|
+            | `name` | of the task, in `summary.json` |
+            | `load(minimum)` | a `Corpus` with `references` |
+            | `reward(response, references)` | a number: how good one response (str) to a prompt with these references is |
+            | `measures(responses, references)` | {name: number} of all responses (a list of str) to a split |
+
+    Returns:
+        The summary, a dict, as in `summary.json`.
+
+    Raises:
+        InputError: the data, the reward or a setting cannot be used. Found before work begins, nothing is written; found
+            in mid-run, the policy is saved as far as it came.
+        NonFiniteError: a metric became NaN; the last good policy is saved.
+        KeyboardInterrupt: Ctrl-C; a policy that PPO has begun to change is saved, a run that has none yet is removed.
+    """
+    return run_job(config, lambda: AnsweringJob(config, task))
+
+
+class AnsweringJob(TextJob):
+    """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
+
+    def __init__(self, config, task):
+        super().__init__(config)
+        self.task = task
+        self.corpus = task.load(minimum=config.batch_size)
+        train = self.corpus.train
+        self.train_tokenizer(train.texts + [text for several in train.references for text in several])
+        count = max(1, round(config.supervised_share * len(train.texts)))
+        if count < config.supervised.supervised_batch_size:
+            raise InputError(
+                f"supervised_share={config.supervised_share} of {len(train.texts)} prompts is {count}, less than a batch. "
+                f"Use a larger share, or a --supervised-batch-size of at most {count}."
+            )
+        rows = np.random.default_rng(config.seed).permutation(len(train.texts))[:count]
+        self.known = self.pairs(train, rows)
+        answers = [len(answer) for _, answer in self.known + self.pairs(self.corpus.validation)]
+        self.response_length = config.response_length or max(answers)
+        splits = {name: getattr(self.corpus, name) for name in ("train", "validation", "test")}
+        questions = {name: [self.tokenizer.encode_question(text) for text in split.texts] for name, split in splits.items()}
+        self.prompt_length = max(len(ids) for ids in questions["train"])
+        self.context = self.prompt_length + self.response_length
+        self.prompts = {name: self.pad(lists) for name, lists in questions.items()}
+        self.references = {}  # by prompt, as the tokenizer writes it
+        for name, split in splits.items():
+            self.references |= dict(zip(self.tokenizer.decode_batch(*self.prompts[name]), split.references))
+        prompt, references = self.tokenizer.decode_batch(*self.prompts["train"])[0], train.references[0]
+        self.reward = PythonReward(
+            lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name
+        )
+        self.reward.score(prompt, references[0])  # a mistake in it shows before the work begins
+
+    def pairs(self, split, rows=None):
+        """(prompt ids, answer ids) for every reference of a split, or of some rows of it."""
+        encode, rows = self.tokenizer, range(len(split.texts)) if rows is None else rows
+        return [
+            (encode.encode_question(split.texts[i]), encode.encode(reference, end=True))
+            for i in rows
+            for reference in split.references[i]
+        ]
+
+    def pad(self, token_lists):
+        """NumPy `Prompts`; of one that is too long, the end."""
+        cut = [ids if len(ids) <= self.prompt_length else ids[-self.prompt_length :] for ids in token_lists]
+        return pad_prompts(cut, self.prompt_length, self.tokenizer.pad_id)
+
+    def prepare(self, run, interrupt):
+        """Supervised training on the references that are known."""
+        config = self.config
+        self.save_settings(
+            run, task=self.task.name, context=self.context, response_tokens=self.response_length, answers=True
+        )
+        print(
+            f"{self.corpus.name}: {len(self.corpus.train.texts)} training prompts, {len(self.known)} references known to supervised "
+            f"training, {self.tokenizer.vocabulary_size} pieces, responses of up to {self.response_length} tokens. Run folder: {run.folder}"
+        )
+        self.policy = self.new_policy(memory=self.context)
+        shown = {"loss": "loss", "val_cross_entropy": "validation"}
+        with self.observers(run, interrupt, "writer", "supervised", shown) as observers:
+            train_answers(
+                self.policy, self.known, self.pairs(self.corpus.validation), self.context, self.tokenizer.pad_id,
+                config.supervised, observers, config.jit,
+            )  # fmt: skip
+        self.policy.start_value_from_policy()
+        run.save_model(self.policy, "before")
+        self.learner = LanguagePPO(
+            self.policy, self.reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
+            seed=config.seed, name="learner",
+        )  # fmt: skip
+        self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
+        self.respond = Responder(
+            self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit
+        )
+        self.before = self.evaluate()
+
+    def improve(self, run, interrupt):
+        """PPO on all training prompts, then the same measures as before it. Returns the summary."""
+        config = self.config
+        prompts = Prompts(*self.prompts["train"])
+        data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
+        batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
+        shown = {"objective/scores": "score", "objective/kl": "kl", "policy/entropy": "entropy"}
+        recorder = callbacks.Recorder(run, config.batch_size)
+        fit_and_save(
+            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
+            steps_per_epoch=config.iterations,
+        )  # fmt: skip
+        return self.report(run, self.before, self.evaluate())
+
+    def evaluate(self):
+        """Greedy and sampled responses to the test prompts: {"greedy": list of str, "sampled": list of str}."""
+        prompts, seed = self.prompts["test"], self.config.seed
+        return {"greedy": self.respond(prompts, True, seed), "sampled": self.respond(prompts, False, seed)}
+
+    def report(self, run, before, after):
+        """Writes samples and summary, prints the table. Returns the summary."""
+        test, measures = self.corpus.test, {}
+        for stage, responses in (("before", before), ("after", after)):
+            rows = zip(test.texts, responses["greedy"], responses["sampled"], test.references)
+            run.append_samples(
+                {"stage": stage, "prompt": prompt, "response": greedy, "sampled": sampled, "references": references,
+                 "score": self.task.reward(greedy, references)}
+                for prompt, greedy, sampled, references in rows
+            )  # fmt: skip
+            for kind, texts in responses.items():
+                for name, value in self.task.measures(texts, test.references).items():
+                    measures[f"{name}{'' if kind == 'greedy' else '_sampled'}_{stage}"] = value
+        sizes = {"training_prompts": len(self.corpus.train.texts), "known_references": len(self.known), "test_prompts": len(test.texts)}
+        summary = self.finish(run, self.task.name, **measures, **sizes)
+        print_answers(test, before["greedy"], after["greedy"], measures, summary, run.folder)
+        return summary

@@ -1,0 +1,143 @@
+"""The task `classification`: a text is the state, its label the one action, and the reward what the choice costs.
+
+As an episode of one step this is a contextual bandit: PPO is told the cost of the label it chose and not which one is right.
+The baseline is told: it is the same network, trained with cross-entropy.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ppo_keras import callbacks
+from ppo_keras.datasets.loader import load_texts
+from ppo_keras.environments.ppo import EnvironmentPPO
+from ppo_keras.environments.texts import TextClassification, check_costs
+from ppo_keras.errors import InputError
+from ppo_keras.language.evaluation import label_measures
+from ppo_keras.language.supervised import pad_texts, train_labels
+from ppo_keras.networks.encoder import NO_TOKEN
+from ppo_keras.report import print_labels
+from ppo_keras.tasks.text import TextJob
+from ppo_keras.tasks.training import fit_and_save, run_job
+
+
+def train(config):
+    """Runs the whole task.
+
+    Args:
+        config: a `ClassificationConfig`.
+
+    Returns:
+        The summary, a dict, as in `summary.json`.
+
+    Raises:
+        InputError: the data or a setting cannot be used; nothing is written.
+        NonFiniteError: a metric became NaN; the last good classifier is saved.
+        KeyboardInterrupt: Ctrl-C; a classifier that PPO has begun to change is saved, a run that has none yet is removed.
+    """
+    return run_job(config, lambda: ClassificationJob(config))
+
+
+class ClassificationJob(TextJob):
+    """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.corpus = load_texts(
+            config.data, config.dataset, config.language, config.text_column, config.label_column, seed=config.seed,
+            minimum=config.supervised.supervised_batch_size, validation_data=config.validation_data, test_data=config.test_data,
+            two_labels=False,
+        )  # fmt: skip
+        train, self.names = self.corpus.train, self.corpus.label_names
+        if train.labels is None:
+            raise InputError(f"{self.corpus.name} has no labels. Name their column with --label-column.")
+        count = len(self.names)
+        table = config.cost_table()
+        self.costs = check_costs(1.0 - np.eye(count) if table is None else table, self.names)
+        self.train_tokenizer(train.texts)
+        lengths = [len(ids) for ids in self.encode(train.texts)]
+        self.text_length = config.text_length or int(np.percentile(lengths, 99))
+        self.texts = {name: self.pad(getattr(self.corpus, name).texts) for name in ("train", "validation", "test")}
+        self.labels = {name: getattr(self.corpus, name).labels for name in self.texts}
+
+    def encode(self, texts):
+        """Token ids of texts."""
+        return [self.tokenizer.encode(text, begin=True) for text in texts]
+
+    def pad(self, texts):
+        """int32 `(N, L)`, filled up with `NO_TOKEN`; what is longer is cut."""
+        return pad_texts(self.encode(texts), self.text_length, NO_TOKEN)[0]
+
+    def new_classifier(self):
+        """An untrained policy that reads a whole text as one observation."""
+        return self.new_policy(
+            memory=self.text_length, inputs=(self.text_length,), actions=len(self.names), vocabulary_size=self.tokenizer.vocabulary_size
+        )
+
+    def prepare(self, run, interrupt):
+        """The baseline by supervised training; and the policy, by a few epochs of it."""
+        config = self.config
+        self.save_settings(run, task="classification", text_length=self.text_length, label_names=list(self.names))
+        print(
+            f"{self.corpus.name}: {len(self.corpus.train.texts)} training texts, labels {', '.join(self.names)}, "
+            f"{self.tokenizer.vocabulary_size} pieces, up to {self.text_length} of each text. Run folder: {run.folder}"
+        )
+        self.policy, self.baseline = self.new_classifier(), self.new_classifier()
+        self.baseline.set_weights(self.policy.get_weights())
+        self.supervise(self.baseline, "supervised", "baseline", None, run, interrupt)
+        self.supervise(self.policy, "warm", "warm start", config.warm_epochs, run, interrupt)
+        run.save_model(self.baseline, "before")
+        self.learner = EnvironmentPPO(
+            self.policy, TextClassification(self.texts["train"], self.labels["train"], self.costs), config.ppo, config.batch_size, 1,
+            seed=config.seed, name="learner",
+        )  # fmt: skip
+        self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
+
+    def supervise(self, model, stage, title, epochs, run, interrupt):
+        """Cross-entropy training of a classifier, for `epochs` or until the validation loss no longer falls."""
+        data = [(self.texts[name], self.labels[name]) for name in ("train", "validation")]
+        shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
+        with self.observers(run, interrupt, stage, title, shown) as observers:
+            train_labels(model, *data, self.config.supervised, observers, self.config.jit, epochs)
+
+    def improve(self, run, interrupt):
+        """PPO against the costs. Returns the summary."""
+        config = self.config
+        shown = {"episode/return": "reward", "policy/entropy": "entropy"}
+        recorder = callbacks.EnvironmentRecorder(run)
+        fit_and_save(
+            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, steps_per_epoch=config.iterations
+        )
+        return self.report(run)
+
+    def report(self, run):
+        """Writes samples and summary, prints the table. Returns the summary."""
+        labels, costs = self.labels["test"], self.costs
+        baseline, policy = (self.probabilities(model) for model in (self.baseline, self.policy))
+        cheapest = np.argmin(costs[self.labels["train"]].sum(axis=0))  # the one label that costs least for the training texts
+        chosen = {
+            "supervised": baseline.argmax(axis=1),
+            "supervised_with_costs": (baseline @ costs).argmin(axis=1),  # least expected cost, if one trusts its probabilities
+            "ppo": policy.argmax(axis=1),
+            "majority": np.full_like(labels, np.bincount(self.labels["train"]).argmax()),
+            "one_label": np.full_like(labels, cheapest),
+        }
+        measures = {kind: label_measures(labels, choices, costs) for kind, choices in chosen.items()}
+        for stage, kind in (("before", "supervised"), ("after", "ppo")):
+            run.append_samples(
+                {"stage": stage, "prompt": text, "response": self.names[choice], "label": self.names[label],
+                 "score": -float(costs[label, choice])}
+                for text, choice, label in zip(self.corpus.test.texts, chosen[kind], labels)
+            )  # fmt: skip
+        flat = {f"{name}_{kind}": value for kind, values in measures.items() for name, value in values.items()}
+        sizes = {"label_names": list(self.names), "training_texts": len(self.labels["train"]), "test_texts": len(labels)}
+        summary = self.finish(run, "classification", **flat, **sizes)
+        print_labels(measures, summary, run.folder)
+        return summary
+
+    def probabilities(self, model):
+        """float32 `(N, K)` of the labels of the test texts, `N` of them."""
+        read = tf.function(lambda texts: tf.nn.softmax(model(texts[:, tf.newaxis], training=False)[0][:, 0]), jit_compile=self.config.jit)
+        texts, size = self.texts["test"], self.config.batch_size
+        filled = np.concatenate([texts, np.repeat(texts[:1], -len(texts) % size, axis=0)])  # full batches compile once
+        return np.concatenate([read(tf.constant(batch)).numpy() for batch in np.split(filled, len(filled) // size)])[: len(texts)]

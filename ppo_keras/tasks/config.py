@@ -1,0 +1,219 @@
+"""What the tasks of language can be told, and the settings that suit each (no TensorFlow here)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from ppo_keras.config import (
+    KLConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    PPOConfig,
+    SupervisedConfig,
+    check_heads,
+    require,
+    switch,
+)
+from ppo_keras.errors import InputError
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """What every task of language can be told."""
+
+    model: str = "transformer"  # transformer or lstm
+    data: Optional[str] = None  # your own file: .csv, .tsv or .jsonl with named columns
+    validation_data: Optional[str] = None  # its validation split in a file of its own; by default a tenth of the file
+    test_data: Optional[str] = None  # its test split in a file of its own; by default a tenth of the file
+    dataset: Optional[str] = None  # or the name of a TensorFlow data set, such as imdb_reviews
+    run: str = "text"  # name of the run; its folder is runs/NAME
+    runs_folder: str = "runs"  # where the run folders are
+    overwrite: bool = switch(False)  # replace a run of this name
+    seed: int = 0  # of all randomness
+    jit: bool = switch(True)  # compile with XLA
+    iterations: int = 120  # PPO iterations
+    batch_size: int = 64  # responses in an iteration
+    vocabulary_size: int = 2500  # pieces of the tokenizer, 260 of them bytes and special tokens
+    checkpoint_every: int = 20  # iterations between two checkpoints
+    network: NetworkConfig = NetworkConfig()
+    supervised: SupervisedConfig = SupervisedConfig()
+    ppo: PPOConfig = PPOConfig(discount=1.0)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
+
+    def __post_init__(self):
+        require(self.model in ("transformer", "lstm"), f"model={self.model!r} is unknown. Use transformer or lstm.")
+        require(0 <= self.seed < 2**31, f"seed={self.seed} is outside [0, 2^31). Use a number such as 1.")
+        if self.model == "transformer":
+            check_heads(self.network.width, self.network.heads)
+        require(self.data is None or self.dataset is None, "--data and --dataset were both given. Give one.")
+        require(
+            self.data is not None or not (self.validation_data or self.test_data),
+            "--validation-data and --test-data go with --data, the file to train on.",
+        )
+        for name in ("iterations", "batch_size", "checkpoint_every"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
+        self.ppo.check_batch(self.batch_size)
+
+
+@dataclass(frozen=True)
+class GenerationConfig(TextConfig):
+    """Everything `ppo-keras train generation` can be told."""
+
+    run: str = "generation"  # name of the run; its folder is runs/NAME
+    language: str = "en"  # of the bundled film reviews: en or zh
+    text_column: Optional[str] = None  # where the text is ("text")
+    label_column: Optional[str] = None  # where the label is ("label"); two classes, with --control-codes any number
+    chosen_column: Optional[str] = None  # preference pairs instead of labels: the better text
+    rejected_column: Optional[str] = None  # and the worse one
+    control_codes: bool = switch(False)  # prompts begin with a label, "positive:"; the reward is that the text has it
+    reward: Optional[str] = None  # module:function of (prompt, response) to a number, instead of a learned reward
+    prompt_length: int = 5  # most tokens of a prompt, the begin token included; prompts are beginnings of texts
+    response_length: Optional[int] = None  # most tokens of a response; by default what 95 in 100 of the texts need
+    missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
+    short_penalty: float = 0.7  # subtracted from the score in proportion to what a response lacks of the usual length
+    reward_network: str = "bag"  # of the reward model and the judge: bag (of words), transformer or lstm
+    evaluation_samples: int = 256  # responses to held-out prompts, before and after
+    ppo: PPOConfig = PPOConfig(
+        discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0, temperature=0.8
+    )
+    kl: KLConfig = KLConfig(kl_coefficient=0.1, kl_target=8.5, kl_horizon=1000)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self.language in ("en", "zh"),
+            f"language={self.language!r} is unknown. Use en or zh, or --data FILE for another language.",
+        )
+        require(
+            self.reward_network in ("bag", "transformer", "lstm"),
+            f"reward_network={self.reward_network!r} is unknown. Use bag, transformer or lstm.",
+        )
+        if self.reward_network == "transformer":
+            check_heads(self.network.width, self.network.heads)
+        for name in ("missing_end_penalty", "short_penalty"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative. Use 0 to switch it off.")
+        require(
+            (self.chosen_column is None) == (self.rejected_column is None),
+            "preference pairs need both --chosen-column and --rejected-column.",
+        )
+        require(
+            not self.control_codes or (self.reward is None and self.chosen_column is None and self.label_column != ""),
+            "--control-codes needs labelled texts, and its reward is the judged match: leave out --reward and the columns of pairs.",
+        )
+        require(self.evaluation_samples >= 1, f"evaluation_samples={self.evaluation_samples} is less than 1. Use a number such as 256.")
+        require(
+            self.prompt_length >= 2,
+            f"prompt_length={self.prompt_length} leaves no room for a prompt after the begin token. Use 2 or more.",
+        )
+        check_response_length(self.response_length)
+
+
+@dataclass(frozen=True)
+class ClassificationConfig(TextConfig):
+    """Everything `ppo-keras train classification` can be told."""
+
+    run: str = "classification"  # name of the run; its folder is runs/NAME
+    language: str = "en"  # of the bundled film reviews: en or zh
+    text_column: Optional[str] = None  # where the text is ("text")
+    label_column: Optional[str] = None  # where the label is ("label"); any number of classes
+    costs: Optional[str] = None  # table of costs, a row a true label: "0 1; 5 0"; by default 1 for every mistake
+    text_length: Optional[int] = None  # tokens that are read of a text; by default all of 99 in 100 texts
+    iterations: int = 60  # PPO iterations
+    batch_size: int = 256  # texts in an iteration
+    warm_epochs: int = 2  # epochs of supervised training before PPO; the baseline has all that it needs
+    network: NetworkConfig = NetworkConfig()
+    ppo: PPOConfig = PPOConfig(discount=1.0, entropy_coefficient=0.01)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self.language in ("en", "zh"),
+            f"language={self.language!r} is unknown. Use en or zh, or --data FILE for another language.",
+        )
+        require(self.warm_epochs >= 1, f"warm_epochs={self.warm_epochs} is less than 1. Use a number such as 2.")
+        require(
+            self.text_length is None or self.text_length >= 2,
+            f"text_length={self.text_length} is less than 2. Use a number of tokens such as 64.",
+        )
+        self.cost_table()
+
+    def cost_table(self):
+        """`costs` as a list of rows of numbers, or None; raises `InputError` where it holds something else."""
+        if self.costs is None:
+            return None
+        try:
+            return [[float(cell) for cell in row.replace(",", " ").split()] for row in self.costs.strip(" ;").split(";")]
+        except ValueError as error:
+            raise InputError(
+                f"--costs {self.costs!r} is not a table of numbers ({error}). Write rows with ; between them, such as '0 1; 5 0'."
+            ) from error
+
+
+@dataclass(frozen=True)
+class AnsweringConfig(TextConfig):
+    """What the tasks whose prompts have references can be told."""
+
+    supervised_share: float = 1.0  # of the training pairs, whose references supervised training sees; PPO sees all prompts
+    response_length: Optional[int] = None  # most tokens of a response; by default what the longest reference needs
+    kl: KLConfig = KLConfig(kl_coefficient=0.01)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            0 < self.supervised_share <= 1,
+            f"supervised_share={self.supervised_share} is outside (0, 1]. Use a share such as 0.1.",
+        )
+        check_response_length(self.response_length)
+
+
+@dataclass(frozen=True)
+class QuestionAnsweringConfig(AnsweringConfig):
+    """Everything `ppo-keras train question-answering` can be told."""
+
+    run: str = "question-answering"  # name of the run; its folder is runs/NAME
+    questions: str = "all"  # of the bundled ones: arithmetic, stories or all
+    question_column: Optional[str] = None  # where the question is ("question")
+    answer_column: Optional[str] = None  # where its answer is ("answer")
+    partial_credit: float = 0.0  # reward of a wrong answer, times the F1 of its words
+    supervised_share: float = 0.1  # of the training pairs, whose answers supervised training sees; PPO sees all questions
+    iterations: int = 200  # PPO iterations
+    batch_size: int = 128  # responses in an iteration
+    vocabulary_size: int = 600  # pieces of the tokenizer, 260 of them bytes and special tokens
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self.questions in ("arithmetic", "stories", "all"),
+            f"questions={self.questions!r} is unknown. Use arithmetic, stories or all.",
+        )
+        require(0 <= self.partial_credit < 1, f"partial_credit={self.partial_credit} is outside [0, 1). Use a value such as 0.2.")
+
+
+@dataclass(frozen=True)
+class TranslationConfig(AnsweringConfig):
+    """Everything `ppo-keras train translation` can be told."""
+
+    run: str = "translation"  # name of the run; its folder is runs/NAME
+    source_column: Optional[str] = None  # where the text is ("source")
+    target_column: Optional[str] = None  # where its translation is ("target")
+    reward: str = "chrf"  # of a translation: chrf or bleu of the sentence, from sacrebleu
+    batch_size: int = 128  # responses in an iteration
+    vocabulary_size: int = 2000  # pieces of the tokenizer, 260 of them bytes and special tokens
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.reward in ("chrf", "bleu"), f"reward={self.reward!r} is unknown. Use chrf or bleu.")
+
+
+TASKS = {  # name on the command line: settings, purpose
+    "generation": (GenerationConfig, "a writer that learns to write what a reward asks for"),
+    "classification": (ClassificationConfig, "label texts; mistakes cost what a table says"),
+    "question-answering": (QuestionAnsweringConfig, "answer questions; the reward is that the answer is right"),
+    "translation": (TranslationConfig, "translate; the reward is the chrF or BLEU of the sentence"),
+}
+
+
+def check_response_length(length):
+    """Raises `InputError` for a response of no tokens."""
+    require(length is None or length >= 1, f"response_length={length} is less than 1. Use a number such as 32.")

@@ -1,0 +1,62 @@
+"""What the tasks of language have in common: observers of a supervised stage, and how a policy is made."""
+
+import contextlib
+import time
+
+import keras
+
+from ppo_keras import callbacks
+from ppo_keras.language.tokenizer import Tokenizer
+from ppo_keras.networks.actor_critic import new_policy
+
+
+class TextJob:
+    """The parts of one run of a task of language. A subclass loads its data, then defines `prepare` and `improve` (see `run_job`).
+
+    Args:
+        config: a `TextConfig`.
+    """
+
+    def __init__(self, config):
+        self.config, self.began = config, time.perf_counter()
+        keras.utils.set_random_seed(config.seed)
+
+    def train_tokenizer(self, texts, symbols=()):
+        """Makes `self.tokenizer`."""
+        self.tokenizer = Tokenizer.train(texts, self.config.vocabulary_size, symbols)
+
+    def save_settings(self, run, **facts):
+        """Writes `config.json` and the tokenizer."""
+        run.save_config(self.config, corpus=self.corpus.name, **facts)
+        self.tokenizer.save(run.path("tokenizer.model"))
+
+    def new_policy(self, memory, **settings):
+        """An untrained policy of the configured size; a language model unless `settings` say otherwise."""
+        network = self.config.network
+        return new_policy(
+            self.config.model, **({"inputs": self.tokenizer.vocabulary_size} | settings), width=network.width, layers=network.layers,
+            heads=network.heads, memory=memory, dropout=network.dropout, shared=network.shared_trunk,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def observers(self, run, interrupt, stage, title, shown):
+        """The callbacks of a supervised stage; afterwards Ctrl-C is heeded."""
+        with callbacks.Progress(title, shown) as progress:
+            yield [
+                progress,
+                callbacks.StopOnNonFinite("Try a smaller --supervised-learning-rate."),
+                callbacks.StopOnInterrupt(interrupt),
+                callbacks.SupervisedRecorder(run, stage),
+            ]
+        interrupt.check()
+
+    def updates(self):
+        """Optimizer steps of the whole of PPO."""
+        return self.config.iterations * self.config.ppo.epochs * self.config.ppo.minibatches
+
+    def finish(self, run, task, **measures):
+        """Writes and returns the summary."""
+        summary = {"task": task, "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
+        summary |= measures | {"seconds": time.perf_counter() - self.began}
+        run.save_json("summary.json", summary)
+        return summary
