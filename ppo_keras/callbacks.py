@@ -209,6 +209,34 @@ class Checkpoint(keras.callbacks.Callback):
         self.manager.checkpoint.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
 
 
+class KeepBest(keras.callbacks.Callback):
+    """Ends `fit` with the weights that measured best on data held out for it, those of the start among them.
+
+    Keras's `EarlyStopping` watches what a step returns; PPO's steps return nothing of data that they do not learn from.
+
+    Args:
+        policy: the model that is measured.
+        measure: a function without arguments; more is better.
+        every: iterations between two measurements.
+    """
+
+    def __init__(self, policy, measure, every):
+        super().__init__()
+        self.policy, self.measure, self.every = policy, measure, every
+
+    def on_train_begin(self, logs=None):
+        self.best, self.weights = self.measure(), self.policy.get_weights()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (batch + 1) % self.every == 0:
+            value = self.measure()
+            if value > self.best:
+                self.best, self.weights = value, self.policy.get_weights()
+
+    def on_train_end(self, logs=None):
+        self.policy.set_weights(self.weights)
+
+
 class StopOnInterrupt(keras.callbacks.Callback):
     """Ends `fit` after the iteration under way once Ctrl-C was pressed (see `interruptible`)."""
 

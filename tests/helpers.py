@@ -36,6 +36,15 @@ def tiny_agent(network="mlp", observation=(4,), actions=3, shared=False, layers=
     return agent
 
 
+def tiny_reader(network="transformer", shared=True, actions=3, length=6, layers=1, dropout=0.0, seed=0, spread=0.25):
+    """A policy of width 16 that reads a text of up to `length` tokens as one observation; its weights are spread as in `tiny_policy`."""
+    sizes = dict(width=16, layers=layers, heads=2, memory=length, shared=shared, dropout=dropout, vocabulary_size=VOCABULARY)
+    reader = new_policy(network, (length,), actions, **sizes)
+    random = np.random.default_rng(seed)
+    reader.set_weights([random.normal(1.0 if w.path.endswith("gamma") else 0.0, spread, w.shape) for w in reader.weights])
+    return reader
+
+
 def observations(observation, batch, steps, seed=0):
     """What an agent of this `observation` reads: float32 `(B, T, ...)`, or int32 states `(B, T)`."""
     random = np.random.default_rng(seed)

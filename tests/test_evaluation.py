@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from helpers import END, PAD, TablePolicy, assert_close, random_table
 
-from ppo_keras.language.evaluation import distinct, evaluate_writer
+from ppo_keras.language.evaluation import Responder, distinct, evaluate_writer, in_batches, label_measures
 from ppo_keras.language.generation import Prompts
 
 VOCABULARY = 6
@@ -112,7 +112,7 @@ def test_every_prompt_counts_once(count, batch_size):
 
 def test_the_share_judged_positive():
     """Catches: a threshold other than 0 (log-odds), or filling rows judged too; and without a judge there is no share."""
-    judge = lambda inputs, training: tf.cast(inputs[0][:, 1], tf.float32) - 2.0  # the last token of the prompt: -1, 0, 1, 2, 3
+    judge = lambda prompts, responses: last_token(prompts, responses) - 2.0  # -1, 0, 1, 2, 3
     assert_close(evaluate(UNIFORM, judge=judge, count=5, batch_size=4).positive, 3 / 5)
     assert evaluate(UNIFORM, judge=None).positive is None
 
@@ -128,9 +128,93 @@ def test_evaluation_compiles_once():
     """Catches: a second trace for the last, smaller batch."""
     traces = []
 
-    def judge(inputs, training):
-        traces.append(training)
-        return tf.zeros_like(inputs[1][:, 0])
+    def judge(prompts, responses):
+        traces.append((prompts.tokens.shape, responses.tokens.shape))
+        return tf.zeros_like(responses.mask[:, 0])
 
     evaluate(UNIFORM, judge=judge, count=19, batch_size=8)
-    assert traces == [False]
+    assert traces == [((8, 2), (8, 7))]
+
+
+@pytest.mark.parametrize("count, size, sizes", [(5, 4, 2), (3, 8, 1), (8, 4, 2), (1, 1, 1), (9, 2, 5)])
+def test_in_batches_gives_every_row_once_and_in_order(count, size, sizes):
+    """Catches: a smaller last batch (a second trace), rows that fill it up kept, the last batch first, a mask of other rows."""
+    prompts, seen = prompts_of(count)._replace(tokens=np.arange(2 * count, dtype=np.int32).reshape(count, 2)), []
+
+    def look(batch, draw):
+        seen.append((batch.tokens.shape, batch.mask.shape, tuple(draw.numpy())))
+        return tf.reduce_sum(batch.tokens, axis=1), batch.mask
+
+    total, mask = in_batches(look, prompts, size, seed=7)
+    assert total.tolist() == [4 * i + 1 for i in range(count)] and mask.tolist() == prompts.mask.tolist()
+    assert len(seen) == sizes and all(shapes == [(size, 2), (size, 2)] for *shapes, _ in seen)
+    assert len({draw for *_, draw in seen}) == sizes and all(draw[0] == 7 for *_, draw in seen)  # batches draw differently
+
+
+class Spaced(Numbers):
+    """The text of a response begins with a space and ends in a line feed."""
+
+    def decode_pairs(self, prompts, responses):
+        first, second = super().decode_pairs(prompts, responses)
+        return first, [f" {text}\n" for text in second]
+
+
+def argmax_unroll(policy, prompts, length=7):
+    """The greedy response to each prompt by a plain loop over the table."""
+    best, texts = policy.table.numpy().argmax(-1), []
+    for token in np.asarray(prompts.tokens)[:, -1]:
+        ids = []
+        while len(ids) < length and END not in ids:
+            token = best[token]
+            ids.append(int(token))
+        texts.append(" ".join(map(str, ids)))
+    return texts
+
+
+@pytest.mark.parametrize("count, batch_size", [(5, 4), (3, 8), (8, 4)])
+def test_greedy_responses_are_an_argmax_unroll(count, batch_size):
+    """Catches: a sample for the argmax, responses to the filling rows, two batches exchanged, the prompt in the text, spaces around it."""
+    policy = random_table(VOCABULARY, seed=38)
+    expected = argmax_unroll(policy, prompts_of(count))
+    assert len(set(expected)) > 2
+    responder = Responder(policy, Spaced(), 7, 0.7, batch_size, jit_compile=False)
+    assert responder(prompts_of(count), True, 0) == expected == responder(prompts_of(count), True, 1)
+
+
+def test_a_responder_follows_its_policy_without_a_new_trace():
+    """Catches: weights that are frozen into the compiled function, or one compilation for every evaluation."""
+    policy, prompts = random_table(VOCABULARY, seed=38), prompts_of(5)
+    responder = Responder(policy, Numbers(), 7, 0.7, 4, jit_compile=True)
+    before = responder(prompts, True, 0), responder(prompts, False, 0)
+    traces = responder.respond.experimental_get_tracing_count()
+    policy.table.assign(random_table(VOCABULARY, seed=55).table)
+    after = responder(prompts, True, 3), responder(prompts, False, 0)
+    assert after[0] == argmax_unroll(policy, prompts) != before[0] and after[1] != before[1]
+    assert responder.respond.experimental_get_tracing_count() == traces == 2  # greedy, sampled
+
+
+def test_sampled_responses_depend_on_the_seed_and_the_temperature():
+    """Catches: `greedy` that is always on, a seed or a temperature that is not used (at 0.001 a sample is the argmax)."""
+    policy, prompts = random_table(VOCABULARY, seed=38), prompts_of(16)
+    respond = lambda seed, temperature=1.0: Responder(policy, Numbers(), 7, temperature, 8, jit_compile=False)(prompts, False, seed)
+    assert respond(1) == respond(1) != respond(2)
+    assert respond(1, temperature=0.001) == argmax_unroll(policy, prompts) != respond(1)
+
+
+def test_label_measures_by_hand():
+    """Catches: costs transposed, F1 weighed by how often a label is, or a label that is never chosen left out (its F1 is 0)."""
+    labels, chosen = [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 0, 0]
+    costs = [[0, 1, 7], [10, 0, 9], [100, 6, 0]]
+    measures = label_measures(labels, np.array(chosen), costs)
+    # label 0: 2 right, 4 chosen, 3 real; label 1: 1 right, 2 chosen, 2 real; label 2: never chosen
+    assert measures == {
+        "accuracy": pytest.approx(3 / 6), "macro_f1": pytest.approx((4 / 7 + 2 / 4 + 0) / 3), "cost": pytest.approx((1 + 10 + 100) / 6)
+    }  # fmt: skip
+
+
+def test_label_measures_of_extremes():
+    """Catches: 0 / 0 for a label that is nowhere, and best values that are not 1, 1, 0."""
+    costs = 1.0 - np.eye(3)
+    assert label_measures([0, 1, 2], [0, 1, 2], costs) == {"accuracy": 1.0, "macro_f1": 1.0, "cost": 0.0}
+    assert label_measures([0, 1], [0, 1], costs) == {"accuracy": 1.0, "macro_f1": pytest.approx(2 / 3), "cost": 0.0}
+    assert label_measures([0, 1], [1, 0], costs) == {"accuracy": 0.0, "macro_f1": 0.0, "cost": 1.0}

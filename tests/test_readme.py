@@ -39,6 +39,18 @@ def test_the_agent_of_the_python_use_learns():
     assert names["play"](names["policy"], names["world"], episodes=10).returns.mean() > 0.5
 
 
+def test_the_own_task_runs(tmp_path, monkeypatch):
+    """Catches: a page of advice whose code does not run."""
+    (example,) = [block for block in blocks("python") if "class Reverse" in block]
+    monkeypatch.chdir(tmp_path)
+    small = example.replace("iterations=60, network=NetworkConfig(width=64)", "iterations=2, jit=False, network=NetworkConfig(width=16, layers=1)")
+    assert small != example
+    names = {}
+    exec(small, names)
+    assert names["Reverse"]().reward("red gold blue", ["red blue gold"]) == pytest.approx(1 / 3)
+    assert 0 <= names["summary"]["words_right_sampled_after"] <= 1 and (tmp_path / "runs" / "reverse" / "summary.json").exists()
+
+
 def test_the_example_reward_rewards():
     """Catches: an example reward that is constant."""
     (example,) = [block for block in blocks("python") if "mentions_an_animal" in block]

@@ -11,14 +11,14 @@ from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_pol
 from ppo_keras import PythonReward, RewardModel
 from ppo_keras.errors import InputError, RewardError
 from ppo_keras.language.generation import Prompts, Responses
-from ppo_keras.language.rewards import LabelModel, PreferenceModel, load_function, score_responses
+from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, load_function, score_responses
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
 
-def tiny_reward(network="transformer", dropout=0.0, **kwargs):
+def tiny_reward(network="transformer", dropout=0.0, outputs=1, **kwargs):
     """A `RewardModel` whose weights are spread out."""
-    model = RewardModel(tiny_policy(network, dropout=dropout, **kwargs).new_encoder(), dropout=dropout, name="reward")
+    model = RewardModel(tiny_policy(network, dropout=dropout, **kwargs).new_encoder(), dropout=dropout, outputs=outputs, name="reward")
     random = np.random.default_rng(3)
     model.set_weights([random.normal(1.0 if w.path.endswith("gamma") else 0.0, 0.3, w.shape) for w in model.weights])
     return model
@@ -117,6 +117,88 @@ def test_labels_are_learned_by_the_score_itself():
     model.fit(tuple(texts), np.array([[0.0], [1.0]]), batch_size=2, epochs=30, verbose=0)
     low, high = reward(tuple(texts))
     assert low < -1 and high > 1
+
+
+@every_network
+def test_several_outputs_are_the_logits_of_the_labels(network):
+    """Catches: the first output alone, outputs summed, or (B, K) confused with (K, B)."""
+    model, (tokens, mask) = tiny_reward(network, outputs=3), ragged_prompts((3, 5), 5)
+    kernel, bias = (np.asarray(w, np.float64) for w in model.head.get_weights())
+    logits = model((tokens, mask))
+    assert logits.shape == (2, 3) and logits.dtype == tf.float32
+    for i, length in enumerate((3, 5)):
+        hidden = model.encoder(tokens[i : i + 1, 5 - length :])[0][0].numpy().astype(np.float64)
+        assert_close(logits[i], hidden.mean(0) @ kernel + bias, atol=1e-5)
+    assert score_responses(model, PROMPTS, RESPONSES).shape == (2, 3)
+    assert_close(LabelModel(model)((tokens, mask)), logits[:, tf.newaxis], rtol=0, atol=0)
+
+
+def test_settings_and_file_of_several_outputs(tmp_path):
+    """Text 21. Catches: `outputs` that `get_config` leaves out, so that a file no longer fits its head."""
+    model = tiny_reward(outputs=3, dropout=0.25)
+    model.save(tmp_path / "reward.keras")
+    rebuilt = RewardModel.from_config(model.get_config())
+    rebuilt.set_weights(model.get_weights())
+    for twin in (keras.models.load_model(tmp_path / "reward.keras"), rebuilt):
+        assert twin.outputs == 3 and twin.get_config() == model.get_config()
+        assert_close(score_responses(twin, PROMPTS, RESPONSES), score_responses(model, PROMPTS, RESPONSES), rtol=0, atol=0)
+
+
+CODES = ControlCodes([21, 7, 14], neutral=1)
+
+
+def coded_prompts(*codes):
+    """Left-padded prompts that are alike but for their codes."""
+    tokens = [[0, 2, code, 5, 6] for code in codes]
+    return Prompts(tf.constant(tokens), tf.constant([[0.0, 1, 1, 1, 1]] * len(codes)))
+
+
+def test_the_label_that_a_prompt_asks_for():
+    """Catches: labels in the order of their ids (7, 14, 21), the code looked for at one place only, text taken for a code."""
+    prompts = tf.constant([[2, 21, 5, 6], [0, 2, 7, 5], [2, 14, 14, 4], [0, 0, 2, 21], [2, 8, 15, 7]])
+    asked = CODES.asked(prompts)
+    assert asked.numpy().tolist() == [0, 1, 2, 0, 1] and asked.dtype == tf.int32
+    assert CODES.asked(prompts.numpy()).numpy().tolist() == [0, 1, 2, 0, 1]
+
+
+def test_hidden_codes_leave_the_text_as_it_is():
+    """Catches: a code that stays readable, another token that is hidden, another neutral id for each label."""
+    hidden = CODES.hide(tf.constant([[2, 21, 5, 1], [0, 2, 7, 20], [14, 14, 13, 22]]))
+    assert hidden.numpy().tolist() == [[2, 1, 5, 1], [0, 2, 1, 20], [1, 1, 13, 22]] and hidden.dtype == tf.int32
+
+
+def test_log_odds_by_hand():
+    """Catches: log p for log-odds, the asked label among the others, their mean or maximum for their sum, rows mixed up, a code that is read."""
+    model, prompts = tiny_reward(outputs=3), coded_prompts(7, 14)
+    log_odds = CODES.log_odds(model, prompts, RESPONSES)
+    for i, asked in enumerate((1, 2)):
+        text = [2, 1, 5, 6, *RESPONSES.tokens[i].numpy()[RESPONSES.mask[i] > 0]]  # without code and padding
+        logits = model((tf.constant([text]), tf.ones([1, len(text)])))[0].numpy().astype(np.float64)
+        p = np.exp(logits) / np.exp(logits).sum()
+        assert_close(log_odds[i], np.log(p[asked]) - np.log(np.delete(p, asked).sum()), atol=2e-5)
+    assert log_odds.shape == (2,) and log_odds.dtype == tf.float32
+
+
+@every_network
+def test_a_code_changes_only_which_label_is_asked_for(network):
+    """Catches: a judge that reads the code: the probabilities, by three codes of one text, that it is as asked must sum to 1."""
+    model = tiny_reward(network, outputs=3)
+    response = Responses(*[tf.repeat(x[:1], 3, axis=0) for x in RESPONSES[:2]], None, None)
+    probabilities = tf.sigmoid(CODES.log_odds(model, coded_prompts(21, 7, 14), response)).numpy()
+    assert_close(probabilities.sum(), 1.0)
+    assert np.ptp(probabilities) > 0.05
+    seen = score_responses(model, coded_prompts(21, 7, 14), response).numpy()
+    assert np.ptp(seen, axis=0).min() > 1e-2  # a code that is not hidden would have been read
+
+
+def test_log_odds_of_two_labels_are_a_difference_of_logits():
+    """Catches: infinities that make NaN of a log-odds where one other label is all there is."""
+    model, codes = tiny_reward(outputs=2), ControlCodes([21, 7], neutral=1)
+    log_odds = codes.log_odds(model, coded_prompts(21, 7), RESPONSES)
+    logits = score_responses(model, coded_prompts(1, 1), RESPONSES)
+    assert_close(log_odds, [logits[0, 0] - logits[0, 1], logits[1, 1] - logits[1, 0]], atol=1e-5)
+    compiled = tf.function(lambda prompts: codes.log_odds(model, prompts, RESPONSES), jit_compile=True)
+    assert_close(compiled(coded_prompts(21, 7)), log_odds, atol=1e-5)
 
 
 @pytest.mark.parametrize("convert", [int, float, np.float32, np.int64, np.array, lambda x: np.array([x]), bool])

@@ -4,12 +4,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_close, tiny_policy, weights_of
+from helpers import assert_all_close, assert_close, tiny_policy, tiny_reader, weights_of
 
 from ppo_keras import RewardModel
 from ppo_keras.config import SupervisedConfig
-from ppo_keras.language.supervised import batches, pad_texts, train_classifier, train_language_model, train_preferences
-from ppo_keras.networks.encoder import TokenEncoder
+from ppo_keras.language.supervised import (
+    batches,
+    pad_texts,
+    train_answers,
+    train_classifier,
+    train_labels,
+    train_language_model,
+    train_preferences,
+)
+from ppo_keras.networks.encoder import NO_TOKEN, TokenEncoder
 
 PAD, BEGIN, END, WORD, VOCABULARY = 0, 2, 3, 9, 12
 
@@ -213,3 +221,163 @@ def test_settings_reach_the_optimizer_and_callbacks_are_called():
     train_classifier(bag(), (sentences(12, 1), [0, 1] * 6), (sentences(4, 2), [0, 1] * 2), 8, PAD, config, [look], jit_compile=False)
     assert look.weight_decay == 0.07
     assert_close(rates, 0.003 * (1 + np.cos(np.pi * np.arange(6) / 6)) / 2)  # 3 batches an epoch, down to 0
+
+
+def questions(count, seed):
+    """Pairs (prompt, answer) of random tokens: 1 to 4 between two begin tokens, 1 to 3 before the end token."""
+    random = np.random.default_rng(seed)
+    tokens = lambda most: random.integers(4, VOCABULARY, random.integers(1, most + 1)).tolist()
+    return [([BEGIN, *tokens(4), BEGIN], [*tokens(3), END]) for _ in range(count)]
+
+
+MEASURE = dict(supervised_epochs=1, supervised_learning_rate=1e-12)
+
+
+@pytest.mark.parametrize("size, length", [(2, 9), (8, 12)])
+def test_validation_cross_entropy_of_answers_by_hand(size, length):
+    """Catches: tokens of the prompt in the figure, the end token or the first answer token not in it, padding, answers weighed alike."""
+    policy, pairs = writer(), questions(5, seed=2)
+    losses = text_losses(policy, [prompt + answer for prompt, answer in pairs])
+    by_hand = np.concatenate([loss[-len(answer) :] for loss, (_, answer) in zip(losses, pairs)])
+    assert len({len(prompt) for prompt, _ in pairs}) > 1 and len({len(answer) for _, answer in pairs}) > 1
+    history = train_answers(policy, pairs, pairs, length, PAD, SupervisedConfig(supervised_batch_size=size, **MEASURE), jit_compile=False).history
+    assert_close(history["val_cross_entropy"][0], by_hand.mean(), rtol=1e-5)
+    assert abs(by_hand.mean() - np.concatenate(losses).mean()) > 1e-3
+
+
+def test_an_answer_that_is_cut_counts_as_far_as_it_goes():
+    """Catches: tokens beyond the length in the mask of the answers, so that other tokens are learned in their place."""
+    policy, pairs = writer(), [([BEGIN, 5, 6, BEGIN], [7, 8, 9, END]), ([BEGIN, 5, BEGIN], [8, END])]
+    losses = text_losses(policy, [prompt + answer for prompt, answer in pairs])
+    by_hand = np.concatenate([losses[0][3:5], losses[1][2:4]])  # six tokens of a text are read and predicted at the most
+    history = train_answers(policy, pairs, pairs, 5, PAD, SupervisedConfig(supervised_batch_size=2, **MEASURE), jit_compile=False).history
+    assert_close(history["val_cross_entropy"][0], by_hand.mean(), rtol=1e-5)
+
+
+def test_prompts_are_read_and_not_learned():
+    """Catches: a loss on tokens of the prompt. The policy sees one token back only, so that others of the prompt must not matter to the loss."""
+    histories, weights = [], []
+    for middle in ([4, 5, 6], [9, 10, 9]):
+        policy = tiny_policy("transformer", vocabulary_size=VOCABULARY, memory=1, spread=0.1)
+        pairs = [([BEGIN, *middle, BEGIN], [token, END]) for token in (4, 5, 8, 8)]
+        config = SupervisedConfig(supervised_epochs=1, supervised_batch_size=4, supervised_learning_rate=0.01)
+        histories.append(train_answers(policy, pairs, pairs, 8, PAD, config, jit_compile=False).history)
+        weights.append(weights_of(policy.encoder))
+    one, other = histories
+    assert_close(one["loss"], other["loss"])
+    assert_close(one["val_cross_entropy"], other["val_cross_entropy"])
+    assert one["val_cross_entropy"] < one["loss"]  # it learned
+    assert_all_close(*weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["transformer", "lstm"])
+def test_answers_are_learned(network):
+    """Catches: targets not shifted by one (the answer to a token is the next one of a circle of six, then the end)."""
+    policy = writer(network)
+    pairs = [([BEGIN, 4 + i, BEGIN], [4 + (i + 1) % 6, END]) for i in range(6)]
+    config = SupervisedConfig(supervised_epochs=25, supervised_batch_size=6, supervised_learning_rate=0.05)
+    history = train_answers(policy, pairs * 4, pairs, 8, PAD, config, jit_compile=False).history
+    assert min(history["val_cross_entropy"]) < 0.1
+    for prompt, answer in pairs:
+        assert policy(tf.constant([prompt + answer[:1]]))[0][0, -2:].numpy().argmax(-1).tolist() == answer
+
+
+def labelled(count, seed):
+    """Texts int32 `(3 * count, 6)` filled up with `NO_TOKEN`, of the labels 0 (nothing planted), 1 (`WORD`) and 2 (`WORD + 1`)."""
+    random, texts, labels = np.random.default_rng(seed), np.full([3 * count, 6], NO_TOKEN, np.int32), np.tile([0, 1, 2], count)
+    for text, label in zip(texts, labels):
+        length = random.integers(2, 7)
+        text[:length] = random.integers(4, WORD, length)
+        if label:
+            text[random.integers(length)] = WORD + label - 1
+    return texts, labels
+
+
+def reader(network="lstm", **kwargs):
+    return tiny_reader(network, length=6, **kwargs)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_supervised_training_changes_encoder_and_policy_head_only(shared):
+    """Catches: a policy head that Keras does not find and leaves as it was, or a critic that is changed without a target."""
+    policy, (texts, labels) = reader(shared=shared), labelled(2, seed=1)
+    parts = (policy.encoder, policy.policy_head, policy.value_head) + (() if shared else (policy.value_encoder,))
+    before = [weights_of(part) for part in parts]
+    config = SupervisedConfig(supervised_epochs=1, supervised_learning_rate=0.01, weight_decay=0.5)
+    train_labels(policy, (texts, labels), (texts, labels), config, jit_compile=False)
+    change = [max(np.abs(new - old).max() for new, old in zip(weights_of(part), weights)) for part, weights in zip(parts, before)]
+    assert min(change[:2]) > 1e-3 and max(change[2:]) == 0
+
+
+@pytest.mark.parametrize("size", [8, 4])
+def test_validation_figures_of_labels_by_hand(size):
+    """Catches: rows of weight 0 in a figure, labels of other texts: 6 texts are measured in batches of 8 and 4."""
+    policy, (texts, labels) = reader(), labelled(2, seed=1)
+    logits = np.concatenate([policy(tf.constant(text[text != NO_TOKEN])[tf.newaxis, tf.newaxis])[0][:, 0] for text in texts]).astype(np.float64)
+    losses = np.log(np.exp(logits).sum(-1)) - logits[range(6), labels]
+    right = (logits.argmax(-1) == labels).mean()
+    assert 0 < right < 1
+    config = SupervisedConfig(supervised_batch_size=size, **MEASURE)
+    history = train_labels(policy, (texts, labels), (texts, labels), config, jit_compile=False).history
+    assert_close(history["val_cross_entropy"][0], losses.mean(), rtol=1e-5)
+    assert_close(history["val_accuracy"][0], right)
+
+
+@pytest.mark.parametrize("network", ["transformer", "lstm"])
+def test_labels_learn_the_planted_words(network):
+    """Catches: labels exchanged or shuffled against their texts, a copy trained in the policy's place, a critic that is trained too."""
+    policy = reader(network, shared=False, spread=0.1)
+    critic = weights_of(policy.value_encoder)
+    config = SupervisedConfig(supervised_epochs=12, supervised_batch_size=15, supervised_learning_rate=0.02, patience=12)
+    history = train_labels(policy, labelled(60, 1), labelled(10, 2), config, jit_compile=False).history
+    assert max(history["val_accuracy"]) > 0.95 and history["loss"][-1] < 0.3 < history["loss"][0]
+    texts, labels = labelled(10, 3)
+    assert (policy(tf.constant(texts[:, np.newaxis]))[0][:, 0].numpy().argmax(-1) == labels).mean() > 0.9
+    for old, new in zip(critic, weights_of(policy.value_encoder)):
+        assert_close(new, old, rtol=1e-2)
+
+
+@pytest.mark.parametrize("epochs, expected", [(None, 3), (1, 1), (5, 5)])
+def test_epochs_override_those_of_the_config(epochs, expected):
+    """Catches: `epochs` that is not used, or that ends the cosine of the learning rate where the config's epochs would."""
+    rates = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    config = SupervisedConfig(supervised_epochs=3, supervised_batch_size=3, supervised_learning_rate=0.004, patience=9)
+    history = train_labels(reader(), labelled(2, 1), labelled(1, 2), config, [Look()], jit_compile=False, epochs=epochs).history
+    assert len(history["val_cross_entropy"]) == expected and config.supervised_epochs == 3
+    assert_close(rates, 0.004 * (1 + np.cos(np.pi * np.arange(2 * expected) / (2 * expected))) / 2)
+
+
+def three_labels(count, seed):
+    """Token lists and labels 0, 1, 2, as `labelled` plants them."""
+    texts, labels = labelled(count, seed)
+    return [[BEGIN, *text[text != NO_TOKEN].tolist()] for text in texts], labels
+
+
+@pytest.mark.parametrize("size", [8, 4])
+def test_validation_figures_of_a_classifier_of_three_labels_by_hand(size):
+    """Catches: binary cross-entropy where there are three labels, a softmax over the batch, rows of weight 0 that count."""
+    model = RewardModel(TokenEncoder(VOCABULARY, "bag", 8, 1), outputs=3)
+    model.set_weights([np.random.default_rng(11).normal(0, 1, w.shape) for w in model.weights])
+    texts, labels = split = three_labels(2, seed=1)
+    logits = np.concatenate([model((tf.constant([text]), tf.ones([1, len(text)]))) for text in texts]).astype(np.float64)
+    losses = np.log(np.exp(logits).sum(-1)) - logits[range(6), labels]
+    right = (logits.argmax(-1) == labels).mean()
+    assert 0 < right < 1
+    history = train_classifier(model, split, split, 8, PAD, SupervisedConfig(supervised_batch_size=size, **MEASURE), jit_compile=False).history
+    assert_close(history["val_cross_entropy"][0], losses.mean(), rtol=1e-5)
+    assert_close(history["val_accuracy"][0], right)
+
+
+def test_a_classifier_of_three_labels_finds_the_planted_words():
+    """Catches: labels taken for 0 and 1, exchanged, or shuffled against their texts."""
+    model = RewardModel(TokenEncoder(VOCABULARY, "bag", 8, 1), outputs=3)
+    config = SupervisedConfig(supervised_epochs=15, supervised_batch_size=15, supervised_learning_rate=0.05, patience=15)
+    history = train_classifier(model, three_labels(60, 1), three_labels(10, 2), 8, PAD, config, jit_compile=False).history
+    assert max(history["val_accuracy"]) == 1.0 and history["loss"][-1] < 0.3 < history["loss"][0]
+    texts, labels = three_labels(10, 3)
+    assert [int(np.argmax(model((tf.constant([text]), tf.ones([1, len(text)])))[0])) for text in texts] == labels.tolist()

@@ -93,3 +93,34 @@ def test_a_vocabulary_larger_than_the_texts_can_fill_shrinks():
     tokenizer = Tokenizer.train(["a fine film", "a dull film"], vocabulary_size=5000)
     assert 270 < tokenizer.vocabulary_size < 400
     assert tokenizer.decode(tokenizer.encode("a fine 电影")) == "a fine 电影"
+
+
+def test_each_symbol_is_one_piece():
+    """Catches: a control code that is spelled out in pieces, or learned together with the letters beside it; and one that changes the text."""
+    symbols = ["positive:", "好评:", "<x>"]
+    tokenizer = Tokenizer.train(TEXTS, vocabulary_size=300, symbols=symbols)
+    ids = [tokenizer.processor.piece_to_id(symbol) for symbol in symbols]
+    assert len(set(ids)) == 3 and min(ids) > 3
+    for symbol, i in zip(symbols, ids):
+        for text in (f"{symbol} a fine film", f"{symbol}a fine film", f"the{symbol}sea {symbol}", symbol):
+            encoded = tokenizer.encode(text)
+            assert encoded.count(i) == text.count(symbol) and not set(ids) - {i} & set(encoded)
+            assert tokenizer.decode(encoded) == text
+    assert not set(ids) & set(tokenizer.encode("positive 好评 x"))
+
+
+def test_digits_are_pieces_of_their_own():
+    """Catches: numbers that are seen so often that they become one piece (12 + 12 would then tell nothing about 1 and 2)."""
+    tokenizer = Tokenizer.train(["12 and 2026 are 12 and 2026", "the 12 of 2026"] * 20, vocabulary_size=300)
+    for text in ("12", "2026", "12 and 2026", "the12"):
+        pieces = [tokenizer.processor.id_to_piece(i) for i in tokenizer.encode(text)]
+        digits = [piece for piece in pieces if any(c.isdigit() for c in piece)]
+        assert digits == [c for c in text if c.isdigit()] and tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode("and")) < 3  # words are still joined
+
+
+def test_a_question_stands_between_two_begin_tokens():
+    """Catches: no token after the question (the answer would begin in its last word), an end token, the question altered."""
+    ids = TOKENIZER.encode_question("a fine film")
+    assert ids == [2, *TOKENIZER.encode("a fine film"), 2]
+    assert TOKENIZER.decode(ids) == "a fine film" and TOKENIZER.encode_question("") == [2, 2]

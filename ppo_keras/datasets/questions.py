@@ -38,7 +38,7 @@ class Questions(tfds.core.GeneratorBasedBuilder):
 
     # A prepared copy of the same version is reused from disk: a change of the grammar needs a new version.
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Sums and differences up to 20, in digits and words; stories of two to five sentences."}
+    RELEASE_NOTES = {"1.0.0": "Sums and differences up to 20, in digits and words; stories of two or three sentences."}
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name="all", description="Arithmetic and stories."),
         tfds.core.BuilderConfig(name="arithmetic", description="Sums and differences of two numbers, in digits and in words."),
@@ -114,7 +114,7 @@ def _tell(numbers):
     """A story of people who move and take things, a question about its end, and the answer."""
     names, things = numbers.sample(NAMES, 2), numbers.sample(THINGS, 2)
     place_of, holds, sentences = {}, {}, []
-    for _ in range(numbers.randint(2, 5)):
+    for _ in range(numbers.randint(2, 3)):
         name = numbers.choice(names)
         free = [thing for thing in things if thing not in holds.values()]
         if name in holds or not free or numbers.random() < 0.6:

@@ -1,7 +1,5 @@
 """Supervised training with Keras's own `fit`: the writer before PPO (supervised fine-tuning), reward models and judges."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -15,7 +13,8 @@ class LogitsModel(keras.Model):
 
     def __init__(self, policy, **kwargs):
         super().__init__(**kwargs)
-        self.encoder, self.to_logits = policy.encoder, policy.logits
+        # the head by name too: Keras trains the layers that it finds among the attributes, and a method hides its own
+        self.encoder, self.policy_head, self.to_logits = policy.encoder, policy.policy_head, policy.logits
 
     def call(self, inputs, training=None):
         """int32 `(B, L)` -> float32 `(B, L, V)`; of whole texts, `(B, T, L)` -> `(B, T, K)`."""
@@ -75,14 +74,13 @@ def train_answers(policy, train, validation, length, pad_id, config=None, callba
     return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, callbacks, jit_compile)
 
 
-def train_labels(policy, train, validation, config=None, callbacks=(), jit_compile=True, epochs=None):
+def train_labels(policy, train, validation, config=None, callbacks=(), jit_compile=True):
     """Teaches a policy that reads whole texts their labels, its actions, by cross-entropy.
 
     Args:
         policy: an actor-critic with a `vocabulary_size`.
         train, validation: pairs (texts int32 `(N, L)` filled up with `NO_TOKEN`, labels int32 `(N,)`).
         config, callbacks, jit_compile: as in `train_language_model`.
-        epochs: instead of those of `config`.
 
     Returns:
         Keras's `History`, with `val_cross_entropy` and `val_accuracy`.
@@ -92,8 +90,6 @@ def train_labels(policy, train, validation, config=None, callbacks=(), jit_compi
         texts, labels = split
         return texts[:, np.newaxis], labels[:, np.newaxis], np.ones([len(labels), 1], np.float32)
 
-    config = config or SupervisedConfig()
-    config = replace(config, supervised_epochs=epochs) if epochs else config
     return _fit_labels(LogitsModel(policy), arrays(train), arrays(validation), config, callbacks, jit_compile)
 
 

@@ -75,45 +75,45 @@ class ClassificationJob(TextJob):
         )
 
     def prepare(self, run, interrupt):
-        """The baseline by supervised training; and the policy, by a few epochs of it."""
+        """The baseline by supervised training; PPO begins with a copy of it."""
         config = self.config
         self.save_settings(run, task="classification", text_length=self.text_length, label_names=list(self.names))
         print(
             f"{self.corpus.name}: {len(self.corpus.train.texts)} training texts, labels {', '.join(self.names)}, "
             f"{self.tokenizer.vocabulary_size} pieces, up to {self.text_length} of each text. Run folder: {run.folder}"
         )
-        self.policy, self.baseline = self.new_classifier(), self.new_classifier()
-        self.baseline.set_weights(self.policy.get_weights())
-        self.supervise(self.baseline, "supervised", "baseline", None, run, interrupt)
-        self.supervise(self.policy, "warm", "warm start", config.warm_epochs, run, interrupt)
+        self.policy = self.new_classifier()
+        data = [(self.texts[name], self.labels[name]) for name in ("train", "validation")]
+        shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
+        with self.observers(run, interrupt, "writer", "supervised", shown) as observers:
+            train_labels(self.policy, *data, config.supervised, observers, config.jit)
+        self.policy.start_value_from_policy()
+        self.baseline = self.policy.copy(name="baseline")
         run.save_model(self.baseline, "before")
+        read = lambda model, texts: tf.nn.softmax(model(texts[:, tf.newaxis], training=False)[0][:, 0])
+        self.read = tf.function(read, jit_compile=config.jit)
         self.learner = EnvironmentPPO(
             self.policy, TextClassification(self.texts["train"], self.labels["train"], self.costs), config.ppo, config.batch_size, 1,
             seed=config.seed, name="learner",
         )  # fmt: skip
         self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
 
-    def supervise(self, model, stage, title, epochs, run, interrupt):
-        """Cross-entropy training of a classifier, for `epochs` or until the validation loss no longer falls."""
-        data = [(self.texts[name], self.labels[name]) for name in ("train", "validation")]
-        shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
-        with self.observers(run, interrupt, stage, title, shown) as observers:
-            train_labels(model, *data, self.config.supervised, observers, self.config.jit, epochs)
-
     def improve(self, run, interrupt):
-        """PPO against the costs. Returns the summary."""
+        """PPO against the costs; the policy that cost least on the validation split is kept. Returns the summary."""
         config = self.config
+        best = callbacks.KeepBest(self.policy, self.validation_reward, config.validate_every)
         shown = {"episode/return": "reward", "policy/entropy": "entropy"}
         recorder = callbacks.EnvironmentRecorder(run)
         fit_and_save(
-            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, steps_per_epoch=config.iterations
-        )
+            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, further=[best],
+            steps_per_epoch=config.iterations,
+        )  # fmt: skip
         return self.report(run)
 
     def report(self, run):
         """Writes samples and summary, prints the table. Returns the summary."""
         labels, costs = self.labels["test"], self.costs
-        baseline, policy = (self.probabilities(model) for model in (self.baseline, self.policy))
+        baseline, policy = (self.probabilities(model, "test") for model in (self.baseline, self.policy))
         cheapest = np.argmin(costs[self.labels["train"]].sum(axis=0))  # the one label that costs least for the training texts
         chosen = {
             "supervised": baseline.argmax(axis=1),
@@ -135,9 +135,14 @@ class ClassificationJob(TextJob):
         print_labels(measures, summary, run.folder)
         return summary
 
-    def probabilities(self, model):
-        """float32 `(N, K)` of the labels of the test texts, `N` of them."""
-        read = tf.function(lambda texts: tf.nn.softmax(model(texts[:, tf.newaxis], training=False)[0][:, 0]), jit_compile=self.config.jit)
-        texts, size = self.texts["test"], self.config.batch_size
+    def probabilities(self, model, split):
+        """float32 `(N, K)` of the labels of the texts of a split, `N` of them."""
+        texts, size = self.texts[split], self.config.batch_size
         filled = np.concatenate([texts, np.repeat(texts[:1], -len(texts) % size, axis=0)])  # full batches compile once
-        return np.concatenate([read(tf.constant(batch)).numpy() for batch in np.split(filled, len(filled) // size)])[: len(texts)]
+        batches = np.split(filled, len(filled) // size)
+        return np.concatenate([self.read(model, tf.constant(batch)).numpy() for batch in batches])[: len(texts)]
+
+    def validation_reward(self):
+        """The mean reward of the most probable labels of the validation split."""
+        chosen = self.probabilities(self.policy, "validation").argmax(axis=1)
+        return -label_measures(self.labels["validation"], chosen, self.costs)["cost"]

@@ -121,8 +121,9 @@ class ClassificationConfig(TextConfig):
     text_length: Optional[int] = None  # tokens that are read of a text; by default all of 99 in 100 texts
     iterations: int = 60  # PPO iterations
     batch_size: int = 256  # texts in an iteration
-    warm_epochs: int = 2  # epochs of supervised training before PPO; the baseline has all that it needs
-    network: NetworkConfig = NetworkConfig()
+    validate_every: int = 5  # iterations between two looks at the validation split; the policy that cost least there is kept
+    network: NetworkConfig = NetworkConfig(layers=1, width=64, dropout=0.5)
+    supervised: SupervisedConfig = SupervisedConfig(supervised_learning_rate=1e-3)
     ppo: PPOConfig = PPOConfig(discount=1.0, entropy_coefficient=0.01)
 
     def __post_init__(self):
@@ -131,7 +132,7 @@ class ClassificationConfig(TextConfig):
             self.language in ("en", "zh"),
             f"language={self.language!r} is unknown. Use en or zh, or --data FILE for another language.",
         )
-        require(self.warm_epochs >= 1, f"warm_epochs={self.warm_epochs} is less than 1. Use a number such as 2.")
+        require(self.validate_every >= 1, f"validate_every={self.validate_every} is less than 1. Use a number such as 5.")
         require(
             self.text_length is None or self.text_length >= 2,
             f"text_length={self.text_length} is less than 2. Use a number of tokens such as 64.",
@@ -172,7 +173,7 @@ class QuestionAnsweringConfig(AnsweringConfig):
     """Everything `ppo-keras train question-answering` can be told."""
 
     run: str = "question-answering"  # name of the run; its folder is runs/NAME
-    questions: str = "all"  # of the bundled ones: arithmetic, stories or all
+    questions: str = "stories"  # of the bundled ones: stories, arithmetic or all
     question_column: Optional[str] = None  # where the question is ("question")
     answer_column: Optional[str] = None  # where its answer is ("answer")
     partial_credit: float = 0.0  # reward of a wrong answer, times the F1 of its words
@@ -185,7 +186,7 @@ class QuestionAnsweringConfig(AnsweringConfig):
         super().__post_init__()
         require(
             self.questions in ("arithmetic", "stories", "all"),
-            f"questions={self.questions!r} is unknown. Use arithmetic, stories or all.",
+            f"questions={self.questions!r} is unknown. Use stories, arithmetic or all.",
         )
         require(0 <= self.partial_credit < 1, f"partial_credit={self.partial_credit} is outside [0, 1). Use a value such as 0.2.")
 

@@ -35,7 +35,7 @@ def run_job(config, make_job):
             return job.improve(run, interrupt)
 
 
-def fit_and_save(learner, run, name, interrupt, recorder, shown, checkpoint_every, data=(), **fit):
+def fit_and_save(learner, run, name, interrupt, recorder, shown, checkpoint_every, data=(), further=(), **fit):
     """Fits a `PPO`. Whatever stops it, the policy is saved as it then is.
 
     Args:
@@ -46,6 +46,7 @@ def fit_and_save(learner, run, name, interrupt, recorder, shown, checkpoint_ever
         recorder: a callback that writes the metrics.
         shown: metrics of the progress bar, see `callbacks.Progress`.
         checkpoint_every: iterations between two checkpoints.
+        further: more callbacks.
         data, fit: arguments of `learner.fit`.
 
     Raises:
@@ -61,6 +62,7 @@ def fit_and_save(learner, run, name, interrupt, recorder, shown, checkpoint_ever
                 recorder,
                 checkpoint,
                 callbacks.StopOnInterrupt(interrupt),
+                *further,
             ]
             learner.fit(*data, callbacks=observers, verbose=0, **fit)
     except NonFiniteError:
