@@ -13,8 +13,8 @@ from ppo_keras.tasks.question_answering import QuestionAnswering, exact_match, n
         ("The  Kitchen!", "kitchen"), ("a cat, an owl and the THEATRE", "cat owl and theatre"), ("\tAnn\nBanana ", "ann banana"),
         ("-5", "-5"), ("(-5)", "-5"), ("is -5.", "is -5"), ("- 5", "5"), ("7 - 5", "7 5"), ("7-5", "7-5"), ("well -", "well"), ("-x", "x"),
         ("Twenty-One.", "twenty-one"), ("1,000", "1,000"), ("3.5", "3.5"), ("3.5.", "3.5"), ("1,234,567.89!", "1,234,567.89"),
-        ("5, 6.", "5 6"), ("1.2.3-4", "1.2.3-4"), ("end.Begin", "end begin"), ("No.5", "no 5"), ("$5 (50%)", "5 50"), ("\u201cYes\u201d，他说。", "yes 他说"),
-        ("it\u2019s", "it s"), ("it's", "it s"), ("", ""), ("?!", ""), ("The", ""),
+        ("5, 6.", "5 6"), ("1.2.3-4", "1.2.3-4"), ("end.Begin", "end begin"), ("No.5", "no 5"), ("$5 (50%)", "5 50%"), ("-.5", "-.5"), ("\u22125", "-5"), ("\0007\0", "\0007\0"), ("hepatitis-A", "hepatitis-a"), ("\u201cYes\u201d，他说。", "yes 他说"),
+        ("it\u2019s", "it s"), ("it's", "it s"), ("", ""), ("?!", "?!"), ("The", "the"), ("A", "a"),
     ],
 )  # fmt: skip
 def test_normalised_answers_by_hand(text, expected):
@@ -52,7 +52,8 @@ def test_exact_matches_by_hand(response, references, expected):
         ("他在 2008 年", ["2008年"], 2 / 3),  # 2 of 4 (他, 在, 2008, 年), 2 of 2
         ("", ["red hat"], 0.0),
         ("?", ["red hat"], 0.0),
-        ("", ["!"], 1.0),
+        ("", ["!"], 0.0),
+        ("!", ["!"], 1.0),
         ("red", ["!"], 0.0),
     ],
 )

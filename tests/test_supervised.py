@@ -337,19 +337,18 @@ def test_labels_learn_the_planted_words(network):
         assert_close(new, old, rtol=1e-2)
 
 
-@pytest.mark.parametrize("epochs, expected", [(None, 3), (1, 1), (5, 5)])
-def test_epochs_override_those_of_the_config(epochs, expected):
-    """Catches: `epochs` that is not used, or that ends the cosine of the learning rate where the config's epochs would."""
+def test_settings_reach_the_training_of_labels():
+    """Catches: epochs, a batch size, a learning rate or a callback that `train_labels` takes and does not pass on."""
     rates = []
 
     class Look(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             rates.append(float(self.model.optimizer.learning_rate))
 
-    config = SupervisedConfig(supervised_epochs=3, supervised_batch_size=3, supervised_learning_rate=0.004, patience=9)
-    history = train_labels(reader(), labelled(2, 1), labelled(1, 2), config, [Look()], jit_compile=False, epochs=epochs).history
-    assert len(history["val_cross_entropy"]) == expected and config.supervised_epochs == 3
-    assert_close(rates, 0.004 * (1 + np.cos(np.pi * np.arange(2 * expected) / (2 * expected))) / 2)
+    config = SupervisedConfig(supervised_epochs=3, supervised_batch_size=2, supervised_learning_rate=0.004, patience=9)
+    history = train_labels(reader(), labelled(2, 1), labelled(1, 2), config, [Look()], jit_compile=False).history
+    assert len(history["val_cross_entropy"]) == 3
+    assert_close(rates, 0.004 * (1 + np.cos(np.pi * np.arange(9) / 9)) / 2)  # 3 batches an epoch, down to 0
 
 
 def three_labels(count, seed):

@@ -14,14 +14,14 @@ class TextClassification(Environment):
     Args:
         tokens: int32 `(N, L)`, a text a row, filled up with `NO_TOKEN`.
         labels: int32 `(N,)`.
-        costs: float `(K, K)`: `costs[label, chosen]` is what it costs to choose `chosen` for a text of this label. The
-            reward is its negative.
+        costs: float `(K, K)`: `costs[label, chosen]` is what it costs to choose `chosen` for a text of
+            this label. The reward is its negative.
 
     Raises:
         InputError: the table is not square, not finite, or too small for the labels.
 
     Example:
-        >>> TextClassification(np.array([[5, 6], [7, -1]]), [0, 1], [[0, 1], [5, 0]]).step((tf.constant([1]), ()), tf.constant([0]), None).reward.numpy()
+        >>> TextClassification(np.array([[5, 6], [7, -1]]), [0, 1], [[0, 1], [5, 0]]).step(tf.constant([1]), tf.constant([0]), None).reward.numpy()
         array([-5.], dtype=float32)
     """
 
@@ -29,7 +29,7 @@ class TextClassification(Environment):
 
     def __init__(self, tokens, labels, costs):
         self.tokens, self.labels = tf.constant(tokens, tf.int32), tf.constant(labels, tf.int32)
-        self.costs = check_costs(costs, range(int(np.max(labels)) + 1))
+        self.costs = check_costs(costs, range(max(len(costs), int(np.max(labels)) + 1)))
         self.observation, self.actions = (self.tokens.shape[1],), len(self.costs)
 
     def reset(self, batch, seed):

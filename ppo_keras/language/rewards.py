@@ -81,8 +81,9 @@ class ControlCodes:
 
     def asked(self, tokens):
         """The label that each prompt asks for: int32 `(B, P)` token ids -> int32 `(B,)`."""
-        here = tf.reduce_any(tokens[:, :, tf.newaxis] == tf.constant(self.ids), axis=1)  # (B, K)
-        return tf.argmax(tf.cast(here, tf.int32), axis=1, output_type=tf.int32)
+        here = tf.cast(tokens[:, :, tf.newaxis] == tf.constant(self.ids), tf.int32)  # (B, P, K)
+        first = tf.argmax(tf.reduce_max(here, axis=2), axis=1)  # a text may hold what looks like a code further on
+        return tf.argmax(tf.gather(here, first, batch_dims=1), axis=1, output_type=tf.int32)
 
     def hide(self, tokens):
         """The tokens with `neutral` for every code."""
@@ -91,7 +92,8 @@ class ControlCodes:
 
     def log_odds(self, model, prompts, responses):
         """Log-odds, by a `RewardModel` of all labels, that each text has the label that was asked for. float32 `(B,)`."""
-        logits = score_responses(model, prompts._replace(tokens=self.hide(prompts.tokens)), responses)  # (B, K)
+        hidden = [part._replace(tokens=self.hide(part.tokens)) for part in (prompts, responses)]
+        logits = score_responses(model, *hidden)  # (B, K)
         asked = tf.one_hot(self.asked(prompts.tokens), len(self.ids))
         others = tf.reduce_logsumexp(tf.where(asked > 0, float("-inf"), logits), axis=1)
         return tf.reduce_sum(asked * logits, axis=1) - others

@@ -76,9 +76,13 @@ class Tokenizer:
             sentence_iterator=iter(texts), model_writer=model, vocab_size=size, model_type="bpe", byte_fallback=True,
             character_coverage=coverage, pad_id=PAD, unk_id=UNKNOWN, bos_id=BEGIN, eos_id=END, minloglevel=2,
             normalization_rule_name="identity", remove_extra_whitespaces=False, max_sentence_length=1 << 20, num_threads=1,
-            split_digits=True, user_defined_symbols=list(symbols),
+            split_digits=True, user_defined_symbols=[symbol.replace(" ", "\u2581") for symbol in symbols],
         )  # fmt: skip
         return model.getvalue()
+
+    def id_of(self, symbol):
+        """The id of a piece, such as one of the `symbols` of `train`."""
+        return self.processor.piece_to_id(symbol.replace(" ", "\u2581"))
 
     def encode(self, text, begin=False, end=False):
         """Token ids of a text, optionally with the begin and end tokens."""

@@ -119,12 +119,13 @@ class ClassificationConfig(TextConfig):
     label_column: Optional[str] = None  # where the label is ("label"); any number of classes
     costs: Optional[str] = None  # table of costs, a row a true label: "0 1; 5 0"; by default 1 for every mistake
     text_length: Optional[int] = None  # tokens that are read of a text; by default all of 99 in 100 texts
-    iterations: int = 60  # PPO iterations
-    batch_size: int = 256  # texts in an iteration
-    validate_every: int = 5  # iterations between two looks at the validation split; the policy that cost least there is kept
+    iterations: int = 24  # PPO iterations
+    batch_size: int = 512  # texts in an iteration
+    validate_every: int = 2  # iterations between two looks at the validation split; the policy that cost least there is kept
     network: NetworkConfig = NetworkConfig(layers=1, width=64, dropout=0.5)
     supervised: SupervisedConfig = SupervisedConfig(supervised_learning_rate=1e-3)
-    ppo: PPOConfig = PPOConfig(discount=1.0, entropy_coefficient=0.01)
+    ppo: PPOConfig = PPOConfig(discount=1.0, entropy_coefficient=0.3)  # much entropy: a sure policy cannot weigh costs
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)
 
     def __post_init__(self):
         super().__post_init__()

@@ -75,8 +75,8 @@ class GenerationJob(TextJob):
             self.code_texts = [f"{name}:" for name in self.corpus.label_names]
         self.train_tokenizer(all_texts(train), [code for code in self.code_texts if code])
         if config.control_codes:
-            self.codes = ControlCodes(map(self.tokenizer.processor.piece_to_id, self.code_texts), UNKNOWN)
-        self.code_length = len(self.tokenizer.encode(self.code_texts[0]))
+            self.codes = ControlCodes(map(self.tokenizer.id_of, self.code_texts), UNKNOWN)
+        self.code_length = max(len(self.tokenizer.encode(code)) for code in self.code_texts)
         self.prompt_length = config.prompt_length + self.code_length
         lengths = [len(ids) for ids in self.encode(all_texts(train))]
         longest = int(np.percentile(lengths, 95))

@@ -7,7 +7,9 @@ import string
 from ppo_keras.datasets.loader import load_pairs
 from ppo_keras.tasks import answering
 
-PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}。，！？、；：“”‘’（）]")
+SIGNS = r"(?<!\w)-(?=\.?\d)|(?<=\w)-(?=\w)|(?<=\d)[.,](?=\d)|(?<!\w)\.(?=\d)|(?<=\d)%"  # that belong to a number or a word
+PUNCTUATION = re.compile(f"(?!{SIGNS})[{re.escape(string.punctuation)}。，！？、；：“”‘’（）]")
+ARTICLES = r"(?<![\w-])(a|an|the)(?![\w-])"
 
 
 def train(config):
@@ -46,15 +48,16 @@ class QuestionAnswering:
 def normalise(text):
     """An answer as it is compared: lower case, without punctuation and articles, single spaces (Rajpurkar et al. 2016).
 
-    A sign stays, so that -5 is not 5; so does the hyphen of twenty-one.
+    The sign of a number stays, so that -5 is not 5, its points and commas, and the hyphen of twenty-one. An answer that is
+    nothing but an article or punctuation (the choice "A") stays as it is.
 
     Example:
         >>> normalise("The  Kitchen!")
         'kitchen'
     """
-    text = re.sub(r"(?<!\w)-(?=\d)|(?<=\w)-(?=\w)|(?<=\d)[.,](?=\d)", lambda sign: f"\0{ord(sign[0])}\0", text.lower())
-    text = re.sub(r"\b(a|an|the)\b", " ", PUNCTUATION.sub(" ", text))
-    return " ".join(re.sub(r"\0(\d+)\0", lambda code: chr(int(code[1])), text).split())
+    text = text.lower().replace("−", "-")
+    plain = re.sub(ARTICLES, " ", PUNCTUATION.sub(" ", text))
+    return " ".join(plain.split()) or text.strip()
 
 
 def exact_match(response, references):
