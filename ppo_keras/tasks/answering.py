@@ -1,6 +1,6 @@
 """The frame of every task whose prompts have references: questions with answers, sources with translations, your own.
 
-A policy learns some of the references by supervised training. PPO then answers all prompts of the training split and
+A policy learns some of the references by supervised training. PPO then answers the other prompts of the training split and
 is told only a number for each answer. Both are measured on prompts held out.
 """
 
@@ -60,8 +60,8 @@ class AnsweringJob(TextJob):
                 f"supervised_share={config.supervised_share} of {len(train.texts)} prompts is {count}, less than a batch. "
                 f"Use a larger share, or a --supervised-batch-size of at most {count}."
             )
-        rows = np.random.default_rng(config.seed).permutation(len(train.texts))[:count]
-        self.known = self.pairs(train, rows)
+        rows = np.random.default_rng(config.seed).permutation(len(train.texts))
+        self.known, self.practice = self.pairs(train, rows[:count]), rows[count:] if count < len(rows) else rows
         answers = [len(answer) for _, answer in self.known + self.pairs(self.corpus.validation)]
         self.response_length = config.response_length or max(answers)
         splits = {name: getattr(self.corpus, name) for name in ("train", "validation", "test")}
@@ -122,9 +122,9 @@ class AnsweringJob(TextJob):
         self.before = self.evaluate()
 
     def improve(self, run, interrupt):
-        """PPO on all training prompts, then the same measures as before it. Returns the summary."""
+        """PPO on the training prompts whose references are not known (on all where all are), then the measures again. Returns the summary."""
         config = self.config
-        prompts = Prompts(*self.prompts["train"])
+        prompts = Prompts(*[part[self.practice] for part in self.prompts["train"]])
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
         batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
         shown = {"objective/scores": "score", "objective/kl": "kl", "policy/entropy": "entropy"}

@@ -156,8 +156,9 @@ class ClassificationConfig(TextConfig):
 class AnsweringConfig(TextConfig):
     """What the tasks whose prompts have references can be told."""
 
-    supervised_share: float = 1.0  # of the training pairs, whose references supervised training sees; PPO sees all prompts
+    supervised_share: float = 0.5  # of the training pairs, which supervised training sees; PPO practises on the others
     response_length: Optional[int] = None  # most tokens of a response; by default what the longest reference needs
+    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, max_gradient_norm=1.0)
     kl: KLConfig = KLConfig(kl_coefficient=0.01)
 
     def __post_init__(self):
@@ -178,10 +179,14 @@ class QuestionAnsweringConfig(AnsweringConfig):
     question_column: Optional[str] = None  # where the question is ("question")
     answer_column: Optional[str] = None  # where its answer is ("answer")
     partial_credit: float = 0.0  # reward of a wrong answer, times the F1 of its words
-    supervised_share: float = 0.1  # of the training pairs, whose answers supervised training sees; PPO sees all questions
+    supervised_share: float = 0.1  # of the training pairs, which supervised training sees; PPO practises on the others
     iterations: int = 200  # PPO iterations
-    batch_size: int = 128  # responses in an iteration
+    batch_size: int = 256  # responses in an iteration
     vocabulary_size: int = 600  # pieces of the tokenizer, 260 of them bytes and special tokens
+    network: NetworkConfig = NetworkConfig(dropout=0.1)
+    supervised: SupervisedConfig = SupervisedConfig(supervised_epochs=40, supervised_batch_size=16, patience=5)
+    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3)
 
     def __post_init__(self):
         super().__post_init__()
@@ -200,8 +205,11 @@ class TranslationConfig(AnsweringConfig):
     source_column: Optional[str] = None  # where the text is ("source")
     target_column: Optional[str] = None  # where its translation is ("target")
     reward: str = "chrf"  # of a translation: chrf or bleu of the sentence, from sacrebleu
+    iterations: int = 240  # PPO iterations
     batch_size: int = 128  # responses in an iteration
-    vocabulary_size: int = 2000  # pieces of the tokenizer, 260 of them bytes and special tokens
+    vocabulary_size: int = 1200  # pieces of the tokenizer, 260 of them bytes and special tokens
+    supervised: SupervisedConfig = SupervisedConfig(supervised_epochs=30, patience=4)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4)
 
     def __post_init__(self):
         super().__post_init__()
