@@ -225,16 +225,22 @@ class KeepBest(keras.callbacks.Callback):
         self.policy, self.measure, self.every = policy, measure, every
 
     def on_train_begin(self, logs=None):
-        self.best, self.weights = self.measure(), self.policy.get_weights()
+        self.best, self.weights, self.measured = self.measure(), self.policy.get_weights(), True
 
     def on_train_batch_end(self, batch, logs=None):
-        if (batch + 1) % self.every == 0:
-            value = self.measure()
-            if value > self.best:
-                self.best, self.weights = value, self.policy.get_weights()
+        self.measured = (batch + 1) % self.every == 0
+        if self.measured:
+            self._compare()
 
     def on_train_end(self, logs=None):
+        if not self.measured:
+            self._compare()
         self.policy.set_weights(self.weights)
+
+    def _compare(self):
+        value = self.measure()
+        if value > self.best:
+            self.best, self.weights = value, self.policy.get_weights()
 
 
 class StopOnInterrupt(keras.callbacks.Callback):

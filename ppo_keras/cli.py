@@ -71,7 +71,7 @@ def build_parser(arguments=()):
     chosen = arguments[1] if arguments[:1] == ["train"] and len(arguments) > 1 else None
     for name, (settings, purpose) in TEXT_TASKS.items():
         task = tasks.add_parser(
-            name, help=purpose, description=f"Trains by supervised learning, then by PPO: {purpose}.",
+            name, help=purpose, description=f"Supervised training, then PPO; the task: {purpose}.",
             epilog=f"example:\n  ppo-keras train {name} --model lstm --run lstm --iterations 60", **style,
         )  # fmt: skip
         if name == chosen:
@@ -107,14 +107,15 @@ def build_parser(arguments=()):
     playing.set_defaults(command=_evaluate)
 
     writing = commands.add_parser(
-        "generate", help="continue a prompt with the writer of a run", description="Continues prompts with the writer of a run.",
+        "generate", help="continue, answer, translate or label a prompt with the model of a run",
+        description="Continues, answers, translates or labels prompts with the model of a run (a classifier needs no option but --stage).",
         epilog='example:\n  ppo-keras generate generation --prompt "The ending" --count 3 --stage before', **style,
     )  # fmt: skip
     writing.add_argument("run", metavar="RUN", help="name or folder of a run")
     writing.add_argument(
-        "--prompt", type=str, action="append", required=True, help="the beginning of a text; may be given several times"
+        "--prompt", type=str, action="append", required=True, help="the beginning of a text, a question, or a text; may be given several times"
     )
-    writing.add_argument("--stage", choices=("before", "after"), default="after", help="the writer before or after PPO")
+    writing.add_argument("--stage", choices=("before", "after"), default="after", help="the model before or after PPO")
     writing.add_argument("--count", type=int, default=1, help="continuations of each prompt")
     writing.add_argument("--length", type=int, help="most tokens of a continuation (as in training)")
     writing.add_argument("--temperature", type=float, help="divides the logits (as in training)")

@@ -123,7 +123,7 @@ class Run:
         from ppo_keras import __version__
 
         versions = {"ppo_keras": __version__, "keras": keras.__version__, "tensorflow": tensorflow.__version__}
-        self.save_json("config.json", {"versions": versions, **more, **asdict(config)})
+        self.save_json("config.json", {"versions": versions, **asdict(config), **more})
 
     def save_json(self, name, content):
         """Writes a JSON file whole: a reader never sees half of it."""

@@ -284,7 +284,7 @@ def test_missing_file_names_the_nearest(tmp_path):
         ("a.csv", "text,label\nfine,1\ngreat,1\n", "every label in"),
         ("a.csv", "text,label\na,1\nb,2\nc,3\n", "has 3 different labels (1, 2, 3), but there must be two"),
         ("a.csv", "txt,label\nfine,1\n", "no column 'text'. It has: txt, label. Did you mean 'txt'?"),
-        ("a.csv", "A fine film,1\nA dull film,0\n", "It has: A fine film, 1. Name the one"),  # no header
+        ("a.csv", "A fine film,1\nA dull film,0\n", "It has: A fine film, 1. Name the right one with --text-column"),  # no header
         ("a.txt", "one\ntwo\nthree\n", "1 different training texts, but 64 are needed"),
         ("a.txt", "same\n" * 1000, "gives 1 different training texts"),  # repeated texts do not count
     ],
@@ -373,7 +373,8 @@ def test_tfds_mistakes_are_found_before_a_download(tmp_path, monkeypatch):
     monkeypatch.setattr("ppo_keras.datasets.sources.prepare", lambda *_: pytest.fail("downloaded first"))
     assert "Did you mean 'imdb_reviews'?" in error_of(dataset="imdb_revews", data_dir=tmp_path)
     assert "no configuration 'sst22'. Did you mean 'sst2'?" in error_of(dataset="glue/sst22", data_dir=tmp_path)
-    assert "It has: label, title, description" in error_of(dataset="ag_news_subset", data_dir=tmp_path)
+    assert "4 different labels" in error_of(dataset="ag_news_subset", data_dir=tmp_path)  # its input is "description"
+    assert "It has: label, title, description" in error_of(dataset="ag_news_subset", text_column="titel", data_dir=tmp_path)
     assert "4 different labels" in error_of(dataset="ag_news_subset", text_column="title", data_dir=tmp_path)
     assert "no column 'lable'" in error_of(dataset="imdb_reviews", label_column="lable", data_dir=tmp_path)
     assert "'label' of imdb_reviews holds no text" in error_of(dataset="imdb_reviews", text_column="label", data_dir=tmp_path)
@@ -451,11 +452,20 @@ def test_a_test_file_that_overlaps_is_told_with_the_count(tmp_path):
     assert len(corpus.test.texts) == 13 and len(corpus.train.texts) == 88
 
 
+def test_held_out_files_that_give_nothing(tmp_path):
+    """Catches: an empty test split that is quietly carved out of train, labels of train lost because a test file has none."""
+    train = write(tmp_path, "train.tsv", "text\tlabel\n" + labelled_rows(100, "\t"))
+    same, plain = write(tmp_path, "v.tsv", "text\tlabel\nother\t0\n"), write(tmp_path, "t.tsv", "text\nnew\n")
+    with pytest.warns(DataWarning, match="1 texts of the validation split"):
+        assert "v.tsv holds no text of its own for the validation split" in error_of(train, validation_data=same, test_data=same)
+    assert "the test split of" in error_of(train, test_data=plain) and "no column 'label'" in error_of(train, test_data=plain)
+
+
 def test_a_label_that_training_never_shows(tmp_path):
     """Catches: an unknown label that becomes 0, or a crash in the middle of the test."""
     train = write(tmp_path, "train.tsv", "text\tlabel\n" + "".join(f"text {i}\t{'abc'[i % 3]}\n" for i in range(90)))
     test = write(tmp_path, "test.tsv", "text\tlabel\none\ta\ntwo\td\nthree\td\n")
-    with pytest.raises(InputError, match=r"the test split of .* has the label 'd' \(2 texts\), which no training text has. Labels in training: a, b, c."):
+    with pytest.raises(InputError, match=r"the test split of .* has the label 'd' \(2 texts\), which no training text has. Correct it, or remove these lines. Labels in training: a, b, c."):
         load_texts(train, test_data=test, two_labels=False)
 
 
@@ -515,7 +525,7 @@ def test_pairs_that_cannot_be_used(mocked, tmp_path):
         load_pairs(path, prompt_column="question")
     with pytest.raises(InputError, match="no column 'answr'. It has: question, answer. Did you mean 'answer'"):
         load_pairs(path, prompt_column="question", reference_column="answr")
-    with pytest.raises(InputError, match="Name the one that holds the texts by --source-column and --target-column"):
+    with pytest.raises(InputError, match="Name the right one with --source-column and --target-column"):
         load_pairs(path, defaults=("source", "target"))
     mocked({"train": [{"question": f"{i}", "answer": "", "annotation": "", "short_answer": ""} for i in range(9)]})
     with pytest.raises(InputError, match="9 texts in the column 'answer' of gsm8k are empty"):

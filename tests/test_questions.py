@@ -74,8 +74,9 @@ def test_every_story_is_answered_by_its_end():
 
 
 def test_no_story_is_in_two_splits():
-    """Catches: a story told in training, with another question about it in the test split."""
-    told = {split: {text.rsplit(". ", 1)[0] for text, _ in pairs} for split, pairs in stories().items()}
+    """Catches: a story told in training, in other words or with another question, in the test split."""
+    facts = lambda text: tuple((s.split()[0], s.split()[-1]) for s in text.rsplit(". ", 1)[0].split(". "))
+    told = {split: {facts(text) for text, _ in pairs} for split, pairs in stories().items()}
     assert {split: len(texts) for split, texts in told.items()} == {"train": 2400, "validation": 300, "test": 300}
     assert not told["train"] & told["test"] and not told["validation"] & (told["train"] | told["test"])
 
@@ -84,7 +85,7 @@ def test_the_grammar_asks_the_same_today_and_tomorrow():
     """Catches: a set or a hash in the grammar, whose order changes from process to process, so that splits leak between runs."""
     assert arithmetic() == arithmetic() and stories() == stories()
     assert arithmetic()["test"][0] == ("How much is 13 without 4?", "9")
-    assert stories()["test"][0][1] == "market"
+    assert stories()["test"][0][1] == "office"
 
 
 @pytest.mark.parametrize("name, train", [("all", 5095), ("arithmetic", 2695), ("stories", 2400)])

@@ -27,7 +27,10 @@ def number_labels(splits, source, column, classes=None, two=True):
         InputError: there is one label only, more than two, or one of another split is not in train.
     """
     values = {split: rows.labels for split, rows in splits.items()}
-    if values["train"] is None or any(labels is None for labels in values.values()):
+    unlabelled = [split for split, labels in values.items() if labels is None]
+    if values["train"] is not None and unlabelled:
+        raise InputError(f"the {unlabelled[0]} split of {source} has no column {column!r}, but training has. Give all splits the same columns.")
+    if values["train"] is None:
         return {split: rows._replace(labels=None) for split, rows in splits.items()}, None
     values = {split: [value.strip() for value in labels] for split, labels in values.items()}
     names, number = label_names(values["train"], source, column, two) if classes is None else (classes, None)
@@ -38,7 +41,7 @@ def number_labels(splits, source, column, classes=None, two=True):
         if strange:
             raise InputError(
                 f"the {split} split of {source} has the label {show(strange[0])} ({len(strange)} texts), which no training text has. "
-                f"Labels in training: {shorten_list([names[i] for i in sorted(seen)])}."
+                f"Correct it, or remove these lines. Labels in training: {shorten_list([names[i] for i in sorted(seen)])}."
             )
     if len(seen) == 1:
         raise InputError(

@@ -87,7 +87,7 @@ def load_texts(
     name, raw, classes = _read(data, validation_data, test_data, dataset, f"film_reviews/{language}", columns, data_dir, two_labels)
     raw, names = number_labels(raw, name, columns.label, classes, two_labels)
     splits = {split: Split(rows.texts, rows.labels, rows.partners) for split, rows in raw.items()}
-    return _corpus(name, splits, names, seed, minimum)
+    return _corpus(name, splits, names, seed, minimum, {"validation": validation_data, "test": test_data})
 
 
 def load_pairs(
@@ -119,10 +119,11 @@ def load_pairs(
     if (prompt_column is None) != (reference_column is None):
         raise InputError(f"--{defaults[0]}-column and --{defaults[1]}-column are given together or not at all.")
     names = (prompt_column, reference_column) if prompt_column else defaults
-    columns = Columns(names[0], None, names[1], asked=prompt_column is not None, partner_needed=True)
+    options = f"--{defaults[0]}-column and --{defaults[1]}-column"
+    columns = Columns(names[0], None, names[1], asked=prompt_column is not None, partner_needed=True, options=options)
     name, raw, _ = _read(data, validation_data, test_data, dataset, bundled, columns, data_dir)
     splits = {split: Split(rows.texts, references=[[_clean(text)] for text in rows.partners]) for split, rows in raw.items()}
-    return _corpus(name, splits, None, seed, minimum)
+    return _corpus(name, splits, None, seed, minimum, {"validation": validation_data, "test": test_data})
 
 
 def _columns(text, label, chosen, rejected):
@@ -148,8 +149,8 @@ def _read(data, validation_data, test_data, dataset, bundled, columns, data_dir,
     return os.fspath(data), read_files({split: path for split, path in paths.items() if path}, columns), None
 
 
-def _corpus(name, splits, label_names, seed, minimum):
-    """Clean, distinct texts in all three splits."""
+def _corpus(name, splits, label_names, seed, minimum, files):
+    """Clean, distinct texts in all three splits; `files`: {split: its own file, or None}."""
     seen, repeated = set(), {}  # test first: a text that is in two splits is dropped from train
     for split in reversed(SPLITS):
         if split in splits:
@@ -164,6 +165,9 @@ def _corpus(name, splits, label_names, seed, minimum):
                 DataWarning,
                 stacklevel=3,
             )
+    for split, path in files.items():
+        if path and not splits[split].texts:
+            raise InputError(f"{path} holds no text of its own for the {split} split. Give another file, or leave it out.")
     missing = [split for split in SPLITS[1:] if split not in splits or not splits[split].texts]
     splits |= _carve(splits["train"], missing, seed)
     count = len(splits["train"].texts)

@@ -54,7 +54,8 @@ class Questions(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing is downloaded
         kinds = {"arithmetic": (arithmetic,), "stories": (stories,), "all": (arithmetic, stories)}[self.builder_config.name]
-        splits = {split: [pair for kind in kinds for pair in kind()[split]] for split in STORIES}
+        asked = [kind() for kind in kinds]
+        splits = {split: [pair for kind in asked for pair in kind[split]] for split in STORIES}
         return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
 
     def _generate_examples(self, pairs):
@@ -103,28 +104,30 @@ def stories():
     told = {split: [] for split in STORIES}
     for split, count in STORIES.items():
         while len(told[split]) < count:
-            story, question, answer = _tell(numbers)
-            if story not in seen:
-                seen.add(story)
+            facts, story, question, answer = _tell(numbers)
+            if facts not in seen:  # the same facts in other words are the same story
+                seen.add(facts)
                 told[split].append((f"{story} {question}", answer))
     return told
 
 
 def _tell(numbers):
-    """A story of people who move and take things, a question about its end, and the answer."""
+    """A story of people who move and take things: its facts, its text, a question about its end, and the answer."""
     names, things = numbers.sample(NAMES, 2), numbers.sample(THINGS, 2)
-    place_of, holds, sentences = {}, {}, []
+    place_of, holds, facts, sentences = {}, {}, [], []
     for _ in range(numbers.randint(2, 3)):
         name = numbers.choice(names)
         free = [thing for thing in things if thing not in holds.values()]
         if name in holds or not free or numbers.random() < 0.6:
             place = numbers.choice([place for place in PLACES if place != place_of.get(name)])
             place_of[name] = place
+            facts.append((name, place))
             sentences.append(numbers.choice(MOVES).format(name=name, place=place))
         else:
             holds[name] = numbers.choice(free)
+            facts.append((name, holds[name]))
             sentences.append(numbers.choice(TAKES).format(name=name, thing=holds[name]))
     questions = [(f"Where is {name}?", place) for name, place in place_of.items()]
     questions += [(f"What does {name} have?", thing) for name, thing in holds.items()]
     questions += [(f"Where is the {thing}?", place_of[name]) for name, thing in holds.items() if name in place_of]
-    return " ".join(sentences), *numbers.choice(questions)
+    return tuple(facts), " ".join(sentences), *numbers.choice(questions)

@@ -23,6 +23,7 @@ class Columns(NamedTuple):
         asked: whether the user named `text`; a default may give way to the only column of strings.
         label_asked: whether the user named `label`; a default may be absent.
         partner_needed: whether an empty partner is a mistake.
+        options: of the command line, that name the columns.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Columns(NamedTuple):
     asked: bool = False
     label_asked: bool = False
     partner_needed: bool = False
+    options: str = "--text-column"
 
 
 class Raw(NamedTuple):
@@ -85,10 +87,8 @@ def _resolve(columns, available, source, texts=None):
     """The columns with the default label dropped where it is absent. `texts`: the columns that can hold a text."""
     for column in (columns.text, columns.partner, columns.label if columns.label_asked else None):
         if column is not None and column not in available:
-            options = "--source-column and --target-column, --question-column and --answer-column" if columns.partner_needed else ""
-            advice = "" if columns.asked else f" Name the one that holds the texts by {options or 'text_column'}."
-            hint = nearest(column, available) or advice
-            raise InputError(f"{source} has no column {column!r}. It has: {shorten_list(available)}.{hint}")
+            advice = "" if columns.asked else f" Name the right one with {columns.options}."
+            raise InputError(f"{source} has no column {column!r}. It has: {shorten_list(available)}.{nearest(column, available)}{advice}")
     for column in (columns.text, columns.partner) if texts is not None else ():
         if column is not None and column not in texts:
             raise InputError(f"the column {column!r} of {source} holds no text. These do: {shorten_list(texts) or 'none'}.")
@@ -121,6 +121,8 @@ def read_tfds(name, columns, data_dir, two_labels=True):
     named = builder.info.supervised_keys
     if columns.partner_needed and not columns.asked and named and set(named[:2]) <= set(texts):
         columns = columns._replace(text=named[0], partner=named[1])
+    elif named and not columns.asked and not columns.partner and columns.text not in available and named[0] in texts:
+        columns = columns._replace(text=named[0])
     if not columns.asked and columns.text not in available and len(texts) == 1:
         columns = columns._replace(text=texts[0])
     columns = _resolve(columns, available, name, texts)

@@ -142,7 +142,7 @@ _SETTINGS = {
     "cartpole-no-velocity": _FAST,
     "acrobot": dict(environment_steps=500_000, environments=16) | _FAST,
     "repeat-first": _FAST,
-    "t-maze": _FAST,
+    "t-maze": dict(environment_steps=200_000) | _FAST,
     "gym": dict(
         environment_steps=400_000,
         environments=8,

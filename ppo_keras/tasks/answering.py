@@ -5,9 +5,7 @@ is told only a number for each answer. Both are measured on prompts held out.
 """
 
 import numpy as np
-import tensorflow as tf
 
-from ppo_keras import callbacks
 from ppo_keras.errors import InputError
 from ppo_keras.language.evaluation import Responder
 from ppo_keras.language.generation import Prompts, pad_prompts
@@ -16,7 +14,7 @@ from ppo_keras.language.rewards import PythonReward
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.report import print_answers
 from ppo_keras.tasks.text import TextJob
-from ppo_keras.tasks.training import fit_and_save, run_job
+from ppo_keras.tasks.training import run_job
 
 
 def train(config, task):
@@ -53,7 +51,6 @@ class AnsweringJob(TextJob):
         self.task = task
         self.corpus = task.load(minimum=config.batch_size)
         train = self.corpus.train
-        self.train_tokenizer(train.texts + [text for several in train.references for text in several])
         count = max(1, round(config.supervised_share * len(train.texts)))
         if count < config.supervised.supervised_batch_size:
             raise InputError(
@@ -61,22 +58,20 @@ class AnsweringJob(TextJob):
                 f"Use a larger share, or a --supervised-batch-size of at most {count}."
             )
         rows = np.random.default_rng(config.seed).permutation(len(train.texts))
-        self.known, self.practice = self.pairs(train, rows[:count]), rows[count:] if count < len(rows) else rows
-        answers = [len(answer) for _, answer in self.known + self.pairs(self.corpus.validation)]
-        self.response_length = config.response_length or max(answers)
-        splits = {name: getattr(self.corpus, name) for name in ("train", "validation", "test")}
-        questions = {name: [self.tokenizer.encode_question(text) for text in split.texts] for name, split in splits.items()}
-        self.prompt_length = max(len(ids) for ids in questions["train"])
+        known, self.practice = rows[:count], rows[count:] if count < len(rows) else rows
+        self.train_tokenizer(train.texts + [reference for i in known for reference in train.references[i]])
+        self.known = self.pairs(train, known)
+        self.response_length = config.response_length or usual_length([answer for _, answer in self.known])
+        questions = {name: [self.tokenizer.encode_question(text) for text in getattr(self.corpus, name).texts] for name in ("train", "test")}
+        self.prompt_length = config.prompt_length or usual_length(questions["train"])
         self.context = self.prompt_length + self.response_length
         self.prompts = {name: self.pad(lists) for name, lists in questions.items()}
-        self.references = {}  # by prompt, as the tokenizer writes it
-        for name, split in splits.items():
-            self.references |= dict(zip(self.tokenizer.decode_batch(*self.prompts[name]), split.references))
-        prompt, references = self.tokenizer.decode_batch(*self.prompts["train"])[0], train.references[0]
+        prompts = self.tokenizer.decode_batch(*self.prompts["train"])
+        self.references = dict(zip(prompts, train.references))  # by prompt, as the tokenizer writes it
         self.reward = PythonReward(
             lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name
         )
-        self.reward.score(prompt, references[0])  # a mistake in it shows before the work begins
+        self.reward.score(prompts[0], train.references[0][0])  # a mistake in it shows before the work begins
 
     def pairs(self, split, rows=None):
         """(prompt ids, answer ids) for every reference of a split, or of some rows of it."""
@@ -120,19 +115,13 @@ class AnsweringJob(TextJob):
             self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit
         )
         self.before = self.evaluate()
+        self.measure(self.before)  # a mistake in it costs no training
 
     def improve(self, run, interrupt):
         """PPO on the training prompts whose references are not known (on all where all are), then the measures again. Returns the summary."""
-        config = self.config
         prompts = Prompts(*[part[self.practice] for part in self.prompts["train"]])
-        data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
-        batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
         shown = {"objective/scores": "score", "objective/kl": "kl", "policy/entropy": "entropy"}
-        recorder = callbacks.Recorder(run, config.batch_size)
-        fit_and_save(
-            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
-            steps_per_epoch=config.iterations,
-        )  # fmt: skip
+        self.practise(run, interrupt, prompts, shown)
         return self.report(run, self.before, self.evaluate())
 
     def evaluate(self):
@@ -140,20 +129,36 @@ class AnsweringJob(TextJob):
         prompts, seed = self.prompts["test"], self.config.seed
         return {"greedy": self.respond(prompts, True, seed), "sampled": self.respond(prompts, False, seed)}
 
+    def measure(self, responses):
+        """{name: float} of the test split, with `_sampled` behind the names of what was drawn. Raises `InputError`."""
+        measures = {}
+        for kind, texts in responses.items():
+            try:
+                found = {name: float(value) for name, value in self.task.measures(texts, self.corpus.test.references).items()}
+            except Exception as error:  # somebody else's code may raise anything
+                raise InputError(f"the measures of the task {self.task.name} raised {type(error).__name__}: {error}") from error
+            measures |= {name + ("" if kind == "greedy" else "_sampled"): value for name, value in found.items()}
+        return measures
+
     def report(self, run, before, after):
         """Writes samples and summary, prints the table. Returns the summary."""
         test, measures = self.corpus.test, {}
+        score = PythonReward(self.task.reward, None, self.task.name).score
         for stage, responses in (("before", before), ("after", after)):
             rows = zip(test.texts, responses["greedy"], responses["sampled"], test.references)
             run.append_samples(
                 {"stage": stage, "prompt": prompt, "response": greedy, "sampled": sampled, "references": references,
-                 "score": self.task.reward(greedy, references)}
+                 "score": score(greedy, references)}
                 for prompt, greedy, sampled, references in rows
             )  # fmt: skip
-            for kind, texts in responses.items():
-                for name, value in self.task.measures(texts, test.references).items():
-                    measures[f"{name}{'' if kind == 'greedy' else '_sampled'}_{stage}"] = value
+            measures |= {f"{name}_{stage}": value for name, value in self.measure(responses).items()}
         sizes = {"training_prompts": len(self.corpus.train.texts), "known_references": len(self.known), "test_prompts": len(test.texts)}
         summary = self.finish(run, self.task.name, **measures, **sizes)
         print_answers(test, before["greedy"], after["greedy"], measures, summary, run.folder)
         return summary
+
+
+def usual_length(token_lists):
+    """Tokens of the longest list; but of outliers no more than twice what 95 in 100 lists need."""
+    lengths = [len(ids) for ids in token_lists]
+    return int(min(max(lengths), 2 * np.percentile(lengths, 95)))

@@ -23,7 +23,7 @@ class TextConfig:
     """What every task of language can be told."""
 
     model: str = "transformer"  # transformer or lstm
-    data: Optional[str] = None  # your own file: .csv, .tsv or .jsonl with named columns
+    data: Optional[str] = None  # your own file: .csv, .tsv or .jsonl with named columns (generation: also .txt)
     validation_data: Optional[str] = None  # its validation split in a file of its own; by default a tenth of the file
     test_data: Optional[str] = None  # its test split in a file of its own; by default a tenth of the file
     dataset: Optional[str] = None  # or the name of a TensorFlow data set, such as imdb_reviews
@@ -157,7 +157,8 @@ class AnsweringConfig(TextConfig):
     """What the tasks whose prompts have references can be told."""
 
     supervised_share: float = 0.5  # of the training pairs, which supervised training sees; PPO practises on the others
-    response_length: Optional[int] = None  # most tokens of a response; by default what the longest reference needs
+    prompt_length: Optional[int] = None  # most tokens of a prompt, of a longer one the end; by default what the longest needs
+    response_length: Optional[int] = None  # most tokens of a response; by default what the longest known reference needs
     ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, max_gradient_norm=1.0)
     kl: KLConfig = KLConfig(kl_coefficient=0.01)
 
@@ -166,6 +167,10 @@ class AnsweringConfig(TextConfig):
         require(
             0 < self.supervised_share <= 1,
             f"supervised_share={self.supervised_share} is outside (0, 1]. Use a share such as 0.1.",
+        )
+        require(
+            self.prompt_length is None or self.prompt_length >= 3,
+            f"prompt_length={self.prompt_length} leaves no room between two begin tokens. Use a number such as 32.",
         )
         check_response_length(self.response_length)
 
@@ -205,11 +210,11 @@ class TranslationConfig(AnsweringConfig):
     source_column: Optional[str] = None  # where the text is ("source")
     target_column: Optional[str] = None  # where its translation is ("target")
     reward: str = "chrf"  # of a translation: chrf or bleu of the sentence, from sacrebleu
-    iterations: int = 240  # PPO iterations
+    iterations: int = 200  # PPO iterations
     batch_size: int = 128  # responses in an iteration
     vocabulary_size: int = 1200  # pieces of the tokenizer, 260 of them bytes and special tokens
     supervised: SupervisedConfig = SupervisedConfig(supervised_epochs=30, patience=4)
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4)
+    kl: KLConfig = KLConfig(kl_coefficient=0.001)  # the scores of sentences differ by hundredths: a nat must cost less
 
     def __post_init__(self):
         super().__post_init__()

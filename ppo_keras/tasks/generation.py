@@ -8,7 +8,6 @@ With control codes (Keskar et al. 2019) each prompt says which label its text is
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras import callbacks
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.errors import InputError
 from ppo_keras.language.evaluation import evaluate_writer
@@ -30,7 +29,7 @@ from ppo_keras.language.tokenizer import UNKNOWN
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.report import print_evaluations
 from ppo_keras.tasks.text import TextJob
-from ppo_keras.tasks.training import fit_and_save, run_job
+from ppo_keras.tasks.training import run_job
 
 
 def train(config):
@@ -70,8 +69,6 @@ class GenerationJob(TextJob):
             )
         self.codes, self.code_texts = None, [""]
         if config.control_codes:
-            if train.labels is None:
-                raise InputError(f"{self.corpus.name} has no labels for --control-codes. Name their column with --label-column.")
             self.code_texts = [f"{name}:" for name in self.corpus.label_names]
         self.train_tokenizer(all_texts(train), [code for code in self.code_texts if code])
         if config.control_codes:
@@ -198,14 +195,8 @@ class GenerationJob(TextJob):
         """PPO, then the same measures as before it. Returns the summary."""
         config = self.config
         prompts = Prompts(*self.make_prompts(self.corpus.train, len(self.corpus.train.texts), seed=config.seed))
-        data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
-        batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
         shown = {"objective/scores": "score", "objective/kl": "kl", "response/length": "length", "policy/entropy": "entropy"}
-        recorder = callbacks.Recorder(run, config.batch_size)
-        fit_and_save(
-            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
-            steps_per_epoch=config.iterations,
-        )  # fmt: skip
+        self.practise(run, interrupt, prompts, shown)
         return self.report(run, self.before, self.evaluate())
 
     def evaluate(self):

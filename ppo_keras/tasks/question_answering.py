@@ -46,7 +46,7 @@ class QuestionAnswering:
 
 
 def normalise(text):
-    """An answer as it is compared: lower case, without punctuation and articles, single spaces (Rajpurkar et al. 2016).
+    """An answer as it is compared: lower case, without articles, single spaces for punctuation (after Rajpurkar et al. 2016).
 
     The sign of a number stays, so that -5 is not 5, its points and commas, and the hyphen of twenty-one. An answer that is
     nothing but an article or punctuation (the choice "A") stays as it is.

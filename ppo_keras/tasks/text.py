@@ -4,10 +4,12 @@ import contextlib
 import time
 
 import keras
+import tensorflow as tf
 
 from ppo_keras import callbacks
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.tasks.training import fit_and_save
 
 
 class TextJob:
@@ -49,6 +51,17 @@ class TextJob:
                 callbacks.SupervisedRecorder(run, stage),
             ]
         interrupt.check()
+
+    def practise(self, run, interrupt, prompts, shown):
+        """PPO of `self.learner` on NumPy `Prompts`, in a fresh order each time; `shown`: metrics of the progress bar."""
+        config = self.config
+        data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
+        batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
+        recorder = callbacks.Recorder(run, config.batch_size)
+        fit_and_save(
+            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
+            steps_per_epoch=config.iterations,
+        )  # fmt: skip
 
     def updates(self):
         """Optimizer steps of the whole of PPO."""

@@ -60,9 +60,9 @@ def fit_and_save(learner, run, name, interrupt, recorder, shown, checkpoint_ever
                 progress,
                 callbacks.StopOnNonFinite("The last good state is saved. Try a smaller --learning-rate or --max-gradient-norm."),
                 recorder,
+                *further,
                 checkpoint,
                 callbacks.StopOnInterrupt(interrupt),
-                *further,
             ]
             learner.fit(*data, callbacks=observers, verbose=0, **fit)
     except NonFiniteError:

@@ -40,7 +40,7 @@ def write(options):
     if config.get("task") == "classification":
         return label(run, config, tokenizer, options)
     answers = config.get("answers", False)
-    encode = tokenizer.encode_question if answers else lambda prompt: tokenizer.encode(prompt, begin=True)
+    encode = lambda prompt: tokenizer.encode_question(" ".join(prompt.split())) if answers else tokenizer.encode(prompt, begin=True)
     token_lists = [encode(prompt) for prompt in options.prompt]
     try:
         context, length = config["context"], options.length or config["response_tokens"]
@@ -52,7 +52,7 @@ def write(options):
     longest = max(map(len, token_lists))
     if longest >= context:
         raise InputError(
-            f"a prompt has {longest - 1} tokens, but the context of this run holds {context - 2} and a response. Shorten the prompt."
+            f"a prompt has {longest - 1 - answers} tokens, but the context of this run holds {context - 2 - answers} and a response. Shorten the prompt."
         )
     require(
         options.length is None or options.length <= context - longest,
@@ -70,7 +70,7 @@ def write(options):
 
 def label(run, config, tokenizer, options):
     """Prints the label that a classifier gives each prompt, and the probability of every label."""
-    texts = pad_texts([tokenizer.encode(prompt, begin=True) for prompt in options.prompt], config["text_length"], NO_TOKEN)[0]
+    texts = pad_texts([tokenizer.encode(" ".join(prompt.split()), begin=True) for prompt in options.prompt], config["text_length"], NO_TOKEN)[0]
     logits, _ = load_policy(run, options.stage)(tf.constant(texts)[:, tf.newaxis], training=False)
     for row in tf.nn.softmax(logits[:, 0]).numpy():
         shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(config["label_names"], row))
