@@ -12,25 +12,32 @@ import pytest
 from helpers import assert_close, tiny_policy
 
 from ppo_keras import cli
-from ppo_keras.tasks.config import GenerationConfig
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.errors import InputError
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.runs import Run, load_policy
 from ppo_keras.tasks import write
+from ppo_keras.tasks.config import TASKS, GenerationConfig
 
 TEXTS = [f"{first} {second} film is {third}." for first in ("This", "That", "His") for second in ("long", "old", "new", "last") for third in ("fine", "dull", "warm", "loud")]
 CHOICES = {
     "model": "lstm", "language": "zh", "data": "texts.txt", "dataset": "imdb_reviews", "text_column": "review", "label_column": "stars",
     "reward": "rewards:short", "run": "second", "runs_folder": "elsewhere", "reward_network": "lstm", "kl_estimator": "k3",
     "schedule": "cosine", "seed": 7, "shuffle_seed": 7, "entropy_coefficient": 0.25, "dual_clip": 3.0, "target_kl": 0.5, "response_length": 7,
+    "validation_data": "b.tsv", "test_data": "c.tsv", "costs": "0 1; 5 0", "text_length": 9, "questions": "all", "question_column": "q",
+    "answer_column": "a", "source_column": "s", "target_column": "t", "partial_credit": 0.5, "prompt_length": 9,
 }  # fmt: skip
 FIELDS = [f.name for f in dataclasses.fields(GenerationConfig) if not dataclasses.is_dataclass(f.default)]
 NESTED = [(f.name, g.name) for f in dataclasses.fields(GenerationConfig) if dataclasses.is_dataclass(f.default) for g in dataclasses.fields(f.default)]
+PARTNERS = {"validation_data": ["--data", "a.tsv"], "test_data": ["--data", "a.tsv"]}  # settings that are refused alone
+SETTINGS = [("generation", None, name) for name in FIELDS if name not in ("chosen_column", "rejected_column")]
+SETTINGS += [("generation", *pair) for pair in NESTED]
+for task, (settings, _) in TASKS.items():  # of the other tasks, what generation does not have
+    SETTINGS += [(task, None, f.name) for f in dataclasses.fields(settings) if not dataclasses.is_dataclass(f.default) and f.name not in FIELDS]
 
 
-def parse(*options):
-    return cli.parse(["train", "generation", *options]).config
+def parse(*options, task="generation"):
+    return cli.parse(["train", task, *options]).config
 
 
 def error_line(capsys, *arguments):
@@ -45,11 +52,12 @@ def error_line(capsys, *arguments):
 # Settings.
 
 
-@pytest.mark.parametrize("group, name", [(None, name) for name in FIELDS if name not in ("chosen_column", "rejected_column")] + NESTED)
-def test_every_setting_has_an_option_that_reaches_it(group, name):
+@pytest.mark.parametrize("task, group, name", SETTINGS)
+def test_every_setting_has_an_option_that_reaches_it(task, group, name):
     """Catches: a field that the command line does not offer, or that another option of the same name takes."""
     get = lambda config: getattr(getattr(config, group) if group else config, name)
-    default = get(GenerationConfig())
+    expected, partners = TASKS[task][0](), PARTNERS.get(name, [])
+    default = get(expected)
     flag = "--" + name.replace("_", "-")
     if isinstance(default, bool):
         value, options = not default, [flag if not default else f"--no-{flag[2:]}"]
@@ -57,11 +65,22 @@ def test_every_setting_has_an_option_that_reaches_it(group, name):
         value = CHOICES.get(name, default * 2 if isinstance(default, int) else default / 2 if isinstance(default, float) else None)
         options = [flag, str(value)]
     assert value is not None and value != default
-    config = parse(*options)
+    config = parse(*partners, *options, task=task)
     assert get(config) == value and type(get(config)) is type(value)
     owner = getattr(config, group) if group else config
     restored = dataclasses.replace(owner, **{name: default})
-    assert (dataclasses.replace(config, **{group: restored}) if group else restored) == GenerationConfig()  # and nothing else changed
+    expected = dataclasses.replace(expected, data="a.tsv") if partners else expected
+    assert (dataclasses.replace(config, **{group: restored}) if group else restored) == expected  # and nothing else changed
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_help_with_an_example(task, capsys):
+    """Catches: a task whose help fails, or that names another task's settings."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", task, "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and f"ppo-keras train {task} --model lstm" in text
+    assert all(f"--{f.name.replace('_', '-')}" in text for f in dataclasses.fields(TASKS[task][0]) if not dataclasses.is_dataclass(f.default))
 
 
 def test_settings_left_out_are_those_of_the_config():
@@ -136,7 +155,7 @@ def test_exit_codes_of_what_goes_wrong_in_a_command(monkeypatch, capsys):
     """Catches: a full disk or Ctrl-C shown as a traceback; an error of several lines printed as such."""
     failures = iter([OSError(28, "No space left on device", "runs/x"), ValueError("a bug"), KeyboardInterrupt()])
 
-    def fail(arguments):
+    def fail(task, config):
         raise next(failures)
 
     monkeypatch.setattr(cli, "_train_text", fail)

@@ -28,7 +28,7 @@ def test_every_metric_is_explained(metric):
     assert len(metric.meaning) > 10
 
 
-@pytest.mark.parametrize("stage, measures", [("writer", ["cross_entropy"]), ("reward", ["cross_entropy", "accuracy"]), ("judge", ["cross_entropy", "accuracy"])])
+@pytest.mark.parametrize("stage, measures", [("writer", ["cross_entropy", "accuracy"]), ("reward", ["cross_entropy", "accuracy"]), ("judge", ["cross_entropy", "accuracy"])])
 def test_every_supervised_stage_is_explained(stage, measures):
     """Catches: a stage whose curves `SupervisedRecorder` drops, because the glossary does not name them."""
     named = [name for name in METRIC_NAMES if name.startswith(stage + "/")]
