@@ -214,7 +214,7 @@ class TranslationConfig(AnsweringConfig):
     batch_size: int = 128  # responses in an iteration
     vocabulary_size: int = 1200  # pieces of the tokenizer, 260 of them bytes and special tokens
     supervised: SupervisedConfig = SupervisedConfig(supervised_epochs=30, patience=4)
-    kl: KLConfig = KLConfig(kl_coefficient=0.001)  # the scores of sentences differ by hundredths: a nat must cost less
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4)
 
     def __post_init__(self):
         super().__post_init__()
