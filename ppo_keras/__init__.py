@@ -38,6 +38,7 @@ _HOME = {  # public name: the module that defines it
     "Acrobot": "environments.acrobot",
     "RepeatFirst": "environments.memory",
     "TMaze": "environments.memory",
+    "TextClassification": "environments.texts",
     "GymnasiumEnvironment": "environments.bridge",
     "play": "environments.evaluation",
     "PythonReward": "language.rewards",
@@ -45,6 +46,7 @@ _HOME = {  # public name: the module that defines it
     "Tokenizer": "language.tokenizer",
     "Prompts": "language.generation",
     "generate": "language.generation",
+    "load_pairs": "datasets.loader",
     "load_texts": "datasets.loader",
 }
 __all__ = sorted(_HOME)

@@ -210,7 +210,8 @@ def main(arguments=None):
         arguments = list(sys.argv[1:] if arguments is None else arguments)
         parsed = parse(arguments)
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            others = warnings.showwarning
+            warnings.showwarning = lambda message, category, *place: (_warn if category is DataWarning else others)(message, category, *place)
             parsed.command(parsed)
         return 0
     except (InputError, NonFiniteError) as error:
@@ -223,10 +224,9 @@ def main(arguments=None):
         return 130
 
 
-def _warn(message, category, filename, *_):
-    """Our own warnings in one line; those of other packages are for programmers."""
-    if issubclass(category, DataWarning):
-        print(f"ppo-keras: warning: {message}", file=sys.stderr)
+def _warn(message, *_):
+    """A warning about the user's data in one line, without the line of code that gave it."""
+    print(f"ppo-keras: warning: {message}", file=sys.stderr)
 
 
 def _fail(message):
