@@ -278,3 +278,22 @@ def test_a_bar_ends_its_line_once_where_training_raises(capsys):
     with pytest.raises(KeyboardInterrupt), package.Progress("writer", {}):  # before there is a bar
         raise KeyboardInterrupt
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("values, every, kept", [
+    ([1.0, 3.0, 2.0], 1, 1),  # the best in the middle
+    ([5.0, 3.0, 2.0], 1, 0),  # the start was best
+    ([1.0, 3.0], 3, 2),  # measured at the start, and once more at the end
+    ([1.0, 1.0, 1.0], 1, 0),  # no better is no reason to change
+])  # fmt: skip
+def test_the_best_measured_weights_are_kept(values, every, kept):
+    """Catches: the last weights, weights that were never measured, the least for the most, an end that is not looked at."""
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    answers = iter(values)
+    keeper = package.KeepBest(model, lambda: next(answers), every)
+    keeper.on_train_begin()
+    for batch in range(2):
+        model.set_weights([np.full([1, 1], batch + 1.0)])
+        keeper.on_train_batch_end(batch)
+    keeper.on_train_end()
+    assert model.get_weights()[0].item() == kept

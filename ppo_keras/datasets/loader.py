@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppo_keras.datasets.labels import number_labels
-from ppo_keras.datasets.sources import SPLITS, Columns, Raw, read_files, read_tfds
+from ppo_keras.datasets.sources import SPLITS, Columns, read_files, read_tfds
 from ppo_keras.errors import DataWarning, InputError
 
 

@@ -4,7 +4,6 @@ As an episode of one step this is a contextual bandit: PPO is told the cost of t
 The baseline is told: it is the same network, trained with cross-entropy.
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
 
