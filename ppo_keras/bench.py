@@ -36,7 +36,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     tokens = np.random.default_rng(0).integers(1, VOCABULARY, [BATCH, PROMPT])
     prompts = Prompts(tf.constant(tokens, tf.int32), tf.ones([BATCH, PROMPT]))
 
-    compiled = lambda function: tf.function(function, jit_compile=jit_compile)
+    compiled = lambda function: tf.function(function, jit_compile=jit_compile, autograph=False)
     step = compiled(learner.train_step)
     compile_seconds, _ = _time(lambda: step(prompts), 1)
     iteration_seconds, _ = _time(lambda: step(prompts), iterations)
@@ -125,7 +125,7 @@ def _time(function, repeats):
 def _peak_flops(jit_compile, size=2048, repeats=8):
     """float32 operations a second of a large matrix product, which nothing on this machine exceeds."""
     a = tf.random.stateless_normal([size, size], [1, 2])
-    product = tf.function(lambda x: tf.matmul(x, a), jit_compile=jit_compile)
+    product = tf.function(lambda x: tf.matmul(x, a), jit_compile=jit_compile, autograph=False)
     product(a)
     return max(2 * size**3 / _time(lambda: product(a), 1)[0] for _ in range(repeats))
 

@@ -72,7 +72,7 @@ class PPO(keras.Model):
             optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs
         )
         self.optimizer.build(self.policy.trainable_variables)
-        self.compile_parts((lambda f: tf.function(f, jit_compile=jit_compile)) if in_parts else (lambda f: f))
+        self.compile_parts((lambda f: tf.function(f, jit_compile=jit_compile, autograph=False)) if in_parts else (lambda f: f))
 
     def fit(self, *args, shuffle=False, **kwargs):
         """Keras's `fit`; `shuffle` is off by default, because a `tf.data.Dataset` shuffles itself."""
@@ -82,6 +82,7 @@ class PPO(keras.Model):
         """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
         self._improve = wrap(self.improve)
 
+    @tf.autograph.experimental.do_not_convert  # nothing here is written for AutoGraph, which would cost seconds of tracing
     def train_step(self, data):
         """One iteration of PPO. Returns the metrics of the glossary, as scalars."""
         trajectory, metrics = self.collect(data)

@@ -72,7 +72,7 @@ def test_settings_of_the_issue():
     cartpole = settings_for("cartpole")
     assert (cartpole.environments, cartpole.steps, cartpole.ppo.epochs, cartpole.ppo.minibatches) == (4, 128, 4, 4)
     steps = {task: settings_for(task).environment_steps for task in KINDS}
-    assert steps == dict.fromkeys(KINDS, 100_000) | {"gridworld": 20_000, "t-maze": 200_000, "acrobot": 500_000, "gym:Acrobot-v1": 400_000}
+    assert steps == dict.fromkeys(KINDS, 100_000) | {"gridworld": 12_000, "t-maze": 200_000, "acrobot": 500_000, "gym:Acrobot-v1": 400_000}
     assert settings_for("cartpole-no-velocity", "lstm").environment_steps == 100_000
     assert settings_for("repeat-first").length == settings_for("t-maze", "lstm").length == 10
 

@@ -158,6 +158,28 @@ def test_the_short_penalty_by_hand():
     assert_close(both.rewards - trajectory.rewards, [[0, 0, 0], [0, 0, -0.25], [0, 0, 0]])
 
 
+def test_scores_count_from_the_other_responses_by_hand():
+    """Catches: a mean that holds the response itself, groups across prompts, or a baseline that the printed score loses: 1, 2, 6, 5 in pairs."""
+    four = [tf.concat([x, x[:1]], 0) for x in RAGGED]
+    prompts = Prompts(*[tf.concat([x, x[:1]], 0) for x in TWO_TOKENS])
+    scores = tf.constant([1.0, 2.0, 6.0, 5.0])
+    _, trajectory, metrics = assembled(scores, Responses(*four), prompts, four[2], kl=KLConfig(0.0), responses_per_prompt=2)
+    assert_close(tf.reduce_sum(trajectory.rewards, axis=1), [1 - 2, 2 - 1, 6 - 5, 5 - 6])
+    assert metrics["objective/scores"] == metrics["objective/rlhf_reward"] == 3.5
+    _, trajectory, _ = assembled(SCORES, kl=KLConfig(0.0), reference=RAGGED.log_probs, responses_per_prompt=3)
+    assert_close(tf.reduce_sum(trajectory.rewards, axis=1), [1 - 3, 2 - 2.5, 4 - 1.5])
+
+
+def test_every_prompt_is_answered_as_often_as_asked():
+    """Catches: prompts that are tiled (neighbours would be of different prompts), or a batch that does not grow."""
+    ppo = learner(responses_per_prompt=3)
+    trajectory, _ = ppo.collect(Prompts(PROMPTS.tokens[:4], PROMPTS.mask[:4]))
+    length = PROMPTS.tokens.shape[1]
+    np.testing.assert_array_equal(trajectory.inputs[:, :length], np.repeat(PROMPTS.tokens[:4], 3, axis=0))
+    actions = np.reshape(trajectory.actions, [4, 3, -1])
+    assert any(not np.array_equal(group[0], group[1]) for group in actions)  # drawn one by one
+
+
 def test_rewards_are_float():
     """Text 19. Catches: an integer reward that truncates the KL penalty, or fails to add up."""
     ppo = learner(reward=lambda prompts, responses: tf.reduce_sum(responses.tokens, axis=1), policy=random_table())

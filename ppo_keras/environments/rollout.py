@@ -156,7 +156,8 @@ def scan(step, carry, steps):
         carry, record = step(t, carry)
         return t + 1, carry, tf.nest.map_structure(lambda array, x: array.write(t, x), arrays, record)
 
-    first = tf.function(lambda carry: step(tf.constant(0), carry)[1]).get_concrete_function(carry)  # for its shapes only
+    # traced once more for its shapes only
+    first = tf.function(lambda carry: step(tf.constant(0), carry)[1], autograph=False).get_concrete_function(carry)
     arrays = tf.nest.map_structure(lambda x: tf.TensorArray(x.dtype, steps, element_shape=x.shape), first.structured_outputs)
     _, carry, arrays = tf.while_loop(lambda t, *_: t < steps, body, (tf.constant(0), carry, arrays))
     return carry, tf.nest.map_structure(lambda array: array.stack(), arrays)

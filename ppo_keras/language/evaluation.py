@@ -59,7 +59,7 @@ def evaluate_writer(policy, reference, score, judge, prompts, tokenizer, length,
         An `Evaluation`.
     """
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def respond(batch, draw):
         responses = generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature)
         at_temperature = response_log_probs(reference, batch, responses, temperature)
@@ -101,7 +101,7 @@ class Responder:
             return generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature, greedy)[:3]
 
         self.tokenizer, self.batch_size = tokenizer, batch_size
-        self.respond = tf.function(respond, jit_compile=jit_compile)
+        self.respond = tf.function(respond, jit_compile=jit_compile, autograph=False)
 
     def __call__(self, prompts, greedy, seed):
         """The responses to `Prompts` of NumPy arrays `(N, P)`: a list of N strings without white space around them.

@@ -22,7 +22,7 @@ from ppo_keras.trajectory import Trajectory
 class LanguagePPO(PPO):
     """PPO that steers a language model towards a reward and keeps it near a frozen reference (Ziegler et al. 2019).
 
-    `fit` takes a data set of `Prompts`, `(B, P)` each batch.
+    `fit` takes a data set of `Prompts`, `(B / K, P)` each batch: an iteration writes `B` responses, K to each prompt.
 
     Args:
         policy: an actor-critic over tokens, pre-trained.
@@ -37,6 +37,8 @@ class LanguagePPO(PPO):
         short_penalty: subtracted from the score of a response in proportion to what it lacks of `usual_length`:
             a short text is the cheapest way to please most rewards (Singhal et al. 2023 on lengths in RLHF).
         usual_length: tokens that a response usually has; needed with `short_penalty`.
+        responses_per_prompt: K. With several, a score counts from the mean score of the prompt's other responses (leave
+            one out; Kool et al. 2019): what makes one prompt harder than another then adds no noise to the advantages.
         reference: a frozen copy of the policy at the start; None makes one now.
         seed: of all randomness.
 
@@ -47,11 +49,13 @@ class LanguagePPO(PPO):
 
     def __init__(
         self, policy, reward, end_id, pad_id, response_length,
-        config=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, usual_length=None, reference=None, seed=0, **kwargs,
+        config=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, usual_length=None, responses_per_prompt=1,
+        reference=None, seed=0, **kwargs,
     ):  # fmt: skip
         super().__init__(policy, config, seed, **kwargs)
         self.reward, self.end_id, self.pad_id, self.response_length = reward, end_id, pad_id, response_length
         self.missing_end_penalty, self.short_penalty, self.usual_length = missing_end_penalty, short_penalty, usual_length or 1.0
+        self.responses_per_prompt = responses_per_prompt
         if short_penalty and usual_length is None:
             raise InputError(
                 f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has."
@@ -79,7 +83,7 @@ class LanguagePPO(PPO):
 
     def collect(self, data):
         """Writes a response to each prompt, scores it, and forms the trajectory."""
-        prompts = Prompts(*data)
+        prompts = Prompts(*[tf.repeat(part, self.responses_per_prompt, axis=0) for part in data])
         responses, reference_log_probs = self._rollout(prompts)
         return self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
 
@@ -124,9 +128,11 @@ class LanguagePPO(PPO):
         lengths = tf.reduce_sum(mask, axis=1)
         penalised = scores - self.missing_end_penalty * tf.cast(~ended, tf.float32)
         penalised -= self.short_penalty * tf.nn.relu(1.0 - lengths / self.usual_length)
+        group = self.responses_per_prompt
+        earned = penalised if group == 1 else against_the_others(penalised, group)
         kl = tf.where(mask > 0, estimate_kl(responses.log_probs, reference_log_probs, self.kl_estimator), 0.0)
         beta = tf.convert_to_tensor(self.kl_coefficient)
-        rewards = -beta * kl + last * penalised[:, tf.newaxis]
+        rewards = -beta * kl + last * earned[:, tf.newaxis]
         next_values = tf.pad(responses.values[:, 1:], [[0, 0], [0, 1]])  # 0 after the last real token: values are 0 there
         inputs, starts = join(prompts, responses)
         trajectory = Trajectory(
@@ -140,8 +146,20 @@ class LanguagePPO(PPO):
             "objective/entropy": tf.reduce_mean(-tf.reduce_sum(responses.log_probs, axis=1)),
             "objective/non_score_reward": -beta * kl_of_response,
             "objective/scores": tf.reduce_mean(scores),
-            "objective/rlhf_reward": tf.reduce_mean(tf.reduce_sum(rewards, axis=1)),
+            "objective/rlhf_reward": tf.reduce_mean(penalised) - beta * kl_of_response,
             "response/length": tf.reduce_mean(lengths),
             "response/ended_share": tf.reduce_mean(tf.cast(ended, tf.float32)),
             "response/token_kl": masked_mean(kl, mask),
         }
+
+
+def against_the_others(scores, group):
+    """Each score less the mean of the others of its group: s_i - sum_{j != i} s_j / (K - 1).
+
+    Args:
+        scores: float32 `(B,)`, groups of `group` neighbours.
+        group: K, 2 or more; divides B.
+    """
+    groups = tf.reshape(scores, [-1, group])
+    centred = groups - tf.reduce_mean(groups, axis=1, keepdims=True)
+    return tf.reshape(centred * (group / (group - 1)), [-1])

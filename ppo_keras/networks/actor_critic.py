@@ -124,9 +124,14 @@ class ActorCritic(keras.Model):
         return self._heads([encoder(inputs, state=s, **read)[0] for encoder, s in zip(self._encoders, states)])
 
     def start_value_from_policy(self):
-        """Copies the policy's encoder into the critic's, which is better than a critic that has not read anything."""
+        """A critic for a policy that can read already: the policy's encoder, and V = 0 everywhere.
+
+        A head as it was drawn gives values that differ more from state to state than most rewards of text do, and the
+        first updates would learn from those differences.
+        """
         if not self.shared:
             self.value_encoder.set_weights(self.encoder.get_weights())
+        self.value_head.set_weights([tf.zeros_like(weight) for weight in self.value_head.weights])
 
     def copy(self, name=None):
         """A second model with the same weights and no shared variable (a reference must never follow the policy)."""

@@ -108,7 +108,7 @@ class AnsweringJob(TextJob):
         run.save_model(self.policy, "before")
         self.learner = LanguagePPO(
             self.policy, self.reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
-            seed=config.seed, name="learner",
+            responses_per_prompt=config.responses_per_prompt, seed=config.seed, name="learner",
         )  # fmt: skip
         self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         self.respond = Responder(

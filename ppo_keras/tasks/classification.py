@@ -90,7 +90,7 @@ class ClassificationJob(TextJob):
         self.baseline = self.policy.copy(name="baseline")
         run.save_model(self.baseline, "before")
         read = lambda model, texts: tf.nn.softmax(model(texts[:, tf.newaxis], training=False)[0][:, 0])
-        self.read = tf.function(read, jit_compile=config.jit)
+        self.read = tf.function(read, jit_compile=config.jit, autograph=False)
         self.learner = EnvironmentPPO(
             self.policy, TextClassification(self.texts["train"], self.labels["train"], self.costs), config.ppo, config.batch_size, 1,
             seed=config.seed, name="learner",

@@ -159,6 +159,7 @@ class AnsweringConfig(TextConfig):
     supervised_share: float = 0.5  # of the training pairs, which supervised training sees; PPO practises on the others
     prompt_length: Optional[int] = None  # most tokens of a prompt, of a longer one the end; by default what the longest needs
     response_length: Optional[int] = None  # most tokens of a response; by default what the longest known reference needs
+    responses_per_prompt: int = 4  # of an iteration's responses; with several, a score counts from the mean of the others
     ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, max_gradient_norm=1.0)
     kl: KLConfig = KLConfig(kl_coefficient=0.01)
 
@@ -171,6 +172,10 @@ class AnsweringConfig(TextConfig):
         require(
             self.prompt_length is None or self.prompt_length >= 3,
             f"prompt_length={self.prompt_length} leaves no room between two begin tokens. Use a number such as 32.",
+        )
+        require(
+            self.responses_per_prompt >= 1 and self.batch_size % self.responses_per_prompt == 0,
+            f"responses_per_prompt={self.responses_per_prompt} does not divide batch_size={self.batch_size}. Use a divisor such as 2 or 4.",
         )
         check_response_length(self.response_length)
 

@@ -203,7 +203,7 @@ class GenerationJob(TextJob):
         """An `Evaluation` of the writer as it is now, on the prompts of the test split."""
         config, score = self.config, self.learner.score
         if self.function is None:
-            score = tf.function(score, jit_compile=config.jit)
+            score = tf.function(score, jit_compile=config.jit, autograph=False)
         return evaluate_writer(
             self.policy, self.learner.reference, score, self.judge and self.as_asked(self.judge), self.prompts, self.tokenizer, self.response_length,
             config.ppo.temperature, config.batch_size, config.seed, config.jit,

@@ -56,7 +56,8 @@ class TextJob:
         """PPO of `self.learner` on NumPy `Prompts`, in a fresh order each time; `shown`: metrics of the progress bar."""
         config = self.config
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
-        batches = data.batch(config.batch_size, drop_remainder=True).prefetch(1)
+        size = config.batch_size // self.learner.responses_per_prompt
+        batches = data.batch(size, drop_remainder=True).prefetch(1)
         recorder = callbacks.Recorder(run, config.batch_size)
         fit_and_save(
             self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
