@@ -27,6 +27,8 @@ class Step(NamedTuple):
 class Environment:
     """`B` copies of one environment side by side, as pure functions. A subclass defines `reset` and `step`.
 
+    They are traced as they stand, without AutoGraph: choose with `tf.where`, loop with `tf.while_loop`.
+
     | attribute | meaning |
     |---|---|
     | `observation` | shape of the float32 observations, or the number of states that an int32 observation names |

@@ -190,12 +190,13 @@ class QuestionAnsweringConfig(AnsweringConfig):
     answer_column: Optional[str] = None  # where its answer is ("answer")
     partial_credit: float = 0.0  # reward of a wrong answer, times the F1 of its words
     supervised_share: float = 0.1  # of the training pairs, which supervised training sees; PPO practises on the others
-    iterations: int = 200  # PPO iterations
+    iterations: int = 120  # PPO iterations
     batch_size: int = 256  # responses in an iteration
     vocabulary_size: int = 600  # pieces of the tokenizer, 260 of them bytes and special tokens
     network: NetworkConfig = NetworkConfig(dropout=0.1)
     supervised: SupervisedConfig = SupervisedConfig(supervised_epochs=40, supervised_batch_size=16, patience=5)
-    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0)
+    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.03, epochs=2, max_gradient_norm=1.0)
+    kl: KLConfig = KLConfig(kl_coefficient=0.0)  # a right answer is right, however far from the supervised policy
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3)
 
     def __post_init__(self):
@@ -215,11 +216,14 @@ class TranslationConfig(AnsweringConfig):
     source_column: Optional[str] = None  # where the text is ("source")
     target_column: Optional[str] = None  # where its translation is ("target")
     reward: str = "chrf"  # of a translation: chrf or bleu of the sentence, from sacrebleu
-    iterations: int = 200  # PPO iterations
-    batch_size: int = 128  # responses in an iteration
+    iterations: int = 160  # PPO iterations
+    batch_size: int = 256  # responses in an iteration
     vocabulary_size: int = 1200  # pieces of the tokenizer, 260 of them bytes and special tokens
     supervised: SupervisedConfig = SupervisedConfig(supervised_epochs=30, patience=4)
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4)
+    # few, large steps: the scores of single responses are mostly noise
+    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, epochs=2, minibatches=1, max_gradient_norm=1.0)
+    kl: KLConfig = KLConfig(kl_coefficient=0.001)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
 
     def __post_init__(self):
         super().__post_init__()
