@@ -108,6 +108,8 @@ def test_labels_are_chosen(place, model):
     assert done.summary["cost_one_label"] == pytest.approx((2 + 4) / 3)  # always "trade"
     said = run("generate", "classification", "--prompt", done.samples[-1]["prompt"])
     assert said.out.split()[0] == done.samples[-1]["response"] and all(name in said.out for name in names)
+    done = run("generate", "classification", "--prompt", "x", "--greedy", "--top-k", "3")  # a classifier draws nothing
+    assert done.code == 2 and "--greedy, --top-k" in done.err
 
 
 def test_control_codes_ask_for_labels(place):
@@ -164,10 +166,11 @@ def test_the_reward_of_a_prompt_is_for_its_own_references(place):
         ("classification --data news.tsv --test-data reviews.tsv", "has the label 'yes'"),
         ("question-answering --data empty.tsv", "'answer' is empty"),
         ("question-answering --data questions.tsv --supervised-share 0.01", "Use a larger share, or a --supervised-batch-size of at most 2"),
+        ("question-answering --data questions.tsv --responses-per-prompt 3", "responses_per_prompt=3 does not divide batch_size=16"),
         ("question-answering --data questions.tsv --answer-column answer", "--question-column and --answer-column are given together"),
         ("question-answering --questions poems", "Use stories, arithmetic or all"),
         ("question-answering --partial-credit 1", "outside [0, 1)"),
-        ("question-answering --data questions.tsv --batch-size 500 --minibatches 2", "500 are needed"),
+        ("question-answering --data questions.tsv --batch-size 2000 --minibatches 2", "500 are needed"),
         ("question-answering --test-data questions.tsv", "go with --data"),
         ("translation --data questions.tsv", "has no column 'source'. It has: question, answer. Name the right one"),
         ("translation --data nothing.tsv", "no file nothing.tsv"),

@@ -49,7 +49,7 @@ class AnsweringJob(TextJob):
     def __init__(self, config, task):
         super().__init__(config)
         self.task = task
-        self.corpus = task.load(minimum=config.batch_size)
+        self.corpus = task.load(minimum=config.batch_size // config.responses_per_prompt)
         train = self.corpus.train
         count = max(1, round(config.supervised_share * len(train.texts)))
         if count < config.supervised.supervised_batch_size:

@@ -70,6 +70,9 @@ def write(options):
 
 def label(run, config, tokenizer, options):
     """Prints the label that a classifier gives each prompt, and the probability of every label."""
+    usual = {"count": 1, "length": None, "temperature": None, "greedy": False, "top_k": None, "top_p": None}
+    given = ["--" + name.replace("_", "-") for name, value in usual.items() if getattr(options, name) != value]
+    require(not given, f"the run {options.run} is a classifier, which draws nothing. Leave out {', '.join(given)}.")
     texts = pad_texts([tokenizer.encode(" ".join(prompt.split()), begin=True) for prompt in options.prompt], config["text_length"], NO_TOKEN)[0]
     logits, _ = load_policy(run, options.stage)(tf.constant(texts)[:, tf.newaxis], training=False)
     for row in tf.nn.softmax(logits[:, 0]).numpy():
