@@ -37,6 +37,14 @@ def check_heads(width: int, heads: int):
     require(width % pairs == 0, f"width={width} is not a multiple of 2 * heads={pairs}. Use a width such as {16 * pairs}.")
 
 
+def check_divides(name: str, parts: int, called: str, whole: int):
+    """Raises `InputError` unless `parts` (a setting called `name`, 1 or more) divides `whole`; names divisors near it."""
+    if whole % parts:
+        divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+        close = sorted(sorted(divisors, key=lambda d: abs(d - parts))[:3])
+        raise InputError(f"{name}={parts} does not divide {called}={whole}. Use a divisor such as {', '.join(map(str, close))}.")
+
+
 @dataclass(frozen=True)
 class PPOConfig:
     """Settings of proximal policy optimization (Schulman et al. 2017).
@@ -90,12 +98,7 @@ class PPOConfig:
             ("minibatches", self.minibatches),
             ("minibatches * accumulation_steps", self.minibatches * self.accumulation_steps),
         ):
-            if batch_size % parts:
-                divisors = [d for d in range(1, batch_size + 1) if batch_size % d == 0]
-                close = sorted(sorted(divisors, key=lambda d: abs(d - parts))[:3])
-                raise InputError(
-                    f"{name}={parts} does not divide {called}={batch_size}. Use a divisor such as {', '.join(map(str, close))}."
-                )
+            check_divides(name, parts, called, batch_size)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class Metric(NamedTuple):
 
 GLOSSARY = (
     Metric("objective/scores", "mean score that the reward gives to a response, before any penalty", "rises, then levels off", "objective/scores (less the missing-end penalty)", "rollout/ep_rew_mean", "charts/episodic_return"),
-    Metric("objective/kl", "divergence from the reference, nats a response: the sum over its tokens of the estimator in `kl_estimator`", "rises to the target and stays; 3 to 12", "objective/kl"),
+    Metric("objective/kl", "divergence from the reference, nats a response: the sum over its tokens of the estimator in `kl_estimator`", "rises and levels off, at the target where there is one; 3 to 12 with a learned reward, free with a verifiable one", "objective/kl"),
     Metric("objective/kl_coefficient", "beta: reward subtracted for a nat", "moves slowly; an adaptive one settles"),
     Metric("objective/entropy", "-log-probability of a response, summed over its tokens, nats", "falls slowly, not to 0", "objective/entropy"),
     Metric("objective/non_score_reward", "-beta * KL, a response", "small beside the scores", "objective/non_score_reward"),
@@ -35,9 +35,9 @@ GLOSSARY = (
     Metric("policy/approx_kl", "how far the updates moved from the policy that acted, nats a token (or step), estimator k3", "0.001 to 0.05", "policy/approxkl_avg (half the squared difference)", "train/approx_kl", "losses/approx_kl"),
     Metric("policy/clip_fraction", "share of actions whose ratio left 1 +- clip_ratio", "0.02 to 0.3", "policy/clipfrac_avg (where the clipped term counts)", "train/clip_fraction", "losses/clipfrac"),
     Metric("value/clip_fraction", "share of values that moved further than value_clip", "below 0.3", "val/clipfrac_avg (where the clipped term counts)"),
-    Metric("value/explained_variance", "1 - var(return - value) / var(return), before the update", "rises towards 1; below 0 is worse than a constant", "", "train/explained_variance", "losses/explained_variance"),
+    Metric("value/explained_variance", "1 - var(return - value) / var(return), before the update", "rises towards 1 (near 0 where several responses to a prompt are compared); below 0 is worse than a constant", "", "train/explained_variance", "losses/explained_variance"),
     Metric("value/mean", "mean value of the states, before the update", "follows value/return_mean"),
-    Metric("value/return_mean", "mean of the value targets", "follows objective/rlhf_reward; of an agent, grows with the discounted return"),
+    Metric("value/return_mean", "mean of the value targets", "follows objective/rlhf_reward (near 0 where several responses to a prompt are compared); of an agent, grows with the discounted return"),
     Metric("optimizer/gradient_norm", "global norm of the gradient, before it is limited", "steady; no jumps by a factor of 10"),
     Metric("optimizer/learning_rate", "learning rate at the start of the iteration", "as scheduled", "lr", "train/learning_rate", "charts/learning_rate"),
     Metric("optimizer/steps", "minibatches used: fewer than epochs * minibatches where target_kl stopped the epochs", "constant"),

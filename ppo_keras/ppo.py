@@ -82,7 +82,6 @@ class PPO(keras.Model):
         """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
         self._improve = wrap(self.improve)
 
-    @tf.autograph.experimental.do_not_convert  # nothing here is written for AutoGraph, which would cost seconds of tracing
     def train_step(self, data):
         """One iteration of PPO. Returns the metrics of the glossary, as scalars."""
         trajectory, metrics = self.collect(data)

@@ -170,6 +170,13 @@ def test_scores_count_from_the_other_responses_by_hand():
     assert_close(tf.reduce_sum(trajectory.rewards, axis=1), [1 - 3, 2 - 2.5, 4 - 1.5])
 
 
+@pytest.mark.parametrize("count", [0, -1, 2.5])
+def test_a_count_of_responses_is_checked(count):
+    """Catches: a setting that fails inside TensorFlow in the middle of `fit`, or an empty batch."""
+    with pytest.raises(InputError, match="responses_per_prompt="):
+        learner(responses_per_prompt=count)
+
+
 def test_every_prompt_is_answered_as_often_as_asked():
     """Catches: prompts that are tiled (neighbours would be of different prompts), or a batch that does not grow."""
     ppo = learner(responses_per_prompt=3)
@@ -327,7 +334,8 @@ def trained(network, mode, python_reward=False):
     """A learner after two iterations, with its history; compiled once for all tests that look at it."""
     reward = PythonReward(small_words, Words()) if python_reward else small_tokens
     kl = KLConfig(0.05, kl_target=0.5, kl_horizon=20)
-    ppo = learner(network, network == "transformer", mode, reward, kl=kl, config=PPOConfig(epochs=2, minibatches=2, accumulation_steps=2))
+    config, several = PPOConfig(epochs=2, minibatches=2, accumulation_steps=2), 2 if network == "lstm" else 1
+    ppo = learner(network, network == "transformer", mode, reward, kl=kl, config=config, responses_per_prompt=several)
     return ppo, fit(ppo, 2)
 
 

@@ -222,7 +222,7 @@ def test_the_critic_can_start_from_the_policy(network):
 
 @every_policy
 def test_the_critic_starts_at_zero(network, shared):
-    """Catches: first updates that learn from the values of a head as it was drawn, which vary more than the rewards of text."""
+    """Catches: a value head left as it was drawn (its values vary more than the rewards of text), a bias kept, logits that change."""
     policy = tiny_policy(network, shared)
     logits, values = policy(TOKENS)
     assert np.abs(values).max() > 1e-3

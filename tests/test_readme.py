@@ -63,4 +63,4 @@ def test_the_example_reward_rewards():
 def test_the_test_command_is_the_one_that_ci_runs():
     """Catches: CI that passes with a command which the README does not name."""
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("pip install -e") and "pytest" in line]
-    assert lines == ['pip install -e ".[test]" && python -m pytest']
+    assert lines == ['pip install -e ".[test]" && python -m pytest -n 2 --dist loadfile']

@@ -108,8 +108,8 @@ def test_labels_are_chosen(place, model):
     assert done.summary["cost_one_label"] == pytest.approx((2 + 4) / 3)  # always "trade"
     said = run("generate", "classification", "--prompt", done.samples[-1]["prompt"])
     assert said.out.split()[0] == done.samples[-1]["response"] and all(name in said.out for name in names)
-    done = run("generate", "classification", "--prompt", "x", "--greedy", "--top-k", "3")  # a classifier draws nothing
-    assert done.code == 2 and "--greedy, --top-k" in done.err
+    done = run("generate", "classification", "--prompt", "x", "--top-k", "3", "--greedy")  # a classifier draws nothing
+    assert done.code == 2 and "--top-k, --greedy" in done.err
 
 
 def test_control_codes_ask_for_labels(place):
@@ -150,6 +150,7 @@ def test_the_reward_of_a_prompt_is_for_its_own_references(place):
     assert summary["length_sampled_after"] >= 0
     trained_on, tested_on = seen[1:33], seen[33:]
     assert {tuple(r) for r in trained_on} <= {tuple(r) for r in corpus.train.references}
+    assert len({tuple(r) for r in trained_on[:16]}) == 4 and all(r == trained_on[i - i % 4] for i, r in enumerate(trained_on))  # 4 a prompt
     assert [tuple(r) for r in tested_on] == [tuple(r) for r in corpus.test.references] * 2
     job = answering.AnsweringJob(config, Echo())
     for prompt, references in zip(corpus.train.texts, corpus.train.references):

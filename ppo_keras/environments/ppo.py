@@ -95,7 +95,6 @@ class EnvironmentPPO(PPO):
         nothing = tf.data.Dataset.from_tensors(0).repeat()
         return super().fit(nothing, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 
-    @tf.autograph.experimental.do_not_convert
     def train_step(self, data):
         """`iterations_per_call` iterations. Returns the means of their metrics, and those of all episodes that ended."""
         self.finished.assign([0.0, 0.0, 0.0])

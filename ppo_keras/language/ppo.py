@@ -26,8 +26,8 @@ class LanguagePPO(PPO):
 
     Args:
         policy: an actor-critic over tokens, pre-trained.
-        reward: a `RewardModel`; a `PythonReward`; or a TensorFlow function of (`Prompts`, `Responses`) that compiles,
-            to float32 `(B,)`.
+        reward: a `RewardModel`; a `PythonReward`; or a TensorFlow function of (`Prompts`, `Responses`) that compiles
+            (without AutoGraph), to float32 `(B,)`.
         end_id: the token that ends a response.
         pad_id: the token after it.
         response_length: `T`, most tokens of a response.
@@ -44,7 +44,7 @@ class LanguagePPO(PPO):
 
     Raises:
         ValueError: the reference shares variables with the policy.
-        InputError: a `short_penalty` without `usual_length`; when it first collects, a reward of another shape.
+        InputError: a `short_penalty` without `usual_length`; a `responses_per_prompt` below 1; when it first collects, a reward of another shape.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class LanguagePPO(PPO):
             raise InputError(
                 f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has."
             )
+        if responses_per_prompt != int(responses_per_prompt) or responses_per_prompt < 1:
+            raise InputError(f"responses_per_prompt={responses_per_prompt} is no count. Use a whole number of 1 or more.")
         self.reference = policy.copy(name="reference") if reference is None else reference
         if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
@@ -120,6 +122,8 @@ class LanguagePPO(PPO):
 
             r_t = -beta * kl_t + [t is the last real token] * score   (Ziegler et al. 2019, eq. 2)
 
+        Penalties for a missing end and for shortness are part of the score; with several responses to a prompt the mean
+        score of the others is subtracted (their KL penalties are not part of that mean).
         TRL places the score one step later where there is room; at the last real token it is discounted like the
         action that earned it. A response that is cut off at T counts as ended: what follows it has value 0.
         """
@@ -128,8 +132,7 @@ class LanguagePPO(PPO):
         lengths = tf.reduce_sum(mask, axis=1)
         penalised = scores - self.missing_end_penalty * tf.cast(~ended, tf.float32)
         penalised -= self.short_penalty * tf.nn.relu(1.0 - lengths / self.usual_length)
-        group = self.responses_per_prompt
-        earned = penalised if group == 1 else against_the_others(penalised, group)
+        earned = less_the_others(penalised, self.responses_per_prompt)
         kl = tf.where(mask > 0, estimate_kl(responses.log_probs, reference_log_probs, self.kl_estimator), 0.0)
         beta = tf.convert_to_tensor(self.kl_coefficient)
         rewards = -beta * kl + last * earned[:, tf.newaxis]
@@ -153,13 +156,20 @@ class LanguagePPO(PPO):
         }
 
 
-def against_the_others(scores, group):
-    """Each score less the mean of the others of its group: s_i - sum_{j != i} s_j / (K - 1).
+def less_the_others(scores, group):
+    """Each score less the mean of the others of its group; the score itself where it has no others.
+
+        s_i - 1/(K-1) sum_{j != i} s_j  =  K/(K-1) (s_i - mean)   (leave one out; Kool et al. 2019, eq. 8)
 
     Args:
-        scores: float32 `(B,)`, groups of `group` neighbours.
-        group: K, 2 or more; divides B.
+        scores: float32 `(B,)`, groups of neighbours.
+        group: K; divides B.
+
+    Returns:
+        float32 `(B,)`.
     """
+    if group == 1:
+        return scores
     groups = tf.reshape(scores, [-1, group])
     centred = groups - tf.reduce_mean(groups, axis=1, keepdims=True)
     return tf.reshape(centred * (group / (group - 1)), [-1])

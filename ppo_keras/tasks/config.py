@@ -11,6 +11,7 @@ from ppo_keras.config import (
     OptimizerConfig,
     PPOConfig,
     SupervisedConfig,
+    check_divides,
     check_heads,
     require,
     switch,
@@ -174,9 +175,10 @@ class AnsweringConfig(TextConfig):
             f"prompt_length={self.prompt_length} leaves no room between two begin tokens. Use a number such as 32.",
         )
         require(
-            self.responses_per_prompt >= 1 and self.batch_size % self.responses_per_prompt == 0,
-            f"responses_per_prompt={self.responses_per_prompt} does not divide batch_size={self.batch_size}. Use a divisor such as 2 or 4.",
+            self.responses_per_prompt >= 1,
+            f"responses_per_prompt={self.responses_per_prompt} is less than 1. Use a whole number of 1 or more.",
         )
+        check_divides("responses_per_prompt", self.responses_per_prompt, "batch_size", self.batch_size)
         check_response_length(self.response_length)
 
 

@@ -18,7 +18,7 @@ def write(options):
         options: a namespace with the options of `ppo-keras generate`.
 
     Raises:
-        InputError: no such run, a prompt longer than the context, or a setting out of range.
+        InputError: no such run, a prompt longer than the context, a setting out of range, or of drawing for a classifier.
     """
     require(options.count >= 1, f"--count {options.count} is less than 1. Use 1 or more.")
     require(
@@ -70,8 +70,8 @@ def write(options):
 
 def label(run, config, tokenizer, options):
     """Prints the label that a classifier gives each prompt, and the probability of every label."""
-    usual = {"count": 1, "length": None, "temperature": None, "greedy": False, "top_k": None, "top_p": None}
-    given = ["--" + name.replace("_", "-") for name, value in usual.items() if getattr(options, name) != value]
+    names = ("length", "temperature", "top_k", "top_p", "greedy")  # unset: None or False
+    given = ["--" + name.replace("_", "-") for name in names if getattr(options, name)] + ["--count"] * (options.count > 1)
     require(not given, f"the run {options.run} is a classifier, which draws nothing. Leave out {', '.join(given)}.")
     texts = pad_texts([tokenizer.encode(" ".join(prompt.split()), begin=True) for prompt in options.prompt], config["text_length"], NO_TOKEN)[0]
     logits, _ = load_policy(run, options.stage)(tf.constant(texts)[:, tf.newaxis], training=False)
