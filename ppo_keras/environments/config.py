@@ -120,7 +120,7 @@ def settings_for(task, model="mlp"):
         return kind(**settings)
     # the minibatches of a policy with memory are whole environments: more of them, shorter rollouts
     ppo = replace(settings["ppo"], epochs=4, minibatches=4)
-    return kind(**settings | dict(model=model, environments=16, steps=64, ppo=ppo) | _WITH_MEMORY.get(task, {}))
+    return kind(**settings | dict(model=model, environments=16, steps=64, ppo=ppo) | _WITH_MEMORY.get((task, model), {}))
 
 
 def split(iterations, per_call):
@@ -154,6 +154,8 @@ _SETTINGS = {
         optimizer=OptimizerConfig(1e-3),
     ),
 }
+_NO_VELOCITY = PPOConfig(discount=0.98, gae_lambda=0.9, entropy_coefficient=0.01, value_clip=None)
 _WITH_MEMORY = {
-    "cartpole-no-velocity": dict(ppo=PPOConfig(discount=0.98, gae_lambda=0.9, entropy_coefficient=0.003, value_clip=None)),
+    ("cartpole-no-velocity", "lstm"): dict(ppo=replace(_NO_VELOCITY, entropy_coefficient=0.003)),
+    ("cartpole-no-velocity", "transformer"): dict(ppo=_NO_VELOCITY),
 }
