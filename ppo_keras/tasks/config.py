@@ -218,7 +218,7 @@ class TranslationConfig(AnsweringConfig):
     source_column: Optional[str] = None  # where the text is ("source")
     target_column: Optional[str] = None  # where its translation is ("target")
     reward: str = "chrf"  # of a translation: chrf or bleu of the sentence, from sacrebleu
-    iterations: int = 240  # PPO iterations
+    iterations: int = 300  # PPO iterations
     batch_size: int = 256  # responses in an iteration
     vocabulary_size: int = 1200  # pieces of the tokenizer, 260 of them bytes and special tokens
     supervised: SupervisedConfig = SupervisedConfig(supervised_epochs=30, patience=4)
