@@ -159,7 +159,7 @@ class LanguagePPO(PPO):
 def less_the_others(scores, group):
     """Each score less the mean of the others of its group; the score itself where it has no others.
 
-        s_i - 1/(K-1) sum_{j != i} s_j  =  K/(K-1) (s_i - mean)   (leave one out; Kool et al. 2019, eq. 8)
+        s_i - 1/(K-1) sum_{j != i} s_j  =  K/(K-1) (s_i - mean)   (leave one out; Kool et al. 2019)
 
     Args:
         scores: float32 `(B,)`, groups of neighbours.
