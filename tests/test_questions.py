@@ -48,7 +48,7 @@ def the_end_of(story):
     places, holds = {}, {}
     for sentence in story.split(". "):
         words = sentence.rstrip(".").split()
-        if "took" in words or "picked" in words:
+        if "took" in words or "found" in words:
             holds[words[0]] = words[-1]
         elif words[0] != "Where" and words[0] != "What":
             places[words[0]] = words[-1]
@@ -60,7 +60,7 @@ def test_every_story_is_answered_by_its_end():
     kinds = set()
     for told in stories().values():
         for text, answer in told:
-            story, question = re.fullmatch(r"(.*\.) ([^.]*\?)", text).groups()
+            question, story = re.fullmatch(r"([^.]*\?) (.*\.)", text).groups()
             places, holds = the_end_of(story)
             if question.startswith("What"):
                 expected = holds[question.split()[2]]
@@ -75,7 +75,7 @@ def test_every_story_is_answered_by_its_end():
 
 def test_no_story_is_in_two_splits():
     """Catches: a story told in training, in other words or with another question, in the test split."""
-    facts = lambda text: tuple((s.split()[0], s.split()[-1]) for s in text.rsplit(". ", 1)[0].split(". "))
+    facts = lambda text: tuple((s.split()[0], s.split()[-1].rstrip(".")) for s in text.split("? ")[1].split(". "))
     told = {split: {facts(text) for text, _ in pairs} for split, pairs in stories().items()}
     assert {split: len(texts) for split, texts in told.items()} == {"train": 2400, "validation": 300, "test": 300}
     assert not told["train"] & told["test"] and not told["validation"] & (told["train"] | told["test"])
@@ -85,7 +85,7 @@ def test_the_grammar_asks_the_same_today_and_tomorrow():
     """Catches: a set or a hash in the grammar, whose order changes from process to process, so that splits leak between runs."""
     assert arithmetic() == arithmetic() and stories() == stories()
     assert arithmetic()["test"][0] == ("How much is 13 without 4?", "9")
-    assert stories()["test"][0][1] == "office"
+    assert stories()["test"][0][1] == "apple"
 
 
 @pytest.mark.parametrize("name, train", [("all", 5095), ("arithmetic", 2695), ("stories", 2400)])

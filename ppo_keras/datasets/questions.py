@@ -4,6 +4,7 @@ Made by rules and not written by hand, because the answer must be certain and a 
 numbers of a question of the test split, in either order, are in no question of another one; no story is in two splits.
 """
 
+import itertools
 import random
 
 import tensorflow_datasets as tfds
@@ -21,8 +22,8 @@ DIFFERENCES = ("{a} - {b} = ?", "What is {a} minus {b}?", "How much is {a} witho
 NAMES = "Anna Ben Clara David Emma Frank Grace Henry".split()
 PLACES = "kitchen garden office school library market museum park".split()
 THINGS = "apple ball book cup hat key lamp letter".split()
-MOVES = ("{name} went to the {place}.", "{name} walked to the {place}.", "{name} is now in the {place}.")
-TAKES = ("{name} took the {thing}.", "{name} picked up the {thing}.")
+MOVES = ("{name} went to the {place}.", "{name} walked to the {place}.", "{name} ran to the {place}.")
+TAKES = ("{name} took the {thing}.", "{name} found the {thing}.")
 STORIES = {"train": 2400, "validation": 300, "test": 300}
 
 
@@ -99,16 +100,16 @@ def _all_questions(pairs):
 
 
 def stories():
-    """{split: [(story and question, answer), ...]}, every story once."""
-    numbers, seen = random.Random(1), set()
-    told = {split: [] for split in STORIES}
-    for split, count in STORIES.items():
-        while len(told[split]) < count:
-            facts, story, question, answer = _tell(numbers)
-            if facts not in seen:  # the same facts in other words are the same story
-                seen.add(facts)
-                told[split].append((f"{story} {question}", answer))
-    return told
+    """{split: [(question and story, answer), ...]}, every story once."""
+    numbers, told = random.Random(1), {}
+    while len(told) < sum(STORIES.values()):
+        facts, *asked = _tell(numbers)
+        told.setdefault(facts, asked)  # the same facts in other words are the same story
+    # the question first: who reads from left to right then knows what to look for
+    pairs = [(f"{question} {story}", answer) for story, question, answer in told.values()]
+    numbers.shuffle(pairs)  # the short stories, of which there are few, came early
+    ends = list(itertools.accumulate(STORIES.values()))
+    return {split: pairs[end - STORIES[split] : end] for split, end in zip(STORIES, ends)}
 
 
 def _tell(numbers):
