@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
@@ -79,6 +80,12 @@ def test_no_story_is_in_two_splits():
     told = {split: {facts(text) for text, _ in pairs} for split, pairs in stories().items()}
     assert {split: len(texts) for split, texts in told.items()} == {"train": 2400, "validation": 300, "test": 300}
     assert not told["train"] & told["test"] and not told["validation"] & (told["train"] | told["test"])
+
+
+def test_the_splits_of_the_stories_are_alike():
+    """Catches: splits filled one after the other, so that the few short stories are used up by the first."""
+    short = {split: np.mean([text.count(".") == 2 for text, _ in told]) for split, told in stories().items()}
+    assert all(abs(share - short["train"]) < 0.08 for share in short.values()), short
 
 
 def test_the_grammar_asks_the_same_today_and_tomorrow():

@@ -38,8 +38,11 @@ class Questions(tfds.core.GeneratorBasedBuilder):
     """
 
     # A prepared copy of the same version is reused from disk: a change of the grammar needs a new version.
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Sums and differences up to 20, in digits and words; stories of two or three sentences."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "Sums and differences up to 20, in digits and words; stories of two or three sentences.",
+        "1.1.0": "The question comes before the story; the sentences of all stories have one shape.",
+    }
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name="all", description="Arithmetic and stories."),
         tfds.core.BuilderConfig(name="arithmetic", description="Sums and differences of two numbers, in digits and in words."),
