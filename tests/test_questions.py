@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from ppo_keras.datasets import questions
 from ppo_keras.datasets.loader import load_pairs
 from ppo_keras.datasets.phrases import Phrases
 from ppo_keras.datasets.questions import (
@@ -82,10 +83,11 @@ def test_no_story_is_in_two_splits():
     assert not told["train"] & told["test"] and not told["validation"] & (told["train"] | told["test"])
 
 
-def test_the_splits_of_the_stories_are_alike():
-    """Catches: splits filled one after the other, so that the few short stories are used up by the first."""
+def test_the_splits_of_the_stories_are_alike(monkeypatch):
+    """Catches: splits filled one after the other, so that the first uses up the short stories (seen where many are told)."""
+    monkeypatch.setattr(questions, "STORIES", {"train": 10_000, "validation": 2000, "test": 2000})
     short = {split: np.mean([text.count(".") == 2 for text, _ in told]) for split, told in stories().items()}
-    assert all(abs(share - short["train"]) < 0.08 for share in short.values()), short
+    assert abs(short["test"] - short["train"]) < 0.05 and abs(short["validation"] - short["train"]) < 0.05
 
 
 def test_the_grammar_asks_the_same_today_and_tomorrow():

@@ -192,7 +192,7 @@ class QuestionAnsweringConfig(AnsweringConfig):
     answer_column: Optional[str] = None  # where its answer is ("answer")
     partial_credit: float = 0.0  # reward of a wrong answer, times the F1 of its words
     supervised_share: float = 0.1  # of the training pairs, which supervised training sees; PPO practises on the others
-    iterations: int = 160  # PPO iterations
+    iterations: int = 240  # PPO iterations
     batch_size: int = 512  # responses in an iteration; many, because a right or wrong answer says little
     vocabulary_size: int = 600  # pieces of the tokenizer, 260 of them bytes and special tokens
     network: NetworkConfig = NetworkConfig(dropout=0.1)
