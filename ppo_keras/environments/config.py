@@ -154,9 +154,9 @@ _SETTINGS = {
         optimizer=OptimizerConfig(1e-3),
     ),
 }
-_NO_VELOCITY = dict(ppo=PPOConfig(discount=0.98, gae_lambda=0.9, entropy_coefficient=0.003, value_clip=None))
+_NO_VELOCITY = PPOConfig(discount=0.98, gae_lambda=0.9, entropy_coefficient=0.003, value_clip=None)
 _WITH_MEMORY = {
-    ("cartpole-no-velocity", "lstm"): _NO_VELOCITY,
+    ("cartpole-no-velocity", "lstm"): dict(ppo=_NO_VELOCITY),
     # velocities show in the last few steps: a long memory is only more to ignore
-    ("cartpole-no-velocity", "transformer"): _NO_VELOCITY | dict(network=AgentConfig(memory=16)),
+    ("cartpole-no-velocity", "transformer"): dict(ppo=replace(_NO_VELOCITY, epochs=6), network=AgentConfig(memory=16)),
 }
