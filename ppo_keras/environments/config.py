@@ -158,5 +158,5 @@ _NO_VELOCITY = PPOConfig(discount=0.98, gae_lambda=0.9, entropy_coefficient=0.00
 _WITH_MEMORY = {
     ("cartpole-no-velocity", "lstm"): dict(ppo=_NO_VELOCITY),
     # velocities show in the last few steps: a long memory is only more to ignore
-    ("cartpole-no-velocity", "transformer"): dict(ppo=replace(_NO_VELOCITY, epochs=6), network=AgentConfig(memory=16)),
+    ("cartpole-no-velocity", "transformer"): dict(ppo=_NO_VELOCITY, network=AgentConfig(memory=16)),
 }
