@@ -1,16 +1,14 @@
-"""Keras callbacks for `PPO.fit` and for supervised training: progress, records, checkpoints, stopping."""
+"""Keras callbacks for `PPO.fit` and for supervised training: progress, checkpoints, stopping."""
 
 import contextlib
 import math
 import signal
-import time
 
 import keras
 import tensorflow as tf
 from tqdm import tqdm
 
 from ppo_keras.errors import NonFiniteError
-from ppo_keras.glossary import METRIC_NAMES
 
 
 class Progress(keras.callbacks.Callback):
@@ -52,109 +50,6 @@ class Progress(keras.callbacks.Callback):
         self.bar.set_postfix(
             {label: f"{self.logs[name]:.3g}" for name, label in self.shown.items() if name in self.logs}, refresh=False
         )
-
-
-class Recorder(keras.callbacks.Callback):
-    """Writes the metrics of every PPO iteration to TensorBoard and to `metrics.csv`, outside the compiled step.
-
-    Args:
-        run: a `Run`.
-        episodes_per_iteration: responses in an iteration.
-    """
-
-    def __init__(self, run, episodes_per_iteration):
-        super().__init__()
-        self.run, self.episodes = run, episodes_per_iteration
-
-    def on_train_begin(self, logs=None):
-        self.writer = tf.summary.create_file_writer(str(self.run.folder))
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.began = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        seconds = time.perf_counter() - self.began
-        iteration = int(self.model.iteration.numpy())
-        metrics = {name: float(value) for name, value in logs.items()}
-        metrics |= self.pace(iteration, metrics, seconds)
-        with self.writer.as_default(step=self.axis(iteration)):
-            for name, value in metrics.items():
-                if value is not None:
-                    tf.summary.scalar(name, value)
-        self.run.append_metrics({"iteration": iteration, **metrics})
-
-    def axis(self, iteration):
-        """The step of TensorBoard's curves: the iteration."""
-        return iteration
-
-    def pace(self, iteration, metrics, seconds):
-        """How much was done, and how fast."""
-        return {
-            "time/episodes": float(iteration * self.episodes),
-            "time/iteration_seconds": seconds,
-            "time/tokens_per_second": metrics["response/length"] * self.episodes / seconds,
-        }
-
-    def on_train_end(self, logs=None):
-        self.writer.close()
-
-
-class EnvironmentRecorder(Recorder):
-    """The same for an agent; remembers the learning curve too. A line of `metrics.csv` is one compiled call.
-
-    Args:
-        run: a `Run`.
-    """
-
-    def __init__(self, run):
-        super().__init__(run, 0)
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        self.curve, self.seconds, self.done = (
-            [],
-            [],
-            int(self.model.iteration.numpy()),
-        )  # curve: (environment steps, return, length, count)
-
-    def axis(self, iteration):
-        """The step of TensorBoard's curves: environment steps, as in CleanRL and Stable-Baselines3."""
-        return iteration * self.model.environments * self.model.steps
-
-    def pace(self, iteration, metrics, seconds):
-        """See `Recorder.pace`."""
-        steps, before, self.done = self.axis(iteration), self.axis(self.done), iteration
-        names = ("episode/return", "episode/length", "episode/count")
-        self.curve.append((steps, *[metrics[name] for name in names]))
-        if not any(count for *_, count in self.curve):  # no episode has ended yet: there is nothing to report
-            metrics.update({"episode/return": None, "episode/length": None})
-        self.seconds.append(seconds)
-        return {
-            "time/environment_steps": float(steps),
-            "time/iteration_seconds": seconds * self.model.environments * self.model.steps / (steps - before),
-            "time/steps_per_second": (steps - before) / seconds,
-        }
-
-
-class SupervisedRecorder(keras.callbacks.Callback):
-    """Writes the epochs of a supervised stage to TensorBoard: `<stage>/loss`, `<stage>/validation_accuracy`, ..."""
-
-    def __init__(self, run, stage):
-        super().__init__()
-        self.run, self.stage = run, stage
-
-    def on_train_begin(self, logs=None):
-        self.writer = tf.summary.create_file_writer(str(self.run.folder))
-
-    def on_epoch_end(self, epoch, logs=None):
-        with self.writer.as_default(step=epoch + 1):
-            for name, value in logs.items():
-                tag = f"{self.stage}/{name.replace('val_', 'validation_')}"
-                if tag in METRIC_NAMES:
-                    tf.summary.scalar(tag, value)
-
-    def on_train_end(self, logs=None):
-        self.writer.close()
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

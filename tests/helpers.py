@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras import LSTMActorCritic, Prompts, Trajectory, TransformerActorCritic
+from ppo_keras import (
+    KLConfig,
+    LanguagePPO,
+    LSTMActorCritic,
+    PPOConfig,
+    Prompts,
+    Trajectory,
+    TransformerActorCritic,
+)
 from ppo_keras.distributions import Categorical
 from ppo_keras.glossary import METRIC_NAMES
 from ppo_keras.networks.actor_critic import new_policy
@@ -141,3 +149,25 @@ def assert_all_close(actual, expected, rtol=1e-5, atol=1e-6):
 def weights_of(model):
     """Copies of all weights, as NumPy arrays."""
     return [np.array(w) for w in model.get_weights()]
+
+
+def tiny_learner():
+    """A learner that changes everything it can: policy, reference apart; adaptive KL coefficient; Adam with a schedule."""
+    reward = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1)
+    config = PPOConfig(discount=1.0, epochs=1, minibatches=2)
+    kl = KLConfig(kl_coefficient=0.1, kl_target=0.01, kl_horizon=20)
+    learner = LanguagePPO(random_table(), reward, END, PAD, 4, config, kl, name="learner")
+    learner.compile(keras.optimizers.Adam(keras.optimizers.schedules.PolynomialDecay(0.05, 40)), jit_compile=False)
+    return learner
+
+
+def fit_iterations(learner, iterations, callbacks=()):
+    data = tf.data.Dataset.from_tensors(ragged_prompts((2, 1, 2, 1), 2, vocabulary_size=6)).repeat()
+    learner.fit(data, steps_per_epoch=iterations, callbacks=list(callbacks), shuffle=False, verbose=0)
+
+
+def state_of(learner):
+    """Everything that a learner must find again, by name."""
+    optimizer = {f"optimizer {i}": np.array(v) for i, v in enumerate(learner.optimizer.variables)}
+    policy = {f"policy {i}": w for i, w in enumerate(weights_of(learner.policy))}
+    return optimizer | policy | {"kl_coefficient": np.array(learner.kl_coefficient), "iteration": np.array(learner.iteration)}

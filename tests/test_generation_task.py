@@ -21,7 +21,7 @@ import tensorflow as tf
 from helpers import ITERATION_METRICS, TEXT_METRICS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ppo_keras import callbacks
+from ppo_keras import callbacks, recording
 from ppo_keras.cli import main, parse
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.language.tokenizer import BEGIN, Tokenizer
@@ -375,7 +375,7 @@ def test_one_ctrl_c_saves_the_run_at_the_end_of_the_iteration(place):
 
 def test_ctrl_c_before_ppo_leaves_what_was_there(place, monkeypatch):
     """Catches: PPO that begins after a Ctrl-C in supervised training, a folder without a writer, an old run lost to it."""
-    monkeypatch.setattr(callbacks.SupervisedRecorder, "on_epoch_end", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(recording.SupervisedRecorder, "on_epoch_end", lambda *_: signal.raise_signal(signal.SIGINT))
     before = old_run(place / "runs")
     assert train(*SMALL, *counted(place, 0, "pass"), "--overwrite").code == 130
     assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"]

@@ -15,6 +15,7 @@ from ppo_keras.errors import InputError
 from ppo_keras.language.evaluation import label_measures
 from ppo_keras.language.supervised import pad_texts, train_labels
 from ppo_keras.networks.encoder import NO_TOKEN
+from ppo_keras.recording import EnvironmentRecorder
 from ppo_keras.report import print_labels
 from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import fit_and_save, run_job
@@ -102,7 +103,7 @@ class ClassificationJob(TextJob):
         config = self.config
         best = callbacks.KeepBest(self.policy, self.validation_reward, config.validate_every)
         shown = {"episode/return": "reward", "policy/entropy": "entropy"}
-        recorder = callbacks.EnvironmentRecorder(run)
+        recorder = EnvironmentRecorder(run)
         fit_and_save(
             self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, further=[best],
             steps_per_epoch=config.iterations,

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras import callbacks
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.recording import EnvironmentRecorder
 from ppo_keras.report import print_agent
 from ppo_keras.tasks.play import make_environment, new_player
 from ppo_keras.tasks.training import fit_and_save, run_job
@@ -102,7 +102,7 @@ class AgentJob:
         """One seed. Returns its learning curve, `(N, 4)`: steps, return, length and number of the episodes that ended."""
         config, learner, self.seed_began = self.config, self.learner, time.perf_counter()
         learner.restart(seed)
-        recorder = callbacks.EnvironmentRecorder(run)
+        recorder = EnvironmentRecorder(run)
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
         fit_and_save(learner, run, "policy", interrupt, recorder, shown, every, steps_per_epoch=self.calls)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from ppo_keras import callbacks
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.recording import Recorder, SupervisedRecorder
 from ppo_keras.tasks.training import fit_and_save
 
 
@@ -48,7 +49,7 @@ class TextJob:
                 progress,
                 callbacks.StopOnNonFinite("Try a smaller --supervised-learning-rate."),
                 callbacks.StopOnInterrupt(interrupt),
-                callbacks.SupervisedRecorder(run, stage),
+                SupervisedRecorder(run, stage),
             ]
         interrupt.check()
 
@@ -58,7 +59,7 @@ class TextJob:
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
         size = config.batch_size // self.learner.responses_per_prompt
         batches = data.batch(size, drop_remainder=True).prefetch(1)
-        recorder = callbacks.Recorder(run, config.batch_size)
+        recorder = Recorder(run, config.batch_size)
         fit_and_save(
             self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
             steps_per_epoch=config.iterations,
