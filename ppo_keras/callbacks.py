@@ -5,9 +5,16 @@ import math
 import signal
 
 import keras
-import tensorflow as tf
 from tqdm import tqdm
 
+from ppo_keras.checkpoints import (
+    from_json,
+    into_variables,
+    of_json,
+    of_variables,
+    pack,
+    unpack,
+)
 from ppo_keras.errors import NonFiniteError
 
 
@@ -17,11 +24,12 @@ class Progress(keras.callbacks.Callback):
     Args:
         title: of the stage.
         shown: names of metrics written behind the bar, each with a short label.
+        done: steps that were made before `fit` began.
     """
 
-    def __init__(self, title, shown):
+    def __init__(self, title, shown, done=0):
         super().__init__()
-        self.title, self.shown, self.logs, self.bar = title, shown, {}, None
+        self.title, self.shown, self.done, self.logs, self.bar = title, shown, done, {}, None
 
     def __enter__(self):
         return self
@@ -33,7 +41,13 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         total = (self.params["steps"] or 0) * self.params["epochs"]
-        self.bar = tqdm(total=total or None, desc=self.title, unit="step", dynamic_ncols=True)
+        total = self.done + total if total else None
+        self.bar = tqdm(total=total, initial=self.done, desc=self.title, unit="step", dynamic_ncols=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.bar.n == 0 and epoch > 0:  # a supervised stage that goes on
+            self.bar.initial = epoch * self.params["steps"]
+            self.bar.update(self.bar.initial)
 
     def on_train_batch_end(self, batch, logs=None):
         self._show(logs)
@@ -70,72 +84,157 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the learner (policy, critic, optimizer, KL coefficient, counters) every few iterations and at the end.
+    """Saves states of the learner, from which a stopped training goes on exactly, and keeps the best policy as a model.
+
+    It saves before the first iteration, every few iterations, after the last one, and where training is told to stop.
+    Put it behind the callbacks whose state it saves, and behind `StopOnInterrupt`.
 
     Args:
-        folder: where.
+        files: a `StateFiles`.
         every: iterations between two.
-        keep: how many are kept.
+        parts: {name: object with `state() -> {name: array}` and `restore(state)`}, saved beside the learner.
+        score: a function of the metrics that says how good the policy is, more is better; None where that is not known (yet).
+        keep_best: a function of the policy, called when it is the best so far.
     """
 
-    def __init__(self, folder, every, keep=2):
+    def __init__(self, files, every, parts=None, score=lambda metrics: None, keep_best=None):
         super().__init__()
-        self.folder, self.every, self.keep = folder, every, keep
+        self.files, self.every, self.parts, self.score, self.keep_best = files, every, parts or {}, score, keep_best
+        self.best, self.saved = -math.inf, None
+
+    @property
+    def iteration(self):
+        """Of the learner."""
+        return int(self.model.iteration.numpy())
 
     def on_train_begin(self, logs=None):
-        self.manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(learner=self.model), self.folder, max_to_keep=self.keep, checkpoint_name="training"
-        )
-        self.save()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.iteration.numpy()) % self.every == 0:
+        if self.saved != self.iteration:
             self.save()
 
-    def on_train_end(self, logs=None):
-        self.save()
+    def on_train_batch_end(self, batch, logs=None):
+        due = self.iteration % self.every == 0 or batch + 1 == self.params["steps"]
+        score = self.score(logs) if due else None
+        if score is not None and float(score) > self.best:
+            self.best = float(score)
+            self.keep_best(self.model.policy)
+        if due or self.model.stop_training:
+            self.save()
 
     def save(self):
-        """Writes a checkpoint now."""
-        self.manager.save(checkpoint_number=int(self.model.iteration.numpy()))
+        """Writes a state now."""
+        parts = {"learner": self.model.state(), "score": {"best": self.best}}
+        parts |= {name: part.state() for name, part in self.parts.items()}
+        self.files.write(self.iteration, pack(parts))
+        self.saved = self.iteration
 
-    def restore_last(self):
-        """Puts the learner back to its last checkpoint."""
-        self.manager.checkpoint.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
+    def restore_last(self, learner):
+        """Puts everything back to the newest state that is whole. Returns its iteration, or None where there is none."""
+        state = self.files.read()
+        if state is None:
+            return None
+        learner.restore(unpack(state.arrays, "learner"))
+        self.best, self.saved = float(unpack(state.arrays, "score")["best"]), state.number
+        for name, part in self.parts.items():
+            part.restore(unpack(state.arrays, name))
+        return state.number
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Ends `fit` with the weights that measured best on data held out for it, those of the start among them.
+    """Remembers the weights that measured best on data held out for it, those of the start among them.
 
     Keras's `EarlyStopping` watches what a step returns; PPO's steps return nothing of data that they do not learn from.
 
     Args:
         policy: the model that is measured.
         measure: a function without arguments; more is better.
-        every: iterations between two measurements.
+        every: iterations between two measurements; the last iteration is measured too.
     """
 
     def __init__(self, policy, measure, every):
         super().__init__()
-        self.policy, self.measure, self.every = policy, measure, every
+        self.policy, self.measure, self.every, self.best = policy, measure, every, None
 
     def on_train_begin(self, logs=None):
-        self.best, self.weights, self.measured = self.measure(), self.policy.get_weights(), True
+        if self.best is None:
+            self.best, self.weights = self.measure(), self.policy.get_weights()
 
     def on_train_batch_end(self, batch, logs=None):
-        self.measured = (batch + 1) % self.every == 0
-        if self.measured:
-            self._compare()
-
-    def on_train_end(self, logs=None):
-        if not self.measured:
-            self._compare()
-        self.policy.set_weights(self.weights)
-
-    def _compare(self):
+        if int(self.model.iteration.numpy()) % self.every and batch + 1 < self.params["steps"]:
+            return
         value = self.measure()
         if value > self.best:
             self.best, self.weights = value, self.policy.get_weights()
+
+    def put_back(self):
+        """Gives the policy the best weights, after `fit`."""
+        self.policy.set_weights(self.weights)
+
+    def state(self):
+        """See `Checkpoint`."""
+        return {"score": self.best} | {str(i): weight for i, weight in enumerate(self.weights)}
+
+    def restore(self, state):
+        """See `Checkpoint`."""
+        self.best, self.weights = float(state["score"]), [state[str(i)] for i in range(len(state) - 1)]
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras's, at the lowest `val_cross_entropy`; after every epoch it saves all that a stopped stage needs to go on exactly.
+
+    Args:
+        patience: epochs without a better one.
+        files: a `StateFiles`; None saves nothing.
+    """
+
+    def __init__(self, patience, files=None):
+        super().__init__("val_cross_entropy", mode="min", patience=patience, restore_best_weights=True)
+        self.files, self.history, self.epochs, self.saved = files, {}, 0, None
+
+    def restore_last(self, model):
+        """Puts a compiled model, and this callback, back to where the stage stopped; nothing where it never began."""
+        self.set_model(model)
+        state = self.files.read() if self.files else None
+        if state is None:
+            return
+        into_variables(_state_of(model), unpack(state.arrays, "model"))
+        weights = unpack(state.arrays, "best_weights")
+        facts = from_json(state.arrays["facts"]) | {"best_weights": [weights[str(i)] for i in range(len(weights))]}
+        self.epochs, self.history = state.number, facts.pop("history")
+        self.saved, self.stopped_epoch = facts, facts["stopped_epoch"]
+
+    def ended(self, epochs):
+        """Whether the stage, of so many epochs at most, is over; the model then has its best weights."""
+        if self.epochs < epochs and not self.stopped_epoch:
+            return False
+        self.model.set_weights(self.saved["best_weights"])
+        return True
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        vars(self).update(self.saved or {})
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.steps < self.params["steps"]:  # cut short by Ctrl-C: it is done again
+            return
+        super().on_epoch_end(epoch, logs)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(float(value))
+        self.epochs = epoch + 1
+        if self.files:
+            facts = {name: getattr(self, name) for name in ("wait", "best", "best_epoch", "stopped_epoch")}
+            parts = {"model": of_variables(_state_of(self.model)), "best_weights": dict(enumerate(self.best_weights))}
+            self.files.write(self.epochs, pack(parts) | {"facts": of_json(facts | {"history": self.history})})
+
+
+def _state_of(model):
+    """Every variable of a compiled model, the optimizer's and those of dropout too."""
+    return [*model.variables, *model.optimizer.variables]
 
 
 class StopOnInterrupt(keras.callbacks.Callback):

@@ -7,19 +7,22 @@ import importlib
 import os
 import sys
 import warnings
+from dataclasses import asdict, replace
 
 from simple_parsing import ArgumentParser, SimpleHelpFormatter
 from simple_parsing.wrappers.field_wrapper import DashVariant
 
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import settings_for
-from ppo_keras.errors import DataWarning, InputError, NonFiniteError
+from ppo_keras.errors import DataWarning, InputError, NonFiniteError, ResumeWarning
+from ppo_keras.runs import PLACE, Run, flat
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
 EXAMPLES = """examples:
   ppo-keras train generation
   ppo-keras train cartpole --seeds 5
   ppo-keras train cartpole-no-velocity --model lstm
+  ppo-keras train cartpole-no-velocity --resume cartpole-no-velocity
   ppo-keras train gym:Acrobot-v1
   ppo-keras evaluate cartpole --episodes 100
   ppo-keras train generation --model lstm --run lstm --seed 1
@@ -76,7 +79,8 @@ def build_parser(arguments=()):
         )  # fmt: skip
         if name == chosen:
             task.add_arguments(settings, dest="config")
-            task.set_defaults(command=lambda parsed: _train_text(chosen, parsed.config))
+            _add_resume(task)
+            task.set_defaults(command=lambda parsed: _train_text(chosen, *_resumed(parsed, arguments)))
     known = dict(AGENT_TASKS) | ({chosen: (None, "")} if (chosen or "").startswith("gym:") and chosen != "gym:" else {})
     for name, (_, purpose) in known.items():
         task = tasks.add_parser(
@@ -86,7 +90,8 @@ def build_parser(arguments=()):
         if name == chosen:
             settings = settings_for(name, _option(arguments, "--model", "mlp"))
             task.add_arguments(type(settings), dest="config", default=settings)
-            task.set_defaults(command=lambda parsed: _train_agent(chosen, parsed.config))
+            _add_resume(task)
+            task.set_defaults(command=lambda parsed: _train_agent(chosen, *_resumed(parsed, arguments)))
     if chosen == "gym:":
         raise InputError("gym: names no environment. Add its id, such as gym:Acrobot-v1.")
     if chosen and not chosen.startswith("-") and chosen not in tasks.choices:
@@ -162,11 +167,38 @@ def _option(arguments, name, default):
     return vars(peek.parse_known_args(list(arguments))[0])[name.strip("-")]
 
 
-def _train_agent(task, config):
+def _add_resume(task):
+    task.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped, by its name or folder; its settings are its own")
+
+
+def _resumed(parsed, arguments):
+    """The settings to train with, and whether a run goes on with them: then they are the run's own.
+
+    Raises:
+        InputError: there is no such run, it is of another task, or an option is given that differs from its settings.
+    """
+    if parsed.resume is None:
+        return parsed.config, False
+    run, task = Run.open(parsed.resume, parsed.config.runs_folder), arguments[1]
+    config, trained = run.load_settings(type(parsed.config)), run.load_json("config.json").get("task")
+    if trained != task:
+        raise InputError(f"{run.folder} is a run of the task {trained!r}, not of {task!r}. Use: ppo-keras train {trained} --resume {run.folder}")
+    given, saved = dict(flat(asdict(parsed.config))), dict(flat(asdict(config)))
+    for name, value in given.items():
+        options = {f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"}
+        named = options & {argument.split("=")[0].replace("_", "-") for argument in arguments}
+        if named and value != saved[name] and name not in PLACE:
+            raise InputError(
+                f"{run.folder} was begun with {name}={saved[name]}, but {named.pop()} now says {value}. Leave the option out, or begin a new run."
+            )
+    return replace(config, run=run.folder.name, runs_folder=str(run.folder.parent)), True
+
+
+def _train_agent(task, config, resume):
     with quiet_start():
         from ppo_keras.tasks.environment import train
 
-    train(task, config)
+    train(task, config, resume)
 
 
 def _evaluate(arguments):
@@ -183,11 +215,11 @@ def _bench_cartpole(arguments):
     bench_cartpole(arguments.model, arguments.environments, arguments.steps, arguments.gym, not arguments.no_jit)
 
 
-def _train_text(task, config):
+def _train_text(task, config, resume):
     with quiet_start():
         module = importlib.import_module(f"ppo_keras.tasks.{task.replace('-', '_')}")
 
-    module.train(config)
+    module.train(config, resume)
 
 
 def _generate(arguments):
@@ -211,7 +243,7 @@ def main(arguments=None):
         parsed = parse(arguments)
         with warnings.catch_warnings():
             others = warnings.showwarning
-            warnings.showwarning = lambda message, category, *place: (_warn if category is DataWarning else others)(message, category, *place)
+            warnings.showwarning = lambda message, category, *place: (_warn if category in (DataWarning, ResumeWarning) else others)(message, category, *place)
             parsed.command(parsed)
         return 0
     except (InputError, NonFiniteError) as error:

@@ -19,3 +19,7 @@ class NonFiniteError(ArithmeticError):
 
 class DataWarning(UserWarning):
     """Something in the data is not as it should be, and was put right."""
+
+
+class ResumeWarning(UserWarning):
+    """A run does not go on exactly where it stopped: a file was cut off or altered, or an environment does not repeat itself."""

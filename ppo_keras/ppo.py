@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ppo_keras import randomness
 from ppo_keras.advantages import generalized_advantages
+from ppo_keras.checkpoints import into_variables, of_variables
 from ppo_keras.config import PPOConfig
 from ppo_keras.distributions import acting
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
@@ -33,7 +34,7 @@ class Experience(NamedTuple):
 class PPO(keras.Model):
     """The learner. A subclass says in `collect` where experience comes from (`LanguagePPO`, for one).
 
-    `compile`, `fit` and callbacks are Keras's; `callbacks.Checkpoint` saves the state. One batch of `fit` is one iteration: collect, estimate
+    `compile`, `fit` and callbacks are Keras's; `callbacks.Checkpoint` saves the `state`. One batch of `fit` is one iteration: collect, estimate
     advantages, several epochs of minibatches. With `compile(jit_compile=True)` it is one XLA program.
 
     Args:
@@ -41,6 +42,8 @@ class PPO(keras.Model):
         config: a `PPOConfig`.
         seed: of all randomness; with the iteration counter, which is saved, it names every draw.
     """
+
+    frozen = ()  # models inside that training does not change
 
     def __init__(self, policy, config=None, seed=0, **kwargs):
         super().__init__(**kwargs)
@@ -88,6 +91,20 @@ class PPO(keras.Model):
         metrics = metrics | self._improve(trajectory)
         self.iteration.assign_add(1)
         return metrics
+
+    @property
+    def changing(self):
+        """Every variable that training changes, the optimizer's too."""
+        frozen = {id(variable) for model in self.frozen for variable in model.variables}
+        return [variable for variable in (*self.variables, *self.optimizer.variables) if id(variable) not in frozen]
+
+    def state(self):
+        """{name: array} of all that a stopped training needs to go on as if it had not been stopped."""
+        return of_variables(self.changing)
+
+    def restore(self, state):
+        """Takes what `state` gave. Raises `InputError` where it is another learner's."""
+        into_variables(self.changing, state)
 
     def draw_seed(self, purpose):
         """The seed of one purpose (a small int) in this iteration, int32 `(2,)`."""

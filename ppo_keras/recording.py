@@ -3,6 +3,7 @@
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ppo_keras.glossary import METRIC_NAMES
@@ -35,6 +36,7 @@ class Recorder(keras.callbacks.Callback):
             for name, value in metrics.items():
                 if value is not None:
                     tf.summary.scalar(name, value)
+        self.writer.flush()  # what a checkpoint counts as done is then on the disk
         self.run.append_metrics({"iteration": iteration, **metrics})
 
     def axis(self, iteration):
@@ -62,14 +64,24 @@ class EnvironmentRecorder(Recorder):
 
     def __init__(self, run):
         super().__init__(run, 0)
+        self.curve, self.seconds = [], []  # (environment steps, return, length, count), and seconds, of each call
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.curve, self.seconds, self.done = (
-            [],
-            [],
-            int(self.model.iteration.numpy()),
-        )  # curve: (environment steps, return, length, count)
+        self.done = int(self.model.iteration.numpy())
+
+    @property
+    def last_return(self):
+        """Mean return of the last episodes that ended; None before one has."""
+        return self.curve[-1][1] if any(count for *_, count in self.curve) else None
+
+    def state(self):
+        """See `callbacks.Checkpoint`."""
+        return {"curve": np.reshape(self.curve, [-1, 4]), "seconds": np.array(self.seconds)}
+
+    def restore(self, state):
+        """See `callbacks.Checkpoint`."""
+        self.curve, self.seconds = [tuple(row) for row in state["curve"].tolist()], state["seconds"].tolist()
 
     def axis(self, iteration):
         """The step of TensorBoard's curves: environment steps, as in CleanRL and Stable-Baselines3."""
@@ -80,7 +92,7 @@ class EnvironmentRecorder(Recorder):
         steps, before, self.done = self.axis(iteration), self.axis(self.done), iteration
         names = ("episode/return", "episode/length", "episode/count")
         self.curve.append((steps, *[metrics[name] for name in names]))
-        if not any(count for *_, count in self.curve):  # no episode has ended yet: there is nothing to report
+        if self.last_return is None:  # there is nothing to report
             metrics.update({"episode/return": None, "episode/length": None})
         self.seconds.append(seconds)
         return {

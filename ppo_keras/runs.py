@@ -4,10 +4,13 @@ import csv
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
+from ppo_keras.checkpoints import StateFiles
 from ppo_keras.errors import InputError
+
+PLACE = ("run", "runs_folder", "overwrite")  # settings that say where a run lies, which may change
 
 
 class Run:
@@ -20,7 +23,9 @@ class Run:
     | `checkpoints/before.keras`, `after.keras` | the writer before and after PPO |
     | `checkpoints/policy.keras` | the agent |
     | `checkpoints/reward.keras`, `judge.keras` | the reward model and the judge, where there are any |
-    | `checkpoints/training-*` | the last states of the learner, with optimizer and counters |
+    | `checkpoints/best.keras` | the policy that was rewarded most when a state was saved |
+    | `checkpoints/training-*.npz` | the last states of the learner, with optimizer and counters, from which `--resume` goes on |
+    | `checkpoints/writer-*.npz`, `reward-*`, `judge-*` | the same of the supervised stages |
     | `events.out.tfevents.*` | TensorBoard |
     | `metrics.csv` | the scalars of PPO, a line an iteration |
     | `samples.jsonl` | responses before and after |
@@ -29,8 +34,8 @@ class Run:
     | `summary.json` | the result |
     """
 
-    def __init__(self, folder, replaced=None):
-        self.folder, self.replaced = Path(folder), replaced
+    def __init__(self, folder, replaced=None, resumed=False):
+        self.folder, self.replaced, self.resumed = Path(folder), replaced, resumed
 
     @staticmethod
     def check_new(runs_folder, name, overwrite):
@@ -66,6 +71,15 @@ class Run:
             raise
         return run
 
+    @classmethod
+    def resume(cls, runs_folder, name):
+        """A run that was stopped, to go on with."""
+        run = cls.open(Path(runs_folder) / name, runs_folder)
+        if (run.folder / "summary.json").exists():
+            raise InputError(f"{run.folder} has ended: there is nothing to resume. Train it anew with --overwrite, or choose another --run name.")
+        replaced = run.folder.with_name(f".{name}.replaced")
+        return cls(run.folder, replaced if replaced.exists() else None, resumed=True)
+
     def keep(self):
         """This run is worth keeping: deletes the one that it replaces."""
         if self.replaced:
@@ -77,6 +91,15 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.replaced:
             self.replaced.rename(self.folder)
+
+    def states(self, stage):
+        """The `StateFiles` of a stage."""
+        return StateFiles(self.folder / "checkpoints", stage)
+
+    @property
+    def can_resume(self):
+        """Whether a state was saved, in it or in a run inside it."""
+        return any(self.folder.glob("**/checkpoints/*.npz"))
 
     @classmethod
     def open(cls, run, runs_folder="runs"):
@@ -90,9 +113,11 @@ class Run:
         )
 
     def part(self, name):
-        """A run inside this one, such as one seed of several."""
-        (self.folder / name / "checkpoints").mkdir(parents=True)
-        return Run(self.folder / name)
+        """A run inside this one, such as one seed of several; where this one goes on, so may that one."""
+        folder = self.folder / name
+        begun = folder.exists()
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return Run(folder, resumed=begun and (folder / "config.json").exists())
 
     def has(self, name):
         """Whether the model of this name was saved."""
@@ -116,14 +141,33 @@ class Run:
         return str(self.folder / name)
 
     def save_config(self, config, **more):
-        """Writes `config.json`: a dataclass and further facts about the run."""
+        """Writes `config.json`: a dataclass and further facts about the run. A run that goes on must have them already.
+
+        Raises:
+            InputError: it has others; the first one is named.
+        """
         import keras
         import tensorflow
 
         from ppo_keras import __version__
 
         versions = {"ppo_keras": __version__, "keras": keras.__version__, "tensorflow": tensorflow.__version__}
-        self.save_json("config.json", {"versions": versions, **asdict(config), **more})
+        content = {"versions": versions, **asdict(config), **more}
+        if not self.resumed:
+            self.save_json("config.json", content)
+            return
+        saved = self.load_json("config.json")
+        old, new = ({k: v for k, v in flat(settings) if k not in PLACE} for settings in (saved, json.loads(json.dumps(content))))
+        for name in [*old, *new]:
+            if old.get(name) != new.get(name):
+                raise InputError(
+                    f"{self.folder} cannot be resumed: {name} was {old.get(name, 'not there')} when the run began and is {new.get(name, 'not there')} now. "
+                    "Resume with the version, the settings and the data that began it."
+                )
+
+    def save_tokenizer(self, tokenizer):
+        """Writes `tokenizer.model`."""
+        self._write("tokenizer.model", tokenizer.model)
 
     def save_json(self, name, content):
         """Writes a JSON file whole: a reader never sees half of it."""
@@ -144,10 +188,16 @@ class Run:
             raise InputError(f"{path} is missing. Was the run stopped before it ended?")
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def append_samples(self, samples):
-        """Adds dicts to `samples.jsonl`, a line each."""
-        with open(self.folder / "samples.jsonl", "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+    def save_samples(self, samples):
+        """Writes dicts to `samples.jsonl`, a line each."""
+        self._write("samples.jsonl", "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode())
+
+    def load_settings(self, kind):
+        """The settings in `config.json`, an instance of the dataclass `kind`."""
+        from simple_parsing.helpers.serialization import from_dict
+
+        saved = self.load_json("config.json")
+        return from_dict(kind, {field.name: saved[field.name] for field in fields(kind) if field.name in saved})
 
     def append_metrics(self, row):
         """Adds a dict of numbers to `metrics.csv`; the first row writes the header."""
@@ -159,6 +209,17 @@ class Run:
                 writer.writeheader()
             writer.writerow(row)
 
+    def forget_metrics(self, after):
+        """Drops the lines of `metrics.csv` behind an iteration, and one that was cut off: a run that goes on writes them again."""
+        path = self.folder / "metrics.csv"
+        if not path.exists():
+            return
+        header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= after]
+        self._write("metrics.csv", "".join([header, *kept]).encode() if kept else b"")
+        if not kept:
+            path.unlink()
+
     def save_pictures(self, pictures, step):
         """Writes PNG files, given as bytes by name, and shows them in TensorBoard."""
         import tensorflow as tf
@@ -169,6 +230,15 @@ class Run:
                 self._write(f"{name}.png", content)
                 tf.summary.image(f"pictures/{name}", tf.io.decode_png(content, channels=4)[tf.newaxis])
         writer.close()
+
+
+def flat(settings, prefix=""):
+    """(name, value) of nested settings; the name of an inner one is its own, as on the command line, but of versions."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from flat(value, "version of " if name == "versions" else "")
+        else:
+            yield prefix + name, value
 
 
 def load_policy(run, name):

@@ -1,5 +1,7 @@
 """Texts for training: what ships with the package, any TFDS dataset, or a user's files, in train, validation and test."""
 
+import hashlib
+import json
 import os
 import warnings
 from typing import NamedTuple
@@ -43,6 +45,12 @@ class Corpus(NamedTuple):
     validation: Split
     test: Split
     label_names: tuple[str, ...] | None = None
+
+    @property
+    def fingerprint(self):
+        """A checksum of all texts, labels and references: a run goes on only with the data that began it."""
+        splits = [[part.tolist() if isinstance(part, np.ndarray) else part for part in split] for split in self[1:4]]
+        return hashlib.sha256(json.dumps([splits, self.label_names]).encode()).hexdigest()[:16]
 
 
 def load_texts(

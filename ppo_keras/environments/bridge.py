@@ -94,13 +94,19 @@ class GymnasiumEnvironment:
             f"{self.name} has actions of kind {type(space).__name__}. Supported are Discrete, MultiDiscrete of one dimension, and Box."
         )
 
+    def _make_vector(self, batch):
+        """`batch` copies that can be played again."""
+        from ppo_keras.environments.replay import Replayable
+
+        gymnasium = import_gymnasium()
+        mode = gymnasium.vector.AutoresetMode.SAME_STEP
+        return gymnasium.vector.SyncVectorEnv([lambda: Replayable(self._make_one())] * batch, autoreset_mode=mode)
+
     def reset(self, batch, seed):
         """Begins `batch` episodes; the same seed begins the same. Returns () and their observations."""
-        gymnasium = import_gymnasium()
         if self.vector is None or self.vector.num_envs != batch:
             self.close()
-            mode = gymnasium.vector.AutoresetMode.SAME_STEP
-            self.vector = gymnasium.vector.SyncVectorEnv([self._make_one] * batch, autoreset_mode=mode)
+            self.vector = self._make_vector(batch)
         words = np.random.SeedSequence([int(word) % 2**32 for word in seed]).generate_state(batch)
         observation, info = self._guarded(lambda: self.vector.reset(seed=[int(word) % 2**31 for word in words]))
         self.masked = "action_mask" in info and isinstance(self.actions, int)
@@ -124,6 +130,20 @@ class GymnasiumEnvironment:
     def action_masks(self, state):
         """bool `(B, A)`, from `info["action_mask"]`; () where there is none."""
         return self.masks
+
+    def state(self):
+        """Where the episodes stand, as plain data."""
+        return [env.state() for env in self.vector.envs]
+
+    def replay(self, states):
+        """Plays the episodes of a `state` again. Returns the observations at which they then stand."""
+        if self.vector is None or self.vector.num_envs != len(states):
+            self.close()
+            self.vector = self._make_vector(len(states))
+        played = self._guarded(lambda: [env.replay(state) for env, state in zip(self.vector.envs, states)])
+        self.masked = "action_mask" in played[0][1] and isinstance(self.actions, int)
+        self._read_masks({"action_mask": [info["action_mask"] for _, info in played]} if self.masked else {})
+        return self._observed(np.stack([observation for observation, _ in played]))
 
     def copy(self):
         """Another one of the same kind, with episodes of its own."""

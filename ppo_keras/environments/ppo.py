@@ -1,9 +1,14 @@
 """`EnvironmentPPO`: the collector for environments. It acts for some steps in several copies and remembers where it stopped."""
 
+import warnings
+
 import keras
+import numpy as np
 import tensorflow as tf
 
+from ppo_keras.checkpoints import from_json, of_json
 from ppo_keras.environments.rollout import begin, python_rollout, rollout
+from ppo_keras.errors import ResumeWarning
 from ppo_keras.networks.normalization import RunningNormalization
 from ppo_keras.ppo import ITERATION_METRICS, PPO
 from ppo_keras.trajectory import Trajectory
@@ -57,6 +62,9 @@ class EnvironmentPPO(PPO):
         setattr(self, name, weight)
         return weight
 
+    def _assign_carry(self, values):
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.carry, values)
+
     def restart(self, seed):
         """Forgets all that was learned: new weights, new episodes, another seed. What was compiled stays compiled.
 
@@ -72,7 +80,26 @@ class EnvironmentPPO(PPO):
         self.last_episodes.assign([0.0, 0.0])
         if self.return_statistics is not None:
             self.return_statistics.set_weights(RunningNormalization(()).get_weights())
-        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.carry, self._begin())
+        self._assign_carry(self._begin())
+
+    def state(self):
+        """See `PPO.state`; the episodes of an environment in Python are part of it."""
+        return super().state() | ({} if self.compiles_whole else {"episodes": of_json(self.environment.state())})
+
+    def restore(self, state):
+        """See `PPO.restore`. Where an environment in Python does not repeat itself, new episodes begin, with a warning."""
+        state = dict(state)
+        episodes = state.pop("episodes", None)
+        super().restore(state)
+        if episodes is None:
+            return
+        observation = self.environment.replay(from_json(episodes))
+        if not np.array_equal(observation, self.carry.observation.numpy()):
+            warnings.warn(
+                f"{self.environment.name} does not repeat itself from its own random state, so new episodes begin: the rest of the run is not that of one that was never stopped.",
+                ResumeWarning, stacklevel=2,
+            )  # fmt: skip
+            self._assign_carry(self._begin())
 
     @property
     def compiles_whole(self):
@@ -136,7 +163,7 @@ class EnvironmentPPO(PPO):
                 self.environment, self._act, self._value, self.config.discount, before, self._noise()
             )
             trajectory, metrics = self._assemble(before, after, record)
-        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.carry, after)
+        self._assign_carry(after)
         return trajectory, metrics
 
     def act(self, observation, memory, starts, noise, action_masks):

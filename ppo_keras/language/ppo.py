@@ -74,6 +74,11 @@ class LanguagePPO(PPO):
         self.kl_coefficient = self.add_weight((), start, "float32", trainable=False, name="kl_coefficient")
 
     @property
+    def frozen(self):
+        """The reference, and a reward model."""
+        return [self.reference, *([self.reward] if isinstance(self.reward, keras.Model) else [])]
+
+    @property
     def compiles_whole(self):
         """False with a `PythonReward`, which runs between the compiled parts."""
         return not isinstance(self.reward, PythonReward)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ppo_keras.callbacks import EarlyStopping
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 
@@ -32,7 +33,7 @@ def pad_texts(token_lists, length, pad_id):
     return tokens, mask
 
 
-def train_language_model(policy, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
+def train_language_model(policy, train, validation, length, pad_id, config=None, **training):
     """Teaches a policy to write texts: cross-entropy of each next token (maximum likelihood).
 
     Args:
@@ -41,29 +42,29 @@ def train_language_model(policy, train, validation, length, pad_id, config=None,
         length: of the padded texts; longer ones are cut.
         pad_id: a token id; padding counts nowhere.
         config: a `SupervisedConfig`.
-        callbacks: Keras callbacks.
-        jit_compile: whether XLA compiles the step.
+        training: `callbacks` of Keras; `jit_compile`, whether XLA compiles the step; `files`, a `StateFiles`, from whose newest
+            state training goes on.
 
     Returns:
-        Keras's `History`; the weights are those of the epoch with the lowest `val_cross_entropy`.
+        An `EarlyStopping` with a `history` like Keras's; the weights are those of the epoch with the lowest `val_cross_entropy`.
     """
 
     def arrays(token_lists):
         tokens, mask = pad_texts(token_lists, length + 1, pad_id)
         return tokens[:, :-1], tokens[:, 1:], mask[:, 1:]
 
-    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, callbacks, jit_compile)
+    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, **training)
 
 
-def train_answers(policy, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
+def train_answers(policy, train, validation, length, pad_id, config=None, **training):
     """Teaches a policy to answer: as `train_language_model`, but only the tokens of the answers are learned.
 
     Args:
         train, validation: lists of pairs (prompt token ids, answer token ids with the end token).
-        policy, length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
+        policy, length, pad_id, config, training: as in `train_language_model`.
 
     Returns:
-        Keras's `History`; the weights are those of the epoch with the lowest `val_cross_entropy`.
+        As `train_language_model`.
     """
 
     def arrays(pairs):
@@ -71,38 +72,38 @@ def train_answers(policy, train, validation, length, pad_id, config=None, callba
         of_prompt = pad_texts([prompt for prompt, _ in pairs], length + 1, pad_id)[1]
         return tokens[:, :-1], tokens[:, 1:], (mask - of_prompt)[:, 1:]
 
-    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, callbacks, jit_compile)
+    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, **training)
 
 
-def train_labels(policy, train, validation, config=None, callbacks=(), jit_compile=True):
+def train_labels(policy, train, validation, config=None, **training):
     """Teaches a policy that reads whole texts their labels, its actions, by cross-entropy.
 
     Args:
         policy: an actor-critic with a `vocabulary_size`.
         train, validation: pairs (texts int32 `(N, L)` filled up with `NO_TOKEN`, labels int32 `(N,)`).
-        config, callbacks, jit_compile: as in `train_language_model`.
+        config, training: as in `train_language_model`.
 
     Returns:
-        Keras's `History`, with `val_cross_entropy` and `val_accuracy`.
+        As `train_language_model`; `history` has `val_accuracy` too.
     """
 
     def arrays(split):
         texts, labels = split
         return texts[:, np.newaxis], labels[:, np.newaxis], np.ones([len(labels), 1], np.float32)
 
-    return _fit_labels(LogitsModel(policy), arrays(train), arrays(validation), config, callbacks, jit_compile)
+    return _fit_labels(LogitsModel(policy), arrays(train), arrays(validation), config, **training)
 
 
-def train_classifier(model, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
+def train_classifier(model, train, validation, length, pad_id, config=None, **training):
     """Trains a `RewardModel` on labels: its score becomes the log-odds of the label 1, several outputs the logits of the labels.
 
     Args:
         model: a `RewardModel`.
         train, validation: pairs (list of token id lists, labels 0, 1, ... of shape `(N,)`).
-        length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
+        length, pad_id, config, training: as in `train_language_model`.
 
     Returns:
-        Keras's `History`, with `val_cross_entropy` and `val_accuracy`.
+        As `train_language_model`; `history` has `val_accuracy` too.
     """
 
     def arrays(split):
@@ -111,19 +112,19 @@ def train_classifier(model, train, validation, length, pad_id, config=None, call
         return pad_texts(token_lists, length, pad_id), labels, np.ones_like(labels)
 
     fit = _fit_binary if model.outputs == 1 else _fit_labels
-    return fit(LabelModel(model), arrays(train), arrays(validation), config, callbacks, jit_compile)
+    return fit(LabelModel(model), arrays(train), arrays(validation), config, **training)
 
 
-def train_preferences(model, train, validation, length, pad_id, config=None, callbacks=(), jit_compile=True):
+def train_preferences(model, train, validation, length, pad_id, config=None, **training):
     """Trains a `RewardModel` on preference pairs by the Bradley-Terry model (see `PreferenceModel`).
 
     Args:
         model: a `RewardModel`.
         train, validation: pairs (chosen token id lists, rejected token id lists) of equal length.
-        length, pad_id, config, callbacks, jit_compile: as in `train_language_model`.
+        length, pad_id, config, training: as in `train_language_model`.
 
     Returns:
-        Keras's `History`, with `val_cross_entropy` and `val_accuracy`: how often the chosen text scores higher.
+        As `train_language_model`; `history` has `val_accuracy` too: how often the chosen text scores higher.
     """
 
     def arrays(split):
@@ -131,69 +132,69 @@ def train_preferences(model, train, validation, length, pad_id, config=None, cal
         ones = np.ones([len(chosen), 1], np.float32)
         return (*pad_texts(chosen, length, pad_id), *pad_texts(rejected, length, pad_id)), ones, ones
 
-    return _fit_binary(PreferenceModel(model), arrays(train), arrays(validation), config, callbacks, jit_compile)
+    return _fit_binary(PreferenceModel(model), arrays(train), arrays(validation), config, **training)
 
 
-def batches(arrays, batch_size, shuffle_seed=None):
+def batches(arrays, batch_size, shuffle_seed=None, skip=0):
     """A `tf.data.Dataset` of full batches, so that one shape compiles once.
 
-    With a `shuffle_seed` (training) a fresh order every epoch, the remainder left for another one; without
-    (measuring), the last batch is filled up with rows of weight 0. The last array is the sample weight.
+    With a `shuffle_seed` (training) it has no end: a fresh order every epoch, the remainder left for another one, and the
+    first `skip` batches left out. Without (measuring), the last batch is filled up with rows of weight 0. The last array
+    is the sample weight.
     """
     count = len(arrays[-1])
     if shuffle_seed is not None:
         dataset = tf.data.Dataset.from_tensor_slices(arrays).shuffle(count, seed=shuffle_seed)
-        return dataset.batch(min(batch_size, count), drop_remainder=True).prefetch(1)
+        return dataset.batch(min(batch_size, count), drop_remainder=True).repeat().skip(skip).prefetch(1)
     missing = -count % batch_size
     filled = tf.nest.map_structure(lambda x: np.concatenate([x, np.zeros([missing, *x.shape[1:]], x.dtype)]), arrays)
     return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size)
 
 
-def _fit_categories(model, train, validation, config, callbacks, jit_compile, metrics=()):
+def _fit_categories(model, train, validation, config, metrics=(), **training):
     """`_fit` of logits `(..., K)` to targets int32 `(...)`."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
     exact = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")
-    return _fit(model, train, validation, loss, [exact, *metrics], config, callbacks, jit_compile)
+    return _fit(model, train, validation, loss, [exact, *metrics], config, **training)
 
 
-def _fit_labels(model, *arguments):
+def _fit_labels(model, train, validation, config, **training):
     """`_fit_categories`, with the accuracy."""
-    return _fit_categories(model, *arguments, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    return _fit_categories(model, train, validation, config, [accuracy], **training)
 
 
-def _fit_binary(model, train, validation, config, callbacks, jit_compile):
+def _fit_binary(model, train, validation, config, **training):
     """`_fit` of logits `(B, 1)` to targets 0 or 1."""
     loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
     exact = keras.metrics.BinaryCrossentropy(from_logits=True, name="cross_entropy")
-    return _fit(
-        model,
-        train,
-        validation,
-        loss,
-        [exact, keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")],
-        config,
-        callbacks,
-        jit_compile,
-    )
+    accuracy = keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
+    return _fit(model, train, validation, loss, [exact, accuracy], config, **training)
 
 
-def _fit(model, train, validation, loss, metrics, config, callbacks, jit_compile):
+def _fit(model, train, validation, loss, metrics, config, callbacks=(), jit_compile=True, files=None):
     """Keras's `compile` and `fit` with early stopping at the best validation cross-entropy.
 
     That is a weighted metric, because Keras averages `val_loss` over batches, however much padding each of them has.
     """
     config = config or SupervisedConfig()
-    train_batches = batches(train, config.supervised_batch_size, shuffle_seed=config.shuffle_seed)
-    steps = config.supervised_epochs * len(train_batches)
-    rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, steps)
+    count, size = len(train[-1]), config.supervised_batch_size
+    epochs, steps = config.supervised_epochs, max(1, count // size)
+    rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, epochs * steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
     model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)
-    stopping = keras.callbacks.EarlyStopping("val_cross_entropy", mode="min", patience=config.patience, restore_best_weights=True)
-    return model.fit(
-        train_batches,
-        validation_data=batches(validation, config.supervised_batch_size),
-        epochs=config.supervised_epochs,
-        callbacks=[stopping, *callbacks],
-        shuffle=False,
-        verbose=0,
-    )
+    optimizer.build(model.trainable_variables)
+    stopping = EarlyStopping(config.patience, files)
+    stopping.restore_last(model)
+    if not stopping.ended(epochs):
+        model.fit(
+            batches(train, size, config.shuffle_seed, skip=stopping.epochs * steps),
+            validation_data=batches(validation, size),
+            initial_epoch=stopping.epochs,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            callbacks=[*callbacks, stopping],  # it saves what the others have written down
+            shuffle=False,
+            verbose=0,
+        )
+    return stopping

@@ -17,7 +17,7 @@ from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import run_job
 
 
-def train(config, task):
+def train(config, task, resume=False):
     """Trains a policy to answer.
 
     Args:
@@ -30,6 +30,7 @@ def train(config, task):
             | `load(minimum)` | a `Corpus` with `references` |
             | `reward(response, references)` | a number: how good one response (str) to a prompt with these references is |
             | `measures(responses, references)` | {name: number} of all responses (a list of str) to a split |
+        resume: go on with the run of this name, which was stopped.
 
     Returns:
         The summary, a dict, as in `summary.json`.
@@ -40,14 +41,14 @@ def train(config, task):
         NonFiniteError: a metric became NaN; the last good policy is saved.
         KeyboardInterrupt: Ctrl-C; a policy that PPO has begun to change is saved, a run that has none yet is removed.
     """
-    return run_job(config, lambda: AnsweringJob(config, task))
+    return run_job(config, lambda: AnsweringJob(config, task), resume)
 
 
 class AnsweringJob(TextJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
     def __init__(self, config, task):
-        super().__init__(config)
+        super().__init__(config, task.name)
         self.task = task
         self.corpus = task.load(minimum=config.batch_size // config.responses_per_prompt)
         train = self.corpus.train
@@ -90,9 +91,7 @@ class AnsweringJob(TextJob):
     def prepare(self, run, interrupt):
         """Supervised training on the references that are known."""
         config = self.config
-        self.save_settings(
-            run, task=self.task.name, context=self.context, response_tokens=self.response_length, answers=True
-        )
+        self.save_settings(run, context=self.context, response_tokens=self.response_length, answers=True)
         print(
             f"{self.corpus.name}: {len(self.corpus.train.texts)} training prompts, {len(self.known)} references known to supervised "
             f"training, {self.tokenizer.vocabulary_size} pieces, responses of up to {self.response_length} tokens. Run folder: {run.folder}"
@@ -102,7 +101,7 @@ class AnsweringJob(TextJob):
         with self.observers(run, interrupt, "writer", "supervised", shown) as observers:
             train_answers(
                 self.policy, self.known, self.pairs(self.corpus.validation), self.context, self.tokenizer.pad_id,
-                config.supervised, observers, config.jit,
+                config.supervised, callbacks=observers, jit_compile=config.jit, files=run.states("writer"),
             )  # fmt: skip
         self.policy.start_value_from_policy()
         run.save_model(self.policy, "before")
@@ -142,18 +141,18 @@ class AnsweringJob(TextJob):
 
     def report(self, run, before, after):
         """Writes samples and summary, prints the table. Returns the summary."""
-        test, measures = self.corpus.test, {}
+        test, measures, samples = self.corpus.test, {}, []
         score = PythonReward(self.task.reward, None, self.task.name).score
         for stage, responses in (("before", before), ("after", after)):
-            rows = zip(test.texts, responses["greedy"], responses["sampled"], test.references)
-            run.append_samples(
+            samples += [
                 {"stage": stage, "prompt": prompt, "response": greedy, "sampled": sampled, "references": references,
                  "score": score(greedy, references)}
-                for prompt, greedy, sampled, references in rows
-            )  # fmt: skip
+                for prompt, greedy, sampled, references in zip(test.texts, responses["greedy"], responses["sampled"], test.references)
+            ]  # fmt: skip
             measures |= {f"{name}_{stage}": value for name, value in self.measure(responses).items()}
+        run.save_samples(samples)
         sizes = {"training_prompts": len(self.corpus.train.texts), "known_references": len(self.known), "test_prompts": len(test.texts)}
-        summary = self.finish(run, self.task.name, **measures, **sizes)
+        summary = self.finish(run, **measures, **sizes)
         print_answers(test, before["greedy"], after["greedy"], measures, summary, run.folder)
         return summary
 

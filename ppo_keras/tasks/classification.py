@@ -21,11 +21,12 @@ from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import fit_and_save, run_job
 
 
-def train(config):
+def train(config, resume=False):
     """Runs the whole task.
 
     Args:
         config: a `ClassificationConfig`.
+        resume: go on with the run of this name, which was stopped.
 
     Returns:
         The summary, a dict, as in `summary.json`.
@@ -35,14 +36,14 @@ def train(config):
         NonFiniteError: a metric became NaN; the last good classifier is saved.
         KeyboardInterrupt: Ctrl-C; a classifier that PPO has begun to change is saved, a run that has none yet is removed.
     """
-    return run_job(config, lambda: ClassificationJob(config))
+    return run_job(config, lambda: ClassificationJob(config), resume)
 
 
 class ClassificationJob(TextJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
     def __init__(self, config):
-        super().__init__(config)
+        super().__init__(config, "classification")
         self.corpus = load_texts(
             config.data, config.dataset, config.language, config.text_column, config.label_column, seed=config.seed,
             minimum=config.supervised.supervised_batch_size, validation_data=config.validation_data, test_data=config.test_data,
@@ -77,7 +78,7 @@ class ClassificationJob(TextJob):
     def prepare(self, run, interrupt):
         """The baseline by supervised training; PPO begins with a copy of it."""
         config = self.config
-        self.save_settings(run, task="classification", text_length=self.text_length, label_names=list(self.names))
+        self.save_settings(run, text_length=self.text_length, label_names=list(self.names))
         print(
             f"{self.corpus.name}: {len(self.corpus.train.texts)} training texts, labels {', '.join(self.names)}, "
             f"{self.tokenizer.vocabulary_size} pieces, up to {self.text_length} of each text. Run folder: {run.folder}"
@@ -86,7 +87,7 @@ class ClassificationJob(TextJob):
         data = [(self.texts[name], self.labels[name]) for name in ("train", "validation")]
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         with self.observers(run, interrupt, "writer", "supervised", shown) as observers:
-            train_labels(self.policy, *data, config.supervised, observers, config.jit)
+            train_labels(self.policy, *data, config.supervised, callbacks=observers, jit_compile=config.jit, files=run.states("writer"))
         self.policy.start_value_from_policy()
         self.baseline = self.policy.copy(name="baseline")
         run.save_model(self.baseline, "before")
@@ -103,10 +104,9 @@ class ClassificationJob(TextJob):
         config = self.config
         best = callbacks.KeepBest(self.policy, self.validation_reward, config.validate_every)
         shown = {"episode/return": "reward", "policy/entropy": "entropy"}
-        recorder = EnvironmentRecorder(run)
         fit_and_save(
-            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, further=[best],
-            steps_per_epoch=config.iterations,
+            self.learner, run, "after", interrupt, EnvironmentRecorder(run), shown, config.checkpoint_every, config.iterations,
+            further={"best": best}, finish=best.put_back,
         )  # fmt: skip
         return self.report(run)
 
@@ -123,15 +123,15 @@ class ClassificationJob(TextJob):
             "one_label": np.full_like(labels, cheapest),
         }
         measures = {kind: label_measures(labels, choices, costs) for kind, choices in chosen.items()}
-        for stage, kind in (("before", "supervised"), ("after", "ppo")):
-            run.append_samples(
-                {"stage": stage, "prompt": text, "response": self.names[choice], "label": self.names[label],
-                 "score": -float(costs[label, choice])}
-                for text, choice, label in zip(self.corpus.test.texts, chosen[kind], labels)
-            )  # fmt: skip
+        run.save_samples(
+            {"stage": stage, "prompt": text, "response": self.names[choice], "label": self.names[label],
+             "score": -float(costs[label, choice])}
+            for stage, kind in (("before", "supervised"), ("after", "ppo"))
+            for text, choice, label in zip(self.corpus.test.texts, chosen[kind], labels)
+        )  # fmt: skip
         flat = {f"{name}_{kind}": value for kind, values in measures.items() for name, value in values.items()}
         sizes = {"label_names": list(self.names), "training_texts": len(self.labels["train"]), "test_texts": len(labels)}
-        summary = self.finish(run, "classification", **flat, **sizes)
+        summary = self.finish(run, **flat, **sizes)
         print_labels(measures, summary, run.folder)
         return summary
 

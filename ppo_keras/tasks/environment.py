@@ -16,12 +16,13 @@ from ppo_keras.tasks.play import make_environment, new_player
 from ppo_keras.tasks.training import fit_and_save, run_job
 
 
-def train(task, config):
+def train(task, config, resume=False):
     """Trains an agent, once for each seed.
 
     Args:
         task: a key of `TASKS`, or "gym:ID".
         config: its `EnvironmentConfig`.
+        resume: go on with the run of this name, which was stopped.
 
     Returns:
         The summary, a dict, as in `summary.json`.
@@ -32,14 +33,14 @@ def train(task, config):
         NonFiniteError: a metric became NaN; the last good policy is saved.
         KeyboardInterrupt: Ctrl-C; the policy is saved.
     """
-    return run_job(config, lambda: AgentJob(task, config))
+    return run_job(config, lambda: AgentJob(task, config), resume)
 
 
 class AgentJob:
     """The parts of one run: checked when it is made, trained seed by seed, evaluated and drawn."""
 
     def __init__(self, task, config):
-        self.task, self.config, self.began = task, config, time.perf_counter()
+        self.task_name, self.config, self.began = task, config, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
         self.environment = make_environment(task, config)
         network, of_numbers = config.network, not isinstance(self.environment.observation, int)
@@ -75,7 +76,7 @@ class AgentJob:
 
     def save_config(self, run, config):
         """Writes `config.json`, with the map of a grid."""
-        run.save_config(config, task=self.task, **({"rows": self.grid.rows} if self.grid else {}))
+        run.save_config(config, task=self.task_name, **({"rows": self.grid.rows} if self.grid else {}))
 
     def improve(self, run, interrupt):
         """Trains all seeds. Returns the summary."""
@@ -86,11 +87,12 @@ class AgentJob:
                 part = run.part(f"seed-{seed}")
                 self.save_config(part, replace(config, seeds=1, seed=seed))
             curves.append(self.train_seed(seed, part, interrupt))
-            summaries.append(self.summarise(seed, curves[-1]))
+            ended = (part.folder / "summary.json").exists()  # this seed was done before the run was stopped
+            summaries.append(part.load_json("summary.json") if ended else self.summarise(seed, curves[-1]))
             interrupt.check()
-            if config.seeds > 1:
-                part.save_json("summary.json", summaries[-1])
+            if config.seeds > 1 and not ended:
                 self.draw(part, curves[-1:])
+                part.save_json("summary.json", summaries[-1])
         summary = summaries[0] if config.seeds == 1 else self.together(summaries)
         summary["seconds"] = time.perf_counter() - self.began
         self.draw(run, curves)
@@ -105,7 +107,9 @@ class AgentJob:
         recorder = EnvironmentRecorder(run)
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
-        fit_and_save(learner, run, "policy", interrupt, recorder, shown, every, steps_per_epoch=self.calls)
+        fit_and_save(
+            learner, run, "policy", interrupt, recorder, shown, every, self.calls, score=lambda metrics: recorder.last_return
+        )
         self.pace = config.environments * config.steps * learner.iterations_per_call / float(np.median(recorder.seconds))
         return np.array(recorder.curve)
 
@@ -117,7 +121,7 @@ class AgentJob:
         late = np.average(last[:, 1:3], axis=0, weights=last[:, 3]).tolist() if len(last) else [None, None]
         greedy, sampled = (self.evaluate(seed, greedy=greedy).returns for greedy in (True, False))
         summary = {
-            "task": self.task,
+            "task": self.task_name,
             "model": self.config.model,
             "seed": seed,
             "environment_steps": int(curve[-1, 0]),

@@ -32,11 +32,12 @@ from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import run_job
 
 
-def train(config):
+def train(config, resume=False):
     """Runs the whole task.
 
     Args:
         config: a `GenerationConfig`.
+        resume: go on with the run of this name, which was stopped.
 
     Returns:
         The summary, a dict, as in `summary.json`.
@@ -48,14 +49,14 @@ def train(config):
         KeyboardInterrupt: Ctrl-C; a writer that PPO has begun to change is saved, a run that has no such writer yet is
             removed.
     """
-    return run_job(config, lambda: GenerationJob(config))
+    return run_job(config, lambda: GenerationJob(config), resume)
 
 
 class GenerationJob(TextJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
     def __init__(self, config):
-        super().__init__(config)
+        super().__init__(config, "generation")
         self.function = load_function(config.reward) if config.reward else None
         self.corpus = load_texts(
             config.data, config.dataset, config.language, config.text_column, config.label_column, config.chosen_column,
@@ -110,7 +111,7 @@ class GenerationJob(TextJob):
     def prepare(self, run, interrupt):
         """Supervised training of the writer, the reward model and the judge."""
         config, train = self.config, self.corpus.train
-        self.save_settings(run, task="generation", context=self.context, response_tokens=self.response_length)
+        self.save_settings(run, context=self.context, response_tokens=self.response_length)
         print(
             f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "
             f"responses of up to {self.response_length} tokens. Run folder: {run.folder}"
@@ -123,25 +124,26 @@ class GenerationJob(TextJob):
                 self.encode_for_writer(train),
                 self.encode_for_writer(self.corpus.validation),
                 callbacks=observers,
+                files=run.states("writer"),
                 **settings,
-            )
-        self.summary = {"writer_validation_cross_entropy": min(history.history["val_cross_entropy"])}
+            ).history
+        self.summary = {"writer_validation_cross_entropy": min(history["val_cross_entropy"])}
         self.policy.start_value_from_policy()
         run.save_model(self.policy, "before")
         self.judge = self.reward_model = None
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         if self.function is None:
             with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
-                self.reward_model = self.train_scorer("reward", 0, observers, settings)
+                self.reward_model = self.train_scorer("reward", 0, settings | dict(callbacks=observers, files=run.states("reward")))
             run.save_model(self.reward_model, "reward")
         if train.labels is not None or train.rejected is not None:
             with self.observers(run, interrupt, "judge", "judge", shown) as observers:
-                self.judge = self.train_scorer("judge", 1, observers, settings)
+                self.judge = self.train_scorer("judge", 1, settings | dict(callbacks=observers, files=run.states("judge")))
             run.save_model(self.judge, "judge")
         self.learner = self.make_learner()
         self.before = self.evaluate()
 
-    def train_scorer(self, name, half, observers, settings):
+    def train_scorer(self, name, half, settings):
         """A `RewardModel` trained (and stopped) on one half of the labels: the reward model and the judge share no text."""
         network = self.config.network
         encoder = TokenEncoder(
@@ -159,7 +161,7 @@ class GenerationJob(TextJob):
             fit, arrays = train_preferences, list(zip(texts, rejected))
             if name == "judge":  # a classifier also where the reward was learned from pairs
                 fit, arrays = train_classifier, [(c + r, [1] * len(c) + [0] * len(r)) for c, r in arrays]
-        history = fit(model, *arrays, callbacks=observers, **settings).history
+        history = fit(model, *arrays, **settings).history
         self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
         return model
 
@@ -211,14 +213,16 @@ class GenerationJob(TextJob):
 
     def report(self, run, before, after):
         """Writes samples and summary, prints the table. Returns the summary."""
-        for stage, evaluation in (("before", before), ("after", after)):
-            triples = zip(evaluation.prompts, evaluation.responses, evaluation.scores)
-            run.append_samples({"stage": stage, "prompt": p, "response": r, "score": float(s)} for p, r, s in triples)
+        run.save_samples(
+            {"stage": stage, "prompt": prompt, "response": response, "score": float(score)}
+            for stage, evaluation in (("before", before), ("after", after))
+            for prompt, response, score in zip(evaluation.prompts, evaluation.responses, evaluation.scores)
+        )
         measures = {}
         for name in ("reward", "positive", "distinct_1", "distinct_2", "length", "perplexity", "ended"):
             key = "matched" if name == "positive" and self.codes else name
             measures |= {f"{key}_before": getattr(before, name), f"{key}_after": getattr(after, name)}
-        summary = self.finish(run, "generation", **measures, kl=after.kl, **self.summary)
+        summary = self.finish(run, **measures, kl=after.kl, **self.summary)
         print_evaluations(before, after, summary, run.folder, "judged as asked" if self.codes else "judged positive")
         return summary
 

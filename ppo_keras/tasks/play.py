@@ -1,9 +1,6 @@
 """The environments of the tasks by name, and the command `evaluate`: the agent of a run plays episodes."""
 
 import json
-from dataclasses import fields
-
-from simple_parsing.helpers.serialization import from_dict
 
 from ppo_keras.config import require
 from ppo_keras.environments.acrobot import Acrobot
@@ -64,8 +61,7 @@ def evaluate(options):
         )
     if settings.get("seeds", 1) > 1 and not run.has("policy"):
         raise InputError(f"{run.folder} holds several seeds. Name one of them, such as {run.folder}/seed-{settings['seed']}.")
-    kind = kind_of(task)
-    config = from_dict(kind, {field.name: settings[field.name] for field in fields(kind) if field.name in settings})
+    config = run.load_settings(kind_of(task))
     environment = make_environment(task, config, settings.get("rows"))
     policy = load_policy(run, "policy")
     result = {"task": task, "model": config.model, "episodes": options.episodes}

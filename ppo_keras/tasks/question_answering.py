@@ -12,9 +12,9 @@ PUNCTUATION = re.compile(f"(?!{SIGNS})[{re.escape(string.punctuation)}。，！�
 ARTICLES = r"(?<![\w-])(a|an|the)(?![\w-])"
 
 
-def train(config):
+def train(config, resume=False):
     """Runs the task; see `answering.train`. `config` is a `QuestionAnsweringConfig`."""
-    return answering.train(config, QuestionAnswering(config))
+    return answering.train(config, QuestionAnswering(config), resume)
 
 
 class QuestionAnswering:

@@ -18,10 +18,11 @@ class TextJob:
 
     Args:
         config: a `TextConfig`.
+        task_name: as on the command line.
     """
 
-    def __init__(self, config):
-        self.config, self.began = config, time.perf_counter()
+    def __init__(self, config, task_name):
+        self.config, self.task_name, self.began = config, task_name, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
 
     def train_tokenizer(self, texts, symbols=()):
@@ -30,8 +31,8 @@ class TextJob:
 
     def save_settings(self, run, **facts):
         """Writes `config.json` and the tokenizer."""
-        run.save_config(self.config, corpus=self.corpus.name, **facts)
-        self.tokenizer.save(run.path("tokenizer.model"))
+        run.save_config(self.config, task=self.task_name, corpus=self.corpus.name, texts=self.corpus.fingerprint, **facts)
+        run.save_tokenizer(self.tokenizer)
 
     def new_policy(self, memory, **settings):
         """An untrained policy of the configured size; a language model unless `settings` say otherwise."""
@@ -57,21 +58,19 @@ class TextJob:
         """PPO of `self.learner` on NumPy `Prompts`, in a fresh order each time; `shown`: metrics of the progress bar."""
         config = self.config
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
-        size = config.batch_size // self.learner.responses_per_prompt
-        batches = data.batch(size, drop_remainder=True).prefetch(1)
-        recorder = Recorder(run, config.batch_size)
+        batches = data.batch(config.batch_size // self.learner.responses_per_prompt, drop_remainder=True)
         fit_and_save(
-            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
-            steps_per_epoch=config.iterations,
+            self.learner, run, "after", interrupt, Recorder(run, config.batch_size), shown, config.checkpoint_every, config.iterations,
+            lambda done: batches.skip(done).prefetch(1), score=lambda metrics: metrics["objective/rlhf_reward"],
         )  # fmt: skip
 
     def updates(self):
         """Optimizer steps of the whole of PPO."""
         return self.config.iterations * self.config.ppo.epochs * self.config.ppo.minibatches
 
-    def finish(self, run, task, **measures):
+    def finish(self, run, **measures):
         """Writes and returns the summary."""
-        summary = {"task": task, "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
+        summary = {"task": self.task_name, "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
         summary |= measures | {"seconds": time.perf_counter() - self.began}
         run.save_json("summary.json", summary)
         return summary

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import sys
 
 import tensorflow as tf
 
@@ -11,64 +12,87 @@ from ppo_keras.errors import InputError, NonFiniteError
 from ppo_keras.runs import Run
 
 
-def run_job(config, make_job):
+def run_job(config, make_job, resume=False):
     """The frame of every task: checks first, then a run folder, then the job's `prepare(run, interrupt)` and `improve(run, interrupt)`.
+
+    A job that goes on takes the same steps as one that begins: each stage finds its states in the run folder.
 
     Args:
         config: with `runs_folder`, `run` and `overwrite`.
         make_job: checks everything that can be checked and builds the job; where it raises, nothing is written.
+        resume: go on with the run of this name.
 
     Returns:
-        What `improve` returns. A run whose `prepare` does not end holds nothing of use, and is removed.
+        What `improve` returns. A run that is stopped before it saved a state holds nothing of use, and is removed.
     """
     with plain_errors():
-        Run.check_new(config.runs_folder, config.run, config.overwrite)
+        run = Run.resume(config.runs_folder, config.run) if resume else None
+        if run is None:
+            Run.check_new(config.runs_folder, config.run, config.overwrite)
         job = make_job()
-        run = Run.create(config.runs_folder, config.run, config.overwrite)
+        run = run or Run.create(config.runs_folder, config.run, config.overwrite)
         with callbacks.interruptible() as interrupt:
             try:
                 job.prepare(run, interrupt)
                 run.keep()
-            except BaseException:
-                run.discard()
+                return job.improve(run, interrupt)
+            except BaseException as error:
+                if run.can_resume:
+                    run.keep()
+                elif not resume:
+                    run.discard()
+                if isinstance(error, (KeyboardInterrupt, OSError)) and run.can_resume:
+                    print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
                 raise
-            return job.improve(run, interrupt)
 
 
-def fit_and_save(learner, run, name, interrupt, recorder, shown, checkpoint_every, data=(), further=(), **fit):
-    """Fits a `PPO`. Whatever stops it, the policy is saved as it then is.
+def fit_and_save(
+    learner, run, name, interrupt, recorder, shown, checkpoint_every, steps, data=None, further=None, score=lambda metrics: None,
+    finish=lambda: None,
+):  # fmt: skip
+    """Fits a `PPO`, from its last saved state on. Whatever stops it, the policy is saved as it then is.
 
     Args:
         learner: a compiled `PPO`.
-        run: the `Run` that takes its records, checkpoints and policy.
+        run: the `Run` that takes its records, states and policy.
         name: of the saved policy.
         interrupt: an `Interrupt`.
         recorder: a callback that writes the metrics.
         shown: metrics of the progress bar, see `callbacks.Progress`.
-        checkpoint_every: iterations between two checkpoints.
-        further: more callbacks.
-        data, fit: arguments of `learner.fit`.
+        checkpoint_every: iterations between two states.
+        steps: of `fit`, all in all.
+        data: a function of the number of steps that were made already: the data of the others; None for an agent.
+        further: {name: more callbacks}, saved where they have a `state`.
+        score: see `callbacks.Checkpoint`; the best policy is saved too.
+        finish: called before the policy is saved.
 
     Raises:
-        NonFiniteError: a metric became NaN; the policy of the last checkpoint is saved.
+        NonFiniteError: a metric became NaN; the policy of the last state is saved.
         KeyboardInterrupt: Ctrl-C, after the iteration under way.
     """
-    checkpoint = callbacks.Checkpoint(run.path("checkpoints"), checkpoint_every)
+    further = {"recorder": recorder} | (further or {})
+    parts = {key: part for key, part in further.items() if hasattr(part, "state")}
+    keep_best = lambda policy: run.save_model(policy, "best")
+    checkpoint = callbacks.Checkpoint(run.states("training"), checkpoint_every, parts, score, keep_best)
+    iterations = checkpoint.restore_last(learner) or 0
+    run.forget_metrics(after=iterations)
+    done = iterations // getattr(learner, "iterations_per_call", 1)
     try:
-        with callbacks.Progress("PPO", shown) as progress:
+        with callbacks.Progress("PPO", shown, done) as progress:
             observers = [
                 progress,
                 callbacks.StopOnNonFinite("The last good state is saved. Try a smaller --learning-rate or --max-gradient-norm."),
-                recorder,
-                *further,
-                checkpoint,
                 callbacks.StopOnInterrupt(interrupt),
+                *further.values(),
+                checkpoint,
             ]
-            learner.fit(*data, callbacks=observers, verbose=0, **fit)
+            if done < steps:
+                learner.fit(*([data(done)] if data else []), steps_per_epoch=steps - done, callbacks=observers, verbose=0)
     except NonFiniteError:
-        checkpoint.restore_last()
+        checkpoint.restore_last(learner)
         raise
     finally:
+        finish()
         run.save_model(learner.policy, name)
     interrupt.check()
 

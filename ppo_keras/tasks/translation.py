@@ -5,9 +5,9 @@ from ppo_keras.errors import InputError
 from ppo_keras.tasks import answering
 
 
-def train(config):
+def train(config, resume=False):
     """Runs the task; see `answering.train`. `config` is a `TranslationConfig`."""
-    return answering.train(config, Translation(config))
+    return answering.train(config, Translation(config), resume)
 
 
 def import_sacrebleu():

@@ -1,0 +1,125 @@
+"""States that a stopped run goes on from: files of plain numbers, written whole, checked when they are read."""
+
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ppo_keras.errors import ResumeWarning, InputError
+
+
+class State(NamedTuple):
+    """What a file holds: how far training was, and arrays by name."""
+
+    number: int  # iterations or epochs done
+    arrays: dict
+
+
+class StateFiles:
+    """The files `<name>-<number>.npz` of one stage of a run.
+
+    A file is written beside its place, forced onto the disk and then renamed, so that a kill leaves the older ones and
+    never half of a new one. Zip's checksums show whether a file was cut off or changed since. Arrays are never
+    unpickled: nothing in a file is executed.
+
+    Args:
+        folder: where.
+        name: of the stage.
+        keep: how many are kept.
+    """
+
+    def __init__(self, folder, name, keep=2):
+        self.folder, self.name, self.keep = Path(folder), name, keep
+
+    def numbers(self):
+        """Of the files there are, the newest first."""
+        found = (re.fullmatch(rf"{re.escape(self.name)}-(\d+)\.npz", path.name) for path in self.folder.glob("*.npz"))
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def path(self, number):
+        """Where the state of this number is."""
+        return self.folder / f"{self.name}-{number}.npz"
+
+    def write(self, number, arrays):
+        """Saves a state, and removes all but the last `keep`.
+
+        Args:
+            number: iterations or epochs done.
+            arrays: {name: NumPy array}.
+        """
+        temporary = self.path(number).with_suffix(".part")
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path(number))
+        finally:
+            temporary.unlink(missing_ok=True)
+        for old in self.numbers()[self.keep :]:
+            self.path(old).unlink()
+
+    def read(self):
+        """The newest state that is whole, or None. Warns once of damaged ones, and of none that is whole."""
+        damaged, state = [], None
+        for number in self.numbers():
+            try:
+                with np.load(self.path(number), allow_pickle=False) as file:
+                    state = State(number, {name: file[name] for name in file.files})
+                break
+            except Exception as error:  # a cut or altered file fails in many ways
+                damaged.append(f"{self.path(number)} ({type(error).__name__}: {error})")
+        if damaged:
+            instead = f"Going on from {self.path(state.number).name}." if state else f"Beginning the stage {self.name!r} anew."
+            warnings.warn(f"damaged: {'; '.join(damaged)}. {instead}", ResumeWarning, stacklevel=2)
+        return state
+
+
+def pack(parts):
+    """{part/name: array} of several parts, {part: {name: array}}."""
+    return {f"{part}/{name}": np.asarray(value) for part, values in parts.items() for name, value in values.items()}
+
+
+def unpack(arrays, part):
+    """The {name: array} of one part of `pack`."""
+    return {name.removeprefix(f"{part}/"): value for name, value in arrays.items() if name.startswith(f"{part}/")}
+
+
+def of_variables(variables):
+    """{place in the list: array} of variables. (Keras numbers unnamed layers through, so that paths differ from process to process.)"""
+    return {str(i): variable.numpy() for i, variable in enumerate(variables)}
+
+
+def into_variables(variables, arrays):
+    """Assigns what `of_variables` gave.
+
+    Raises:
+        InputError: the variables are others, or have other shapes: another version or another setting wrote the file.
+    """
+    if len(variables) != len(arrays):
+        raise InputError(
+            f"the saved state holds {len(arrays)} arrays, this training has {len(variables)}. "
+            "Resume with the version and the settings that began the run."
+        )
+    for i, variable in enumerate(variables):
+        if tuple(variable.shape) != arrays[str(i)].shape:
+            raise InputError(
+                f"the saved state of {variable.path} has shape {arrays[str(i)].shape}, this training has {tuple(variable.shape)}. "
+                "Resume with the version and the settings that began the run."
+            )
+    for i, variable in enumerate(variables):
+        variable.assign(arrays[str(i)])
+
+
+def of_json(content):
+    """Plain Python numbers, strings, lists and dicts as an array."""
+    return np.frombuffer(json.dumps(content).encode(), np.uint8)
+
+
+def from_json(array):
+    """What `of_json` took."""
+    return json.loads(array.tobytes().decode())

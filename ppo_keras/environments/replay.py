@@ -1,0 +1,47 @@
+"""Where an episode of a Gymnasium environment stands, as plain data: how it began and what was done since."""
+
+import gymnasium
+import numpy as np
+
+
+class Replayable(gymnasium.Wrapper):
+    """Remembers the random state before the last reset and the actions since, from which the episode can be played again.
+
+    Gymnasium has no way to save an environment, and copies of Python objects would have to be unpickled. An environment
+    whose chance all comes from its own `np_random`, as Gymnasium asks, comes back exactly.
+    """
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.began, self.actions = None, []
+
+    def reset(self, *, seed=None, options=None):
+        self.began = {"seed": seed} if seed is not None else {"random": _plain(self.unwrapped.np_random.bit_generator.state)}
+        self.actions = []
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.actions.append(action)
+        return self.env.step(action)
+
+    def state(self):
+        """Plain data that JSON can hold."""
+        return {"began": self.began, "actions": [np.asarray(action).tolist() for action in self.actions]}
+
+    def replay(self, state):
+        """Plays the episode of a `state` up to where it stood. Returns the last observation and `info`."""
+        if "seed" in state["began"]:
+            observation, info = self.reset(seed=state["began"]["seed"])
+        else:
+            self.unwrapped.np_random.bit_generator.state = state["began"]["random"]
+            observation, info = self.reset()
+        for action in state["actions"]:
+            observation, _, _, _, info = self.step(np.asarray(action, self.action_space.dtype)[()])
+        return observation, info
+
+
+def _plain(state):
+    """A NumPy random state without arrays."""
+    if isinstance(state, dict):
+        return {name: _plain(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, (np.ndarray, np.generic)) else state
