@@ -262,20 +262,21 @@ class Interrupt:
 
 @contextlib.contextmanager
 def interruptible():
-    """Turns the first Ctrl-C into a request to stop at the iteration's end; the second one stops at once.
+    """Turns the first Ctrl-C, or SIGTERM, into a request to stop at the iteration's end; the second one stops at once.
 
     Yields:
         An `Interrupt`.
     """
-    interrupt = Interrupt()
+    interrupt, at_once = Interrupt(), {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
-    def press(signal_number, frame):
+    def press(number, frame):
         interrupt.pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        tqdm.write("Stopping after this step; press Ctrl-C again to stop at once.")
+        signal.signal(number, at_once[number])
+        tqdm.write(f"Stopping after this step; {'press Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} again to stop at once.")
 
-    before = signal.signal(signal.SIGINT, press)
+    before = {number: signal.signal(number, press) for number in at_once}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

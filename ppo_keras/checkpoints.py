@@ -68,7 +68,7 @@ class StateFiles:
         damaged, state = [], None
         for number in self.numbers():
             try:
-                with np.load(self.path(number), allow_pickle=False) as file:
+                with open(self.path(number), "rb") as opened, np.load(opened, allow_pickle=False) as file:
                     state = State(number, {name: file[name] for name in file.files})
                 break
             except Exception as error:  # a cut or altered file fails in many ways

@@ -11,13 +11,21 @@ from dataclasses import asdict, replace
 
 from simple_parsing import ArgumentParser, SimpleHelpFormatter
 from simple_parsing.wrappers.field_wrapper import DashVariant
+from tqdm import tqdm
 
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import settings_for
-from ppo_keras.errors import DataWarning, InputError, NonFiniteError, ResumeWarning
+from ppo_keras.errors import (
+    DataWarning,
+    HealthWarning,
+    InputError,
+    NonFiniteError,
+    ResumeWarning,
+)
 from ppo_keras.runs import PLACE, Run, flat
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
+OURS = (DataWarning, HealthWarning, ResumeWarning)
 EXAMPLES = """examples:
   ppo-keras train generation
   ppo-keras train cartpole --seeds 5
@@ -243,7 +251,7 @@ def main(arguments=None):
         parsed = parse(arguments)
         with warnings.catch_warnings():
             others = warnings.showwarning
-            warnings.showwarning = lambda message, category, *place: (_warn if category in (DataWarning, ResumeWarning) else others)(message, category, *place)
+            warnings.showwarning = lambda message, category, *place: (_warn if category in OURS else others)(message, category, *place)
             parsed.command(parsed)
         return 0
     except (InputError, NonFiniteError) as error:
@@ -252,13 +260,13 @@ def main(arguments=None):
         place = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{place}. Is the disk full, or the folder read-only?")
     except KeyboardInterrupt:
-        print("Stopped by Ctrl-C.", file=sys.stderr)
+        print("Stopped.", file=sys.stderr)
         return 130
 
 
 def _warn(message, *_):
-    """A warning about the user's data in one line, without the line of code that gave it."""
-    print(f"ppo-keras: warning: {message}", file=sys.stderr)
+    """A warning of ours in one line, without the line of code that gave it, above a progress bar."""
+    tqdm.write(f"ppo-keras: warning: {message}", file=sys.stderr)
 
 
 def _fail(message):

@@ -23,3 +23,7 @@ class DataWarning(UserWarning):
 
 class ResumeWarning(UserWarning):
     """A run does not go on exactly where it stopped: a file was cut off or altered, or an environment does not repeat itself."""
+
+
+class HealthWarning(UserWarning):
+    """A metric shows that training goes wrong."""

@@ -118,6 +118,7 @@ class SupervisedRecorder(keras.callbacks.Callback):
                 tag = f"{self.stage}/{name.replace('val_', 'validation_')}"
                 if tag in METRIC_NAMES:
                     tf.summary.scalar(tag, value)
+        self.writer.flush()
 
     def on_train_end(self, logs=None):
         self.writer.close()

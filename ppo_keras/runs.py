@@ -1,5 +1,6 @@
 """The layout of a run folder: where each thing of a run is written, and read again."""
 
+import contextlib
 import csv
 import json
 import os
@@ -78,7 +79,9 @@ class Run:
         if (run.folder / "summary.json").exists():
             raise InputError(f"{run.folder} has ended: there is nothing to resume. Train it anew with --overwrite, or choose another --run name.")
         replaced = run.folder.with_name(f".{name}.replaced")
-        return cls(run.folder, replaced if replaced.exists() else None, resumed=True)
+        run = cls(run.folder, replaced if replaced.exists() else None, resumed=True)
+        run.forget_events()
+        return run
 
     def keep(self):
         """This run is worth keeping: deletes the one that it replaces."""
@@ -117,7 +120,9 @@ class Run:
         folder = self.folder / name
         begun = folder.exists()
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        return Run(folder, resumed=begun and (folder / "config.json").exists())
+        run = Run(folder, resumed=begun and (folder / "config.json").exists())
+        run.forget_events()
+        return run
 
     def has(self, name):
         """Whether the model of this name was saved."""
@@ -219,6 +224,26 @@ class Run:
         self._write("metrics.csv", "".join([header, *kept]).encode() if kept else b"")
         if not kept:
             path.unlink()
+
+    def forget_events(self):
+        """Drops what TensorBoard's files say of the time since the last state was saved: a run that goes on says it again."""
+        import tensorflow as tf
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        last = max((path.stat().st_mtime for path in self.folder.glob("checkpoints/*.npz")), default=0.0)
+        for path in self.folder.glob("events.out.tfevents.*"):
+            kept = []
+            with contextlib.suppress(tf.errors.DataLossError):  # the last record was cut off
+                for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                    if Event.FromString(record).wall_time <= last:
+                        kept.append(record)
+            temporary = path.with_name("events.part")
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for record in kept:
+                    writer.write(record)
+            temporary.replace(path)
+            if not kept:
+                path.unlink()
 
     def save_pictures(self, pictures, step):
         """Writes PNG files, given as bytes by name, and shows them in TensorBoard."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 from helpers import fit_iterations, state_of, tiny_learner
 
 from ppo_keras import callbacks as package
+from ppo_keras.checkpoints import StateFiles
 from ppo_keras.errors import NonFiniteError
 
 
@@ -38,9 +39,14 @@ def test_a_value_that_is_not_finite_is_named(value):
     stop.on_train_batch_end(6, {"loss/policy": 1e30, "value/mean": -0.0})
 
 
-def test_a_bad_state_is_never_saved(tmp_path):
-    """Catches: a checkpoint of the iteration that broke, and a recovery that does not go back to the one before."""
-    learner, seen, checkpoint = tiny_learner(), Seen(), package.Checkpoint(str(tmp_path), every=1)
+@pytest.fixture
+def files(tmp_path):
+    return StateFiles(tmp_path, "training")
+
+
+def test_a_bad_state_is_never_saved(files):
+    """Catches: a state of the iteration that broke, and a recovery that does not go back to the one before."""
+    learner, seen, checkpoint = tiny_learner(), Seen(), package.Checkpoint(files, every=1)
 
     class Break(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -50,40 +56,76 @@ def test_a_bad_state_is_never_saved(tmp_path):
 
     with pytest.raises(NonFiniteError, match="loss/total became nan in step 3"):
         fit_iterations(learner, 5, [seen, Break(), package.StopOnNonFinite("Try less."), checkpoint])
-    assert checkpoint.manager.latest_checkpoint.endswith("training-2")
-    checkpoint.restore_last()
+    assert files.numbers()[0] == 2 and checkpoint.restore_last(learner) == 2
     assert changed(state_of(learner), seen.states[2]) == []
 
 
-def test_two_checkpoints_are_kept(tmp_path):
-    """Catches: a disk that fills with checkpoints, a state at the end that is not saved, a number that is no iteration."""
-    fit_iterations(tiny_learner(), 5, [package.Checkpoint(str(tmp_path), every=2)])
-    assert {path.name.split(".")[0] for path in tmp_path.glob("training-*")} == {"training-4", "training-5"}
+@pytest.mark.parametrize("iterations, numbers", [(5, [5, 4]), (4, [4, 2]), (1, [1, 0])])
+def test_states_are_of_every_few_iterations_and_of_the_last(files, iterations, numbers):
+    """Catches: the state before training, or after it, left out; a rhythm that counts the steps of one `fit`."""
+    fit_iterations(tiny_learner(), iterations, [package.Checkpoint(files, every=2)])
+    assert files.numbers() == numbers
 
 
-def test_restoring_brings_back_every_bit(tmp_path):
-    """Catches: Adam's moments, its step, the KL coefficient or the iteration left out of a checkpoint."""
-    learner, seen, checkpoint = tiny_learner(), Seen(), package.Checkpoint(str(tmp_path), every=10)
-    fit_iterations(learner, 3, [seen, checkpoint])
+def test_where_training_is_told_to_stop_a_state_is_saved(files):
+    """Catches: the iterations since the last state lost to Ctrl-C, and a best policy chosen at an iteration that by chance was the last."""
+    best = []
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 2
+
+    fit_iterations(tiny_learner(), 8, [Stop(), package.Checkpoint(files, 2, score=lambda logs: 1.0 + len(best), keep_best=best.append)])
+    assert files.numbers() == [3, 2] and len(best) == 1
+
+
+def test_the_best_policy_is_kept_at_its_time(files):
+    """Catches: the last one, one whose score is not known, one that is only as good, and a best that is forgotten by resuming."""
+    scores, best = iter([None, 2.0, 1.0, 2.0, 1.9, 3.0]), []
+    make = lambda: package.Checkpoint(files, 1, score=lambda logs: next(scores), keep_best=lambda policy: best.append(files.numbers()[0] + 1))
+    learner = tiny_learner()
+    fit_iterations(learner, 4, [make()])
+    assert best == [2]
+    again = make()
+    again.restore_last(learner)
+    fit_iterations(learner, 2, [again])
+    assert best == [2, 6]
+
+
+def test_training_goes_on_bit_by_bit(files):
+    """Catches: Adam's moments or its step, the KL coefficient, the iteration or a part left out of a state: the end would differ."""
+
+    class Counter(keras.callbacks.Callback):
+        count = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.count += 1
+
+        def state(self):
+            return {"count": self.count}
+
+        def restore(self, state):
+            self.count = int(state["count"])
+
+    learner, seen, counter = tiny_learner(), Seen(), Counter()
+    fit_iterations(learner, 3, [seen, counter, package.Checkpoint(files, 10, {"counter": counter})])
     untouched = {"optimizer 1"}  # the learning rate, where it is a variable
     assert {name for name in seen.states[0] if name not in changed(seen.states[0], seen.states[3])} <= untouched
     fit_iterations(learner, 2)
-    later = state_of(learner)
-    assert changed(later, seen.states[3])
-    checkpoint.restore_last()
-    assert changed(state_of(learner), seen.states[3]) == []
-    fit_iterations(learner, 2)
-    assert changed(state_of(learner), later) == []  # the same draws, the same updates
+    other, again = tiny_learner(), Counter()
+    other.policy.table.assign_add(tf.ones([6, 6]))
+    checkpoint = package.Checkpoint(files, 10, {"counter": again})
+    assert checkpoint.restore_last(other) == 3 and again.count == 3
+    assert changed(state_of(other), seen.states[3]) == []
+    fit_iterations(other, 2)
+    assert changed(state_of(other), state_of(learner)) == []
 
 
-def test_a_fresh_learner_continues_from_the_file(tmp_path):
-    """Catches: a checkpoint that only the process that wrote it can read."""
-    seen = Seen()
-    fit_iterations(tiny_learner(), 2, [seen, package.Checkpoint(str(tmp_path), every=10)])
-    fresh = tiny_learner()
-    fresh.policy.table.assign_add(tf.ones([6, 6]))
-    tf.train.Checkpoint(learner=fresh).restore(tf.train.latest_checkpoint(str(tmp_path))).assert_existing_objects_matched()
-    assert changed(state_of(fresh), seen.states[2]) == []
+def test_nothing_saved_changes_nothing(files):
+    """Catches: an error where a run begins."""
+    learner = tiny_learner()
+    before = state_of(learner)
+    assert package.Checkpoint(files, 1).restore_last(learner) is None and changed(state_of(learner), before) == []
 
 
 def test_one_ctrl_c_ends_fit_after_the_iteration():
@@ -157,9 +199,19 @@ def test_the_best_measured_weights_are_kept(values, every, kept):
     model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
     answers = iter(values)
     keeper = package.KeepBest(model, lambda: next(answers), every)
+    model.iteration = tf.Variable(0)
+    keeper.set_model(model)
+    keeper.set_params({"steps": 2})
     keeper.on_train_begin()
     for batch in range(2):
         model.set_weights([np.full([1, 1], batch + 1.0)])
+        model.iteration.assign_add(1)
         keeper.on_train_batch_end(batch)
-    keeper.on_train_end()
+        resumed = package.KeepBest(model, lambda: next(answers), every)
+        resumed.set_model(model)
+        resumed.set_params({"steps": 2})
+        resumed.restore({name: np.array(value) for name, value in keeper.state().items()})
+        resumed.on_train_begin()  # measures nothing: what it measured before counts
+        keeper = resumed
+    keeper.put_back()
     assert model.get_weights()[0].item() == kept

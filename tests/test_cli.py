@@ -164,7 +164,7 @@ def test_exit_codes_of_what_goes_wrong_in_a_command(monkeypatch, capsys):
     with pytest.raises(ValueError, match="a bug"):  # a mistake of ours must not be blamed on the user
         cli.main(["train", "generation"])
     assert cli.main(["train", "generation"]) == 130
-    assert capsys.readouterr().err == "Stopped by Ctrl-C.\n"
+    assert capsys.readouterr().err == "Stopped.\n"
     assert cli._fail("two\n  lines") == 2
     assert capsys.readouterr().err == "ppo-keras: error: two lines\n"
 

@@ -120,11 +120,11 @@ def test_a_run_leaves_every_file_of_the_table(done):
     """Catches: a file that `Run` promises and no step writes, and temporary files that stay."""
     files = {path.relative_to(done.run.folder).as_posix() for path in done.run.folder.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("events.out.tfevents.")}
-    training = {name for name in files if name.startswith("checkpoints/training-")}
-    assert events and {name.split(".")[0] for name in training} == {"checkpoints/training-0", "checkpoints/training-3"}
-    assert files - events - training == {
-        "config.json", "tokenizer.model", "metrics.csv", "samples.jsonl", "summary.json", "checkpoints/checkpoint",
-        "checkpoints/before.keras", "checkpoints/after.keras", "checkpoints/reward.keras", "checkpoints/judge.keras",
+    states = {name for name in files if name.endswith(".npz")}
+    assert events and states == {f"checkpoints/{name}.npz" for name in ("writer-1", "reward-1", "judge-1", "training-0", "training-3")}
+    assert files - events - states == {
+        "config.json", "tokenizer.model", "metrics.csv", "samples.jsonl", "summary.json",
+        "checkpoints/before.keras", "checkpoints/after.keras", "checkpoints/best.keras", "checkpoints/reward.keras", "checkpoints/judge.keras",
     }  # fmt: skip
 
 
@@ -217,11 +217,11 @@ def test_the_writers_before_and_after_are_what_they_say(done):
     """Catches: `before.keras` saved after PPO or not the reference, `after.keras` not the policy at the end."""
     before, after = weights_in(done.run, "before"), weights_in(done.run, "after")
     assert not equal(before, after) and [w.shape for w in before] == [w.shape for w in after]
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(done.run.folder / "checkpoints")))
-    stored = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name.startswith("learner/")}
-    for weights, is_reference in ((before, True), (after, False)):
-        arrays = {value.tobytes() for name, value in stored.items() if name.startswith("learner/reference/") == is_reference}
-        assert all(w.tobytes() in arrays for w in weights if w.dtype == np.float32)
+    first, *_, last = sorted(done.run.states("training").numbers())
+    for number, weights in ((first, before), (last, after)):
+        with np.load(done.run.states("training").path(number)) as file:
+            stored = {file[name].tobytes() for name in file.files}
+        assert all(w.tobytes() in stored for w in weights if w.dtype == np.float32)
 
 
 def test_generate_continues_with_a_trained_writer(done, capsys):
@@ -368,17 +368,54 @@ def test_one_ctrl_c_saves_the_run_at_the_end_of_the_iteration(place):
     run = Run("runs/small")
     assert [row["iteration"] for row in metrics_of(run)] == [1, 2]
     assert not equal(weights_in(run, "after"), weights_in(run, "before"))
-    assert tf.train.latest_checkpoint(str(run.folder / "checkpoints")).endswith("training-2")
+    assert run.states("training").numbers()[0] == 2 and "--resume runs/small" in done.err
     assert not (run.folder / "summary.json").exists()
     assert main(["generate", "small", "--prompt", "The", "--greedy"]) == 0
 
 
-def test_ctrl_c_before_ppo_leaves_what_was_there(place, monkeypatch):
-    """Catches: PPO that begins after a Ctrl-C in supervised training, a folder without a writer, an old run lost to it."""
-    monkeypatch.setattr(recording.SupervisedRecorder, "on_epoch_end", lambda *_: signal.raise_signal(signal.SIGINT))
+def test_ctrl_c_before_anything_is_saved_leaves_what_was_there(place, monkeypatch):
+    """Catches: PPO that begins after a Ctrl-C in supervised training, a folder with nothing in it, an old run lost to it, an epoch
+    that was cut short saved as a whole one."""
+    monkeypatch.setattr(callbacks.EarlyStopping, "on_train_batch_end", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     before = old_run(place / "runs")
     assert train(*SMALL, *counted(place, 0, "pass"), "--overwrite").code == 130
     assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"]
+
+
+def test_ctrl_c_after_an_epoch_keeps_it(place, monkeypatch):
+    """Catches: supervised training lost to Ctrl-C, PPO that begins after it, a run that cannot go on, another writer than without it."""
+    reward = counted(place, 0, "pass")
+    assert train(*SMALL, *reward).code == 0
+    whole = weights_in(Run("runs/small"), "after")
+    with monkeypatch.context() as patch:
+        patch.setattr(recording.SupervisedRecorder, "on_epoch_end", lambda *_: signal.raise_signal(signal.SIGINT))
+        done = train(*SMALL, *reward, "--overwrite")
+    assert done.code == 130 and "--resume runs/small" in done.err
+    run = Run("runs/small")
+    assert run.states("writer").numbers() == [1] and not run.has("after") and not (place / "runs" / ".small.replaced").exists()
+    assert train("--resume", "small").code == 0 and equal(weights_in(run, "after"), whole)
+
+
+def test_what_does_not_fit_a_run_is_named(place, monkeypatch):
+    """Catches: a run resumed with another setting, other data, another version or of another task, a run that has ended trained on, a run lost to it."""
+    reward = counted(place, CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, "raise RuntimeError('odd')")
+    assert train(*SMALL, *reward).code == 2
+    before = contents(place / "runs")
+    line = lambda *options: error_line(train("--resume", "small", *options))
+    assert "begun with iterations=3, but --iterations now says 4" in line("--iterations", "4")
+    assert "begun with model=lstm, but --model now says transformer" in line("--model=transformer")
+    assert "there is no run 'smal'" in error_line(train("--resume", "smal"))
+    with open("sentences.txt", "a") as file:
+        file.write("The cat sings loudly.\n" * 30)
+    assert "texts was" in line()
+    monkeypatch.setattr("ppo_keras.__version__", "9.9")
+    assert "version of ppo_keras was" in line() and "9.9 now" in line()
+    assert contents(place / "runs") == before
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        assert main(["train", "question-answering", "--resume", "runs/small"]) == 2
+    assert "a run of the task 'generation', not of 'question-answering'" in err.getvalue()
+    Run("runs/small").save_json("summary.json", {})
+    assert "has ended" in line()
 
 
 def test_a_reward_that_fails_in_mid_run_saves_the_writer(place):
@@ -394,12 +431,14 @@ def test_a_reward_that_fails_in_mid_run_saves_the_writer(place):
     assert done.err.rstrip("\n").split("\n")[-1] == line  # on a line of its own, the progress bar closed before it
 
 
-def test_a_reward_that_fails_in_the_first_evaluation_leaves_no_half_run(place):
-    """Catches: a folder with a summary to come that never comes, and without the writer that `generate` looks for; an old run lost."""
-    before = old_run(place / "runs")
-    line = error_line(train(*SMALL, *counted(place, 4, "return float('nan')"), "--overwrite"))
-    assert "returned nan" in line and "prompt '" in line
-    assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"]
+def test_a_reward_that_fails_in_the_first_evaluation_loses_no_supervised_training(place):
+    """Catches: minutes of supervised training lost to a mistake in the reward, or a run that does not go on once it is mended."""
+    done = train(*SMALL, *counted(place, 4, "return float('nan')"))
+    assert "returned nan" in error_line(done) and "prompt '" in error_line(done) and "--resume runs/small" in done.err
+    run = Run("runs/small")
+    assert run.states("writer").numbers() == [1] and not run.has("after")
+    counted(place, 0, "pass")
+    assert train("--resume", "small").code == 0 and run.has("after")
 
 
 @pytest.mark.parametrize(
@@ -455,7 +494,7 @@ def test_the_judge_never_saw_the_texts_of_the_reward_model(job, monkeypatch):
     monkeypatch.setattr(generation, "train_classifier", fake)
     monkeypatch.setattr(job, "text_length", 20, raising=False)
     job.summary = {}
-    models = [job.train_scorer(name, half, [], {}) for half, name in enumerate(("reward", "judge"))]
+    models = [job.train_scorer(name, half, {}) for half, name in enumerate(("reward", "judge"))]
     for reward, judge, split in zip(seen["reward"], seen["judge"], (job.corpus.train, job.corpus.validation)):
         assert not {ids for ids, _ in reward} & {ids for ids, _ in judge}
         assert sorted(reward + judge) == sorted(zip(map(tuple, job.encode(split.texts)), split.labels))

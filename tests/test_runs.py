@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import types
 import subprocess
 from pathlib import Path
 
@@ -193,12 +194,12 @@ def test_the_config_file_holds_every_setting_and_the_versions(tmp_path):
     assert saved == {"context": 11, **dataclasses.asdict(config)}
 
 
-def test_samples_and_metrics_are_appended(tmp_path):
-    """Catches: lines that overwrite each other, a header before every row, Chinese text escaped."""
+def test_samples_and_metrics_are_lines(tmp_path):
+    """Catches: lines that overwrite each other, a header before every row, Chinese text escaped, samples of an earlier evaluation that stay."""
     run = Run.create(tmp_path, "first")
     samples = [{"stage": "before", "response": "很好\n看", "score": 0.5}, {"stage": "after", "response": "b", "score": 1.0}]
-    for sample in samples:
-        run.append_samples([sample])
+    run.save_samples(samples[:1])
+    run.save_samples(samples)
     lines = (run.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == samples and "很好" in lines[0]
     rows = [{"iteration": 1, "loss/total": 0.1}, {"iteration": 2, "loss/total": 1e-9}]
@@ -206,3 +207,37 @@ def test_samples_and_metrics_are_appended(tmp_path):
         run.append_metrics(row)
     with open(run.folder / "metrics.csv", newline="", encoding="utf-8") as file:
         assert [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)] == rows
+
+
+def test_lines_behind_an_iteration_are_forgotten(tmp_path):
+    """Catches: an iteration written twice by a run that goes on, a line that a kill cut off, a header without lines that stays."""
+    run = Run.create(tmp_path, "first")
+    run.forget_metrics(after=0)
+    for iteration in (2, 4, 10):
+        run.append_metrics({"iteration": iteration, "loss/total": 0.5})
+    path = run.folder / "metrics.csv"
+    with open(path, "a") as file:
+        file.write("3,0")
+    run.forget_metrics(after=4)
+    assert path.read_text().split() == ["iteration,loss/total", "2,0.5", "4,0.5"]
+    run.forget_metrics(after=1)
+    assert not path.exists()
+
+
+def test_a_run_that_goes_on_has_the_settings_that_began_it(tmp_path):
+    """Catches: a setting, however deep, or a fact that differs unnoticed; a run that cannot be moved or is written over."""
+    begun, config = Run.create(tmp_path, "first"), GenerationConfig(run="first", seed=5)
+    begun.save_config(config, context=11)
+    begun.save_tokenizer(types.SimpleNamespace(model=b"pieces"))
+    run = Run.resume(tmp_path, "first")
+    assert run.load_settings(GenerationConfig) == config and (run.folder / "tokenizer.model").read_bytes() == b"pieces"
+    before = (run.folder / "config.json").read_bytes()
+    run.save_config(dataclasses.replace(config, run="moved", runs_folder="elsewhere"), context=11)
+    other = dataclasses.replace(config, network=dataclasses.replace(config.network, width=64))
+    with pytest.raises(InputError, match="width was 128 when the run began and is 64 now"):
+        run.save_config(other, context=11)
+    with pytest.raises(InputError, match="context was 11 .* is 12 now"):
+        run.save_config(config, context=12)
+    with pytest.raises(InputError, match="context was 11 .* is not there now"):
+        run.save_config(config)
+    assert (run.folder / "config.json").read_bytes() == before

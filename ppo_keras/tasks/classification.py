@@ -12,6 +12,7 @@ from ppo_keras.datasets.loader import load_texts
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.environments.texts import TextClassification, check_costs
 from ppo_keras.errors import InputError
+from ppo_keras.health import Health
 from ppo_keras.language.evaluation import label_measures
 from ppo_keras.language.supervised import pad_texts, train_labels
 from ppo_keras.networks.encoder import NO_TOKEN
@@ -106,7 +107,7 @@ class ClassificationJob(TextJob):
         shown = {"episode/return": "reward", "policy/entropy": "entropy"}
         fit_and_save(
             self.learner, run, "after", interrupt, EnvironmentRecorder(run), shown, config.checkpoint_every, config.iterations,
-            further={"best": best}, finish=best.put_back,
+            further={"best": best, "health": Health("episode/return")}, finish=best.put_back,
         )  # fmt: skip
         return self.report(run)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
+from ppo_keras.health import Health
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.recording import EnvironmentRecorder
 from ppo_keras.report import print_agent
@@ -108,8 +109,9 @@ class AgentJob:
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
         fit_and_save(
-            learner, run, "policy", interrupt, recorder, shown, every, self.calls, score=lambda metrics: recorder.last_return
-        )
+            learner, run, "policy", interrupt, recorder, shown, every, self.calls,
+            further={"health": Health("episode/return")}, score=lambda metrics: recorder.last_return,
+        )  # fmt: skip
         self.pace = config.environments * config.steps * learner.iterations_per_call / float(np.median(recorder.seconds))
         return np.array(recorder.curve)
 

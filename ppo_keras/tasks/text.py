@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras import callbacks
+from ppo_keras.health import Health
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.recording import Recorder, SupervisedRecorder
@@ -59,9 +60,10 @@ class TextJob:
         config = self.config
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
         batches = data.batch(config.batch_size // self.learner.responses_per_prompt, drop_remainder=True)
+        health = Health("objective/scores", config.kl.kl_coefficient > 0, self.learner.responses_per_prompt == 1)
         fit_and_save(
             self.learner, run, "after", interrupt, Recorder(run, config.batch_size), shown, config.checkpoint_every, config.iterations,
-            lambda done: batches.skip(done).prefetch(1), score=lambda metrics: metrics["objective/rlhf_reward"],
+            lambda done: batches.skip(done).prefetch(1), further={"health": health}, score=lambda metrics: metrics["objective/rlhf_reward"],
         )  # fmt: skip
 
     def updates(self):

@@ -36,13 +36,12 @@ def run_job(config, make_job, resume=False):
                 job.prepare(run, interrupt)
                 run.keep()
                 return job.improve(run, interrupt)
-            except BaseException as error:
+            except BaseException:
                 if run.can_resume:
                     run.keep()
+                    print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
                 elif not resume:
                     run.discard()
-                if isinstance(error, (KeyboardInterrupt, OSError)) and run.can_resume:
-                    print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
                 raise
 
 
