@@ -40,7 +40,7 @@ class Health(keras.callbacks.Callback):
         get = lambda name: metrics.get(name, 0.0)
         return {
             "kl": (
-                self.watch_kl and get("response/token_kl") > 1.0,
+                self.watch_kl and get("response/token_kl") > 2.0,
                 f"the KL divergence runs away: {get('response/token_kl'):.2f} nats a token. The text may no longer be language. "
                 "Try a larger --kl-coefficient, a --kl-target, or a smaller --learning-rate",
             ),

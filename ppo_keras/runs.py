@@ -79,9 +79,7 @@ class Run:
         if (run.folder / "summary.json").exists():
             raise InputError(f"{run.folder} has ended: there is nothing to resume. Train it anew with --overwrite, or choose another --run name.")
         replaced = run.folder.with_name(f".{name}.replaced")
-        run = cls(run.folder, replaced if replaced.exists() else None, resumed=True)
-        run.forget_events()
-        return run
+        return cls(run.folder, replaced if replaced.exists() else None, resumed=True)
 
     def keep(self):
         """This run is worth keeping: deletes the one that it replaces."""
@@ -120,9 +118,7 @@ class Run:
         folder = self.folder / name
         begun = folder.exists()
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        run = Run(folder, resumed=begun and (folder / "config.json").exists())
-        run.forget_events()
-        return run
+        return Run(folder, resumed=begun and (folder / "config.json").exists())
 
     def has(self, name):
         """Whether the model of this name was saved."""
@@ -146,7 +142,8 @@ class Run:
         return str(self.folder / name)
 
     def save_config(self, config, **more):
-        """Writes `config.json`: a dataclass and further facts about the run. A run that goes on must have them already.
+        """Writes `config.json`: a dataclass and further facts about the run. A run that goes on must have them already; it
+        forgets the events behind its last state.
 
         Raises:
             InputError: it has others; the first one is named.
@@ -169,6 +166,7 @@ class Run:
                     f"{self.folder} cannot be resumed: {name} was {old.get(name, 'not there')} when the run began and is {new.get(name, 'not there')} now. "
                     "Resume with the version, the settings and the data that began it."
                 )
+        self.forget_events()
 
     def save_tokenizer(self, tokenizer):
         """Writes `tokenizer.model`."""

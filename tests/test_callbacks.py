@@ -128,14 +128,15 @@ def test_nothing_saved_changes_nothing(files):
     assert package.Checkpoint(files, 1).restore_last(learner) is None and changed(state_of(learner), before) == []
 
 
-def test_one_ctrl_c_ends_fit_after_the_iteration():
-    """Catches: an iteration cut in two, or iterations after the one under way."""
-    seen, handler = Seen(), signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_ctrl_c_ends_fit_after_the_iteration(number):
+    """Catches: an iteration cut in two, or iterations after the one under way; a kill by a job queue that is not heeded."""
+    seen, handler = Seen(), signal.getsignal(number)
 
     class Press(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if batch == 1:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
 
     with package.interruptible() as interrupt:
         interrupt.check()
@@ -143,7 +144,7 @@ def test_one_ctrl_c_ends_fit_after_the_iteration():
         assert interrupt.pressed and len(seen.logs) == 2
         with pytest.raises(KeyboardInterrupt):
             interrupt.check()
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
 
 
 def test_the_second_ctrl_c_stops_at_once():

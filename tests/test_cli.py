@@ -155,7 +155,7 @@ def test_exit_codes_of_what_goes_wrong_in_a_command(monkeypatch, capsys):
     """Catches: a full disk or Ctrl-C shown as a traceback; an error of several lines printed as such."""
     failures = iter([OSError(28, "No space left on device", "runs/x"), ValueError("a bug"), KeyboardInterrupt()])
 
-    def fail(task, config):
+    def fail(task, config, resume):
         raise next(failures)
 
     monkeypatch.setattr(cli, "_train_text", fail)

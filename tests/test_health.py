@@ -29,7 +29,7 @@ def said(changes, iterations=12, patience=4, **settings):
 
 
 SIGNS = {
-    "kl": ({"response/token_kl": lambda i: 1.5}, "1.50 nats a token", "--kl-coefficient"),
+    "kl": ({"response/token_kl": lambda i: 2.5}, "2.50 nats a token", "--kl-coefficient"),
     "ratio": ({"policy/first_ratio_gap": lambda i: 0.05}, "off 1 by 0.050 before any update", "dropout and precision"),
     "entropy": ({"policy/entropy": lambda i: 1.0 if i < 4 else 0.01}, "collapsed to 0.0100 nats", "--entropy-coefficient"),
     "clip": ({"policy/clip_fraction": lambda i: 0.75}, "75% of the ratios are clipped", "--learning-rate"),

@@ -3,15 +3,18 @@
 import csv
 import dataclasses
 import json
-import types
+import os
 import subprocess
+import types
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
 
-from ppo_keras.tasks.config import GenerationConfig
 from ppo_keras.errors import InputError
 from ppo_keras.runs import Run
+from ppo_keras.tasks.config import GenerationConfig
 
 
 def old_run(runs_folder):
@@ -241,3 +244,27 @@ def test_a_run_that_goes_on_has_the_settings_that_began_it(tmp_path):
     with pytest.raises(InputError, match="context was 11 .* is not there now"):
         run.save_config(config)
     assert (run.folder / "config.json").read_bytes() == before
+
+
+def test_events_behind_the_last_state_are_forgotten(tmp_path):
+    """Catches: curves that a run that goes on draws twice, events of before that are lost, a record that a kill cut off."""
+    run = Run.create(tmp_path, "first")
+    run.save_config(GenerationConfig())
+    (run.folder / "checkpoints" / "training-1.npz").write_bytes(b"")
+    for number in range(2):
+        with tf.io.TFRecordWriter(str(run.folder / f"events.out.tfevents.{number}")) as file:
+            for time in (10.0, 20.0, 30.0):
+                file.write(Event(wall_time=time + number, step=int(time)).SerializeToString())
+    with open(run.folder / "events.out.tfevents.1", "ab") as file:
+        file.write(b"half a record")
+    os.utime(run.folder / "checkpoints" / "training-1.npz", (20.5, 20.5))
+    times = lambda: sorted(
+        Event.FromString(record).wall_time
+        for path in run.folder.glob("events.*")
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    )
+    Run.resume(tmp_path, "first").save_config(GenerationConfig())
+    assert times() == [10.0, 11.0, 20.0]
+    (run.folder / "checkpoints" / "training-1.npz").unlink()
+    Run.resume(tmp_path, "first").save_config(GenerationConfig())
+    assert times() == [] and not list(run.folder.glob("events.*"))  # it begins anew
