@@ -470,6 +470,9 @@ def test_a_full_disk_is_one_line(place, call):
             after = disk / "small" / "checkpoints" / "after.keras"
             assert not after.exists() or zipfile.is_zipfile(after)
         assert not (disk / "small" / "summary.json").exists()
+        if call:  # once there is room
+            counted(place, -1, "pass")
+            assert train("--resume", "small", "--runs-folder", str(disk)).code == 0 and (disk / "small" / "summary.json").exists()
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 
