@@ -6,11 +6,15 @@ import time
 import keras
 import tensorflow as tf
 
-from ppo_keras import callbacks
+from ppo_keras import callbacks, tensorboard, tracing
+from ppo_keras.language.generation import Prompts
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
-from ppo_keras.recording import Recorder, SupervisedRecorder
+from ppo_keras.recording import Board, Cadence, Recorder, SupervisedRecorder
 from ppo_keras.tasks.training import fit_and_save
+from ppo_keras.views import BatchHistograms, HeldOutResponses
+
+HELD_OUT = 8  # prompts or texts in a table of TensorBoard
 
 
 class TextJob:
@@ -21,7 +25,7 @@ class TextJob:
     """
 
     def __init__(self, config):
-        self.config, self.began = config, time.perf_counter()
+        self.config, self.began = tracing.without_jit(config), time.perf_counter()
         keras.utils.set_random_seed(config.seed)
 
     def train_tokenizer(self, texts, symbols=()):
@@ -53,17 +57,31 @@ class TextJob:
             ]
         interrupt.check()
 
-    def practise(self, run, interrupt, prompts, shown):
-        """PPO of `self.learner` on NumPy `Prompts`, in a fresh order each time; `shown`: metrics of the progress bar."""
+    def practise(self, run, interrupt, task, prompts, held_out, shown):
+        """PPO of `self.learner` on NumPy `Prompts`, in a fresh order each time; the responses to the `held_out` ones are shown.
+
+        Args:
+            task: its name.
+            shown: metrics of the progress bar.
+        """
         config = self.config
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
         size = config.batch_size // self.learner.responses_per_prompt
         batches = data.batch(size, drop_remainder=True).prefetch(1)
-        recorder = Recorder(run, config.batch_size)
+        held_out = Prompts(*[part[:HELD_OUT] for part in held_out])
+        view = HeldOutResponses(held_out, self.tokenizer, config.seed, config.logging.attention_maps)
+        recorder = Recorder(run, config.batch_size, self.board(task, view, data_spec=batches.element_spec))
         fit_and_save(
             self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, [batches],
-            steps_per_epoch=config.iterations,
+            further=tracing.observers(config.logging, run), steps_per_epoch=config.iterations,
         )  # fmt: skip
+
+    def board(self, task, *views, data_spec):
+        """What TensorBoard shows of PPO: histograms, and the views of the task."""
+        logging = self.config.logging
+        opening = (tracing.Graph(data_spec),) if logging.graph else ()
+        histograms = BatchHistograms(logging.weight_histograms)
+        return Board(task, self.config, Cadence(logging.log_every, self.config.iterations), (histograms, *views), opening)
 
     def updates(self):
         """Optimizer steps of the whole of PPO."""
@@ -74,4 +92,5 @@ class TextJob:
         summary = {"task": task, "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
         summary |= measures | {"seconds": time.perf_counter() - self.began}
         run.save_json("summary.json", summary)
+        tensorboard.write_final(run, summary, self.config.iterations)
         return summary
