@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalars
 from tensorboard.plugins.hparams import api as hp
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.glossary import FINAL, GLOSSARY
@@ -30,6 +31,7 @@ TABLE_METRICS = (  # columns of the HParams table
     "objective/scores", "objective/kl", "episode/return", "policy/entropy", "value/explained_variance",
     *(metric.name for metric in FINAL),
 )  # fmt: skip
+FIRST_COLUMNS = ("task", "model", "seed", "optimizer.learning_rate", "ppo.entropy_coefficient")
 NOT_SETTINGS = {"run", "runs_folder", "overwrite", "seeds", "logging"}  # they change nothing that is measured
 DESCRIPTIONS = {
     metric.name: metric.meaning + (f" Healthy: {metric.healthy}." if metric.healthy else "") for metric in (*GLOSSARY, *FINAL)
@@ -87,7 +89,13 @@ def write_hparams(run, task, config):
     """
     kinds = [kind for kind, _ in (*TEXT_TASKS.values(), *AGENT_TASKS.values())]
     names = dict.fromkeys(["task"] + [name for kind in (*kinds, type(config)) for name in setting_names(kind)])
-    hp.hparams_config([hp.HParam(name) for name in names], [hp.Metric(tag, description=DESCRIPTIONS[tag]) for tag in TABLE_METRICS])
+    columns = [hp.HParam(name) for name in names], [hp.Metric(tag, description=DESCRIPTIONS[tag]) for tag in TABLE_METRICS]
+    summary = hp.hparams_config_pb(*columns, time_created_secs=0.0)
+    content = plugin_data_pb2.HParamsPluginData.FromString(summary.value[0].metadata.plugin_data.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in FIRST_COLUMNS  # which TensorBoard shows first
+    summary.value[0].metadata.plugin_data.content = content.SerializeToString()
+    tf.summary.experimental.write_raw_pb(summary.SerializeToString())
     folder = run.folder.absolute()
     hp.hparams({"task": task} | flat_settings(config), trial_id=f"{folder.parent.name}/{folder.name}")
 
@@ -103,7 +111,7 @@ def write_final(run, summary, step):
     writer = tf.summary.create_file_writer(str(run.folder))
     with writer.as_default(step=step):
         for name, value in summary.items():
-            if isinstance(value, numbers.Real):
+            if isinstance(value, numbers.Real) and name != "seed":
                 write_scalar(f"final/{name}", float(value))
     writer.close()
 
@@ -129,5 +137,5 @@ def cell(content):
     """
     if isinstance(content, numbers.Real):
         return f"{content:.3f}"
-    text = re.sub(r"([\\`*_{}\[\]()#+\-.!|~:])", r"\\\1", html.escape(" ".join(content.split()), quote=False))
-    return text or "(nothing)"
+    text = re.sub(r"([\\`*_{}\[\]()#+\-.!|])", r"\\\1", html.escape(" ".join(content.split()), quote=False))
+    return text.replace("~", "&#126;") or "(nothing)"
