@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import keras
 import tensorflow as tf
+from tqdm import tqdm
 
-DEBUG_NOTE = "--debug-dump writes down every tensor: that needs graphs without XLA, so --no-jit is set."
+DEBUG_NOTE = "--debug-dump writes down every tensor: that needs graphs without XLA, so --no-jit is set. See it with tensorboard --logdir of this run's own folder."
 PROFILE_NOTE = 'To see the profile, TensorBoard needs xprof: pip install -e ".[profile]"'
 
 
@@ -57,7 +58,7 @@ class Profile(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if importlib.util.find_spec("xprof") is None:
-            print(PROFILE_NOTE)
+            tqdm.write(PROFILE_NOTE)
 
     def on_train_batch_begin(self, batch, logs=None):
         nearest = int(self.model.iteration.numpy()) + 1

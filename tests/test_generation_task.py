@@ -36,7 +36,7 @@ TINY = (
 SMALL = (  # on SENTENCES: seconds a run
     "--model lstm --no-jit --layers 1 --width 16 --heads 2 --vocabulary-size 300 --prompt-length 4 --response-length 6 "
     "--supervised-epochs 1 --supervised-batch-size 8 --iterations 3 --batch-size 8 --epochs 1 --minibatches 2 --evaluation-samples 8 "
-    "--learning-rate 0.01 --data sentences.txt --runs-folder runs --run small --log-every 0"
+    "--learning-rate 0.01 --log-every 0 --data sentences.txt --runs-folder runs --run small"
 ).split()
 CALLS_BEFORE_PPO, CALLS_AN_ITERATION = 1 + 8, 8  # of the reward, with SMALL: one try, the evaluation before, and then
 SENTENCES = [f"{who} {what} {how}." for who in ("The cat", "A dog", "My bird", "One fish") for what in ("sleeps", "eats", "runs", "looks") for how in ("well", "today", "at home", "again")]

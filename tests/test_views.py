@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ppo_keras import EnvironmentPPO, GridWorld, PPOConfig, views
 from ppo_keras.config import OptimizerConfig
 from ppo_keras.environments.config import EnvironmentConfig
-from ppo_keras.language.generation import Prompts
+from ppo_keras.language.generation import Prompts, generate
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.recording import Board, Cadence, EnvironmentRecorder, Recorder
 from ppo_keras.runs import Run
@@ -122,6 +122,9 @@ def test_the_table_by_hand(shown):
     tables = [tf.make_ndarray(event.tensor_proto).astype(str) for event in shown.events.Tensors("responses/held_out")]
     assert len(tables) == 3 and tables[0].shape == (3, 6)
     letters, learner = Letters(), shown.learner
+    written = generate(learner.reference, Prompts(*map(tf.constant, HELD_OUT)), 4, learner.end_id, learner.pad_id, tf.constant([7, 3]))
+    assert tables[0][1:, 1].tolist() == tables[2][1:, 1].tolist() == letters.decode_pairs(HELD_OUT, written)[1]
+    assert tables[2][1:, 1].tolist() != tables[2][1:, 3].tolist()
     for first, last, prompt in zip(tables[0][1:], tables[2][1:], letters.decode_pairs(HELD_OUT)[0]):
         assert first[0] == last[0] == prompt and first[1] == last[1] and first[2] == last[2]
         assert float(last[2]) == len(last[1]) and float(last[4]) == len(last[3])  # the reward is the length
