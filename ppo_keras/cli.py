@@ -150,6 +150,13 @@ def build_parser(arguments=()):
     text.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     text.add_argument("--iterations", type=int, default=10, help="timed iterations")
     text.set_defaults(command=_bench_text)
+    logging = kinds.add_parser(
+        "logging", help="the share of time that TensorBoard takes", description="Times what TensorBoard costs in PPO of a language model.",
+        epilog="example:\n  ppo-keras bench logging --iterations 3", **style,
+    )  # fmt: skip
+    logging.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
+    logging.add_argument("--iterations", type=int, default=5, help="timed iterations")
+    logging.set_defaults(command=_bench_logging)
     agents = kinds.add_parser(
         "cartpole", help="steps a second of an agent on CartPole", description="Times training on CartPole-v1, after compilation.",
         epilog="example:\n  ppo-keras bench cartpole --environments 256", **style,
@@ -235,6 +242,13 @@ def _generate(arguments):
         from ppo_keras.tasks.write import write
 
     write(arguments)
+
+
+def _bench_logging(arguments):
+    with quiet_start():
+        from ppo_keras.bench import bench_logging
+
+    bench_logging(arguments.iterations, not arguments.no_jit)
 
 
 def _bench_text(arguments):

@@ -57,6 +57,16 @@ GLOSSARY = (
     Metric("time/tokens_per_second", "response tokens written and learned from, a second", "constant after the first"),
 )  # fmt: skip
 
+FINAL = (  # numbers of `summary.json`, which TensorBoard's HParams table compares between runs
+    Metric("final/reward_after", "mean score of the responses to the test prompts, after PPO", "above final/reward_before"),
+    Metric("final/positive_after", "share of these responses that the judge calls positive", "above final/positive_before"),
+    Metric("final/exact_match_after", "share of the test questions that are answered right, greedily", "above final/exact_match_before"),
+    Metric("final/chrf_after", "chrF of the greedy translations of the test split", "above final/chrf_before"),
+    Metric("final/accuracy_ppo", "share of the test texts that are labelled right", "above final/accuracy_majority"),
+    Metric("final/cost_ppo", "mean cost of the labels of the test split", "below final/cost_supervised"),
+    Metric("final/evaluation_return", "mean return of the greedy agent's episodes after training", "as high as the task allows"),
+)  # fmt: skip
+
 METRIC_NAMES = tuple(metric.name for metric in GLOSSARY)
 
 

@@ -16,6 +16,7 @@ from ppo_keras.distributions import acting
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
 from ppo_keras.trajectory import (
+    Shelf,
     Trajectory,
     single_steps,
     slice_sequences,
@@ -51,6 +52,7 @@ class PPO(keras.Model):
         self.config = config or PPOConfig()
         self.seed = self.add_weight((), keras.initializers.Constant(seed), "int32", trainable=False, name="seed")
         self.iteration = self.add_weight((), "zeros", "int32", trainable=False, name="iteration")
+        self.shelf = Shelf()  # the last iteration's `Experience`, for histograms
         self.built = True
 
     def collect(self, data):
@@ -118,6 +120,7 @@ class PPO(keras.Model):
     def improve(self, trajectory):
         """Advantages once, then `epochs` x `minibatches` optimizer steps. Returns metrics."""
         experience = self.estimate(trajectory)
+        self.shelf.put(experience)
         mask, returns, values = trajectory.mask, experience.returns, trajectory.values
         rate = self.optimizer.learning_rate
         metrics = {
@@ -199,6 +202,19 @@ class PPO(keras.Model):
         self.optimizer.apply(gradients, variables)
         return metrics | {"optimizer/gradient_norm": norm}
 
+    def read(self, trajectory):
+        """The policy as it is now, on what it did: logits `(B, T, A)`, values and log-ratios to the policy that acted, `(B, T)`."""
+        logits, values = self.policy(
+            trajectory.inputs,
+            initial_state=trajectory.initial_state,
+            starts=trajectory.starts,
+            context=trajectory.context,
+            training=False,
+        )
+        logits = self.behaviour(logits, trajectory.action_masks)
+        log_ratio = self.policy.distribution.log_probability(logits, trajectory.actions) - trajectory.log_probs
+        return logits, values, tf.where(trajectory.mask > 0, log_ratio, 0.0)
+
     def gradients(self, experience, count):
         """Gradients of the PPO loss of some sequences, as their share of a minibatch of `count` real steps.
 
@@ -208,16 +224,7 @@ class PPO(keras.Model):
         mask, distribution = trajectory.mask, self.policy.distribution
         variables = [v.value for v in self.policy.trainable_variables]
         with tf.GradientTape() as tape:
-            logits, values = self.policy(
-                trajectory.inputs,
-                initial_state=trajectory.initial_state,
-                starts=trajectory.starts,
-                context=trajectory.context,
-                training=False,
-            )  # (B, T, A), (B, T)
-            logits = self.behaviour(logits, trajectory.action_masks)
-            log_ratio = distribution.log_probability(logits, trajectory.actions) - trajectory.log_probs
-            log_ratio = tf.where(mask > 0, log_ratio, 0.0)
+            logits, values, log_ratio = self.read(trajectory)
             ratio = tf.exp(log_ratio)  # r = pi(a|s) / pi_old(a|s)
             policy_loss = clipped_policy_loss(ratio, advantages, config.clip_ratio, config.dual_clip)
             value_loss = clipped_value_loss(values, trajectory.values, returns, config.value_clip)

@@ -53,6 +53,26 @@ def slice_sequences(nest, first, count):
     )
 
 
+class Shelf:
+    """Where a compiled step leaves tensors to be looked at after it: inside XLA nothing can be written to a file.
+
+    They lie in variables of their own, which are no part of the learner's state: no checkpoint holds them, nothing that is
+    learned depends on them.
+    """
+
+    def __init__(self):
+        self._variables, self.content = {}, None  # a step that was traced for another batch goes on writing to its own
+
+    def put(self, nest):
+        """Leaves a nest of tensors of static shape; `content` is then a nest of variables that hold it."""
+        key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(nest))
+        if key not in self._variables:
+            with tf.init_scope():  # outside the step that is being traced
+                self._variables[key] = tf.nest.map_structure(lambda x: tf.Variable(tf.zeros(x.shape, x.dtype), trainable=False), nest)
+        self.content = self._variables[key]
+        tf.nest.map_structure(lambda variable, x: variable.assign(x), self.content, nest)
+
+
 def single_steps(nest):
     """Every step as a sequence of its own: `(B, T, ...)` -> `(B * T, 1, ...)`. For policies without memory or context."""
     return tf.nest.map_structure(lambda x: tf.reshape(x, [x.shape[0] * x.shape[1], 1, *x.shape[2:]]), nest)

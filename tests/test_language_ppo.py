@@ -200,6 +200,8 @@ def test_the_coefficient_adapts_by_hand():
     ppo, trajectory, metrics = assembled(kl=KLConfig(0.1, kl_target=0.5, kl_horizon=30, kl_estimator="k2"))
     kl = np.mean([0.125 + 0.5, 0.5, 2.0])  # 1.04167: twice the target, so e = 0.2
     assert_close(metrics["objective/kl"], kl)
+    assert_close(ppo.kl_coefficient, 0.1)  # who only looks changes nothing
+    ppo.adapt(metrics["objective/kl"], 3)
     assert_close(ppo.kl_coefficient, 0.1 * (1 + 0.2 * 3 / 30))
     assert_close(metrics["objective/kl_coefficient"], 0.1)
     assert_close(trajectory.rewards[0, 0], -0.1 * 0.125)

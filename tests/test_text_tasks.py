@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from ppo_keras.cli import main
+from ppo_keras.config import LoggingConfig
 from ppo_keras.datasets.loader import load_pairs
 from ppo_keras.runs import Run
 from ppo_keras.tasks import answering
@@ -143,6 +144,7 @@ def test_the_reward_of_a_prompt_is_for_its_own_references(place):
     config = AnsweringConfig(
         run="echo", jit=False, iterations=2, batch_size=16, vocabulary_size=300, network=replace(tiny.network, layers=1, width=16, heads=2),
         supervised=replace(tiny.supervised, supervised_epochs=1), ppo=replace(tiny.ppo, epochs=1, minibatches=1),
+        logging=LoggingConfig(log_every=0),
     )  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         summary = answering.train(config, Echo())

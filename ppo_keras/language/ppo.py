@@ -92,7 +92,9 @@ class LanguagePPO(PPO):
         """Writes a response to each prompt, scores it, and forms the trajectory."""
         prompts = Prompts(*[tf.repeat(part, self.responses_per_prompt, axis=0) for part in data])
         responses, reference_log_probs = self._rollout(prompts)
-        return self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
+        trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
+        self.adapt(metrics["objective/kl"], responses.mask.shape[0])
+        return trajectory, metrics
 
     def rollout(self, prompts):
         """Responses of the policy, and their log-probabilities under the reference at the same temperature."""
@@ -123,7 +125,7 @@ class LanguagePPO(PPO):
         return scores
 
     def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores):
-        """The trajectory, its rewards made of score and KL penalty; adapts the KL coefficient. Returns it and metrics.
+        """The trajectory, its rewards made of score and KL penalty. Returns it and metrics; changes nothing.
 
             r_t = -beta * kl_t + [t is the last real token] * score   (Ziegler et al. 2019, eq. 2)
 
@@ -147,7 +149,6 @@ class LanguagePPO(PPO):
             inputs, starts, responses.tokens, responses.log_probs, responses.values, rewards, next_values, last, mask
         )
         kl_of_response = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
-        self.kl_coefficient.assign(self.kl_controller.update(beta, kl_of_response, float(mask.shape[0])))
         return trajectory, {
             "objective/kl": kl_of_response,
             "objective/kl_coefficient": beta,
@@ -159,6 +160,11 @@ class LanguagePPO(PPO):
             "response/ended_share": tf.reduce_mean(tf.cast(ended, tf.float32)),
             "response/token_kl": masked_mean(kl, mask),
         }
+
+    def adapt(self, kl, count):
+        """Moves the KL coefficient after an iteration of `count` responses, whose mean KL was `kl`."""
+        beta = tf.convert_to_tensor(self.kl_coefficient)
+        self.kl_coefficient.assign(self.kl_controller.update(beta, kl, float(count)))
 
 
 def less_the_others(scores, group):

@@ -63,12 +63,14 @@ class AnsweringJob(TextJob):
         self.train_tokenizer(train.texts + [reference for i in known for reference in train.references[i]])
         self.known = self.pairs(train, known)
         self.response_length = config.response_length or usual_length([answer for _, answer in self.known])
-        questions = {name: [self.tokenizer.encode_question(text) for text in getattr(self.corpus, name).texts] for name in ("train", "test")}
+        questions = {name: [self.tokenizer.encode_question(text) for text in getattr(self.corpus, name).texts] for name in ("train", "validation", "test")}
         self.prompt_length = config.prompt_length or usual_length(questions["train"])
         self.context = self.prompt_length + self.response_length
         self.prompts = {name: self.pad(lists) for name, lists in questions.items()}
         prompts = self.tokenizer.decode_batch(*self.prompts["train"])
-        self.references = dict(zip(prompts, train.references))  # by prompt, as the tokenizer writes it
+        held_out = self.tokenizer.decode_batch(*self.prompts["validation"])  # only looked at, see `HeldOutResponses`
+        self.references = dict(zip(held_out, self.corpus.validation.references))  # by prompt, as the tokenizer writes it
+        self.references |= dict(zip(prompts, train.references))
         self.reward = PythonReward(
             lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name
         )
@@ -120,7 +122,7 @@ class AnsweringJob(TextJob):
         """PPO on the training prompts whose references are not known (on all where all are), then the measures again. Returns the summary."""
         prompts = Prompts(*[part[self.practice] for part in self.prompts["train"]])
         shown = {"objective/scores": "score", "objective/kl": "kl", "policy/entropy": "entropy"}
-        self.practise(run, interrupt, prompts, shown)
+        self.practise(run, interrupt, prompts, self.prompts["validation"], shown)
         return self.report(run, self.before, self.evaluate())
 
     def evaluate(self):

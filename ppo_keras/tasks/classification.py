@@ -7,7 +7,7 @@ The baseline is told: it is the same network, trained with cross-entropy.
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras import callbacks
+from ppo_keras import callbacks, tracing
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.environments.texts import TextClassification, check_costs
@@ -18,8 +18,9 @@ from ppo_keras.language.supervised import pad_texts, train_labels
 from ppo_keras.networks.encoder import NO_TOKEN
 from ppo_keras.recording import EnvironmentRecorder
 from ppo_keras.report import print_labels
-from ppo_keras.tasks.text import TextJob
+from ppo_keras.tasks.text import HELD_OUT, TextJob
 from ppo_keras.tasks.training import fit_and_save, run_job
+from ppo_keras.views import HeldOutLabels, RolloutAttention
 
 
 def train(config, resume=False):
@@ -105,11 +106,20 @@ class ClassificationJob(TextJob):
         config = self.config
         best = callbacks.KeepBest(self.policy, self.validation_reward, config.validate_every)
         shown = {"episode/return": "reward", "policy/entropy": "entropy"}
+        views = [self.held_out()] + ([RolloutAttention(self.tokenizer)] if config.logging.attention_maps else [])
+        recorder = EnvironmentRecorder(run, self.board(*views, data_spec=tf.TensorSpec([], tf.int32)))
+        further = {"best": best, "health": Health("episode/return")} | tracing.observers(config.logging, run)
         fit_and_save(
-            self.learner, run, "after", interrupt, EnvironmentRecorder(run), shown, config.checkpoint_every, config.iterations,
-            further={"best": best, "health": Health("episode/return")}, finish=best.put_back,
+            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, config.iterations, further=further, finish=best.put_back
         )  # fmt: skip
         return self.report(run)
+
+    def held_out(self):
+        """The table of validation texts that TensorBoard shows."""
+        models = {"before": self.baseline, "now": self.policy}
+        look = lambda stage: self.probabilities(models[stage], "validation")[:HELD_OUT]  # compiled already, for `validation_reward`
+        labels = [self.names[label] for label in self.labels["validation"][:HELD_OUT]]
+        return HeldOutLabels(self.corpus.validation.texts[:HELD_OUT], labels, self.names, look)
 
     def report(self, run):
         """Writes samples and summary, prints the table. Returns the summary."""

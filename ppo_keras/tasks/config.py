@@ -7,6 +7,7 @@ from typing import Optional
 
 from ppo_keras.config import (
     KLConfig,
+    LoggingConfig,
     NetworkConfig,
     OptimizerConfig,
     PPOConfig,
@@ -41,6 +42,7 @@ class TextConfig:
     supervised: SupervisedConfig = SupervisedConfig()
     ppo: PPOConfig = PPOConfig(discount=1.0)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
+    logging: LoggingConfig = LoggingConfig()
 
     def __post_init__(self):
         require(self.model in ("transformer", "lstm"), f"model={self.model!r} is unknown. Use transformer or lstm.")
@@ -55,6 +57,7 @@ class TextConfig:
         for name in ("iterations", "batch_size", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         self.ppo.check_batch(self.batch_size)
+        self.logging.check(self.model)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class ClassificationConfig(TextConfig):
     supervised: SupervisedConfig = SupervisedConfig(supervised_learning_rate=1e-3)
     ppo: PPOConfig = PPOConfig(discount=1.0, entropy_coefficient=0.3)  # much entropy: a sure policy cannot weigh costs
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)
+    logging: LoggingConfig = LoggingConfig(log_every=4)
 
     def __post_init__(self):
         super().__post_init__()

@@ -7,14 +7,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ppo_keras import tensorboard, tracing
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.health import Health
 from ppo_keras.networks.actor_critic import new_policy
-from ppo_keras.recording import EnvironmentRecorder
+from ppo_keras.recording import Board, Cadence, EnvironmentRecorder
 from ppo_keras.report import print_agent
 from ppo_keras.tasks.play import make_environment, new_player
 from ppo_keras.tasks.training import fit_and_save, run_job
+from ppo_keras.views import BatchHistograms, GridPicture, RolloutAttention
 
 
 def train(task, config, resume=False):
@@ -41,7 +43,8 @@ class AgentJob:
     """The parts of one run: checked when it is made, trained seed by seed, evaluated and drawn."""
 
     def __init__(self, task, config):
-        self.task_name, self.config, self.began = task, config, time.perf_counter()
+        self.task_name, self.config, self.began = task, tracing.without_jit(config), time.perf_counter()
+        config = self.config
         keras.utils.set_random_seed(config.seed)
         self.environment = make_environment(task, config)
         network, of_numbers = config.network, not isinstance(self.environment.observation, int)
@@ -90,6 +93,8 @@ class AgentJob:
             curves.append(self.train_seed(seed, part, interrupt))
             ended = (part.folder / "summary.json").exists()  # this seed was done before the run was stopped
             summaries.append(part.load_json("summary.json") if ended else self.summarise(seed, curves[-1]))
+            if not ended:
+                tensorboard.write_final(part, summaries[-1], summaries[-1]["environment_steps"])
             interrupt.check()
             if config.seeds > 1 and not ended:
                 self.draw(part, curves[-1:])
@@ -105,15 +110,25 @@ class AgentJob:
         """One seed. Returns its learning curve, `(N, 4)`: steps, return, length and number of the episodes that ended."""
         config, learner, self.seed_began = self.config, self.learner, time.perf_counter()
         learner.restart(seed)
-        recorder = EnvironmentRecorder(run)
+        recorder = EnvironmentRecorder(run, self.board(replace(config, seed=seed)))
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
+        further = {"health": Health("episode/return")} | tracing.observers(config.logging, run)
         fit_and_save(
-            learner, run, "policy", interrupt, recorder, shown, every, self.calls,
-            further={"health": Health("episode/return")}, score=lambda metrics: recorder.last_return,
-        )  # fmt: skip
+            learner, run, "policy", interrupt, recorder, shown, every, self.calls, further=further, score=lambda metrics: recorder.last_return
+        )
         self.pace = config.environments * config.steps * learner.iterations_per_call / float(np.median(recorder.seconds))
         return np.array(recorder.curve)
+
+    def board(self, config):
+        """What TensorBoard shows of one seed."""
+        logging = config.logging
+        views = [BatchHistograms(logging.weight_histograms)]
+        views += [GridPicture(self.grid, self.on_the_grid)] if self.grid else []
+        views += [RolloutAttention()] if logging.attention_maps else []
+        opening = (tracing.Graph(tf.TensorSpec([], tf.int32)),) if logging.graph else ()
+        last = self.calls * self.learner.iterations_per_call
+        return Board(self.task_name, config, Cadence(logging.log_every, last), tuple(views), opening)
 
     def summarise(self, seed, curve):
         """What `summary.json` says of one seed. Where no episode ended in training, its return and length are None."""

@@ -28,7 +28,7 @@ from ppo_keras.language.supervised import (
 from ppo_keras.language.tokenizer import UNKNOWN
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.report import print_evaluations
-from ppo_keras.tasks.text import TextJob
+from ppo_keras.tasks.text import HELD_OUT, TextJob
 from ppo_keras.tasks.training import run_job
 
 
@@ -198,7 +198,8 @@ class GenerationJob(TextJob):
         config = self.config
         prompts = Prompts(*self.make_prompts(self.corpus.train, len(self.corpus.train.texts), seed=config.seed))
         shown = {"objective/scores": "score", "objective/kl": "kl", "response/length": "length", "policy/entropy": "entropy"}
-        self.practise(run, interrupt, prompts, shown)
+        held_out = self.make_prompts(self.corpus.validation, HELD_OUT, seed=config.seed + 2)
+        self.practise(run, interrupt, prompts, held_out, shown)
         return self.report(run, self.before, self.evaluate())
 
     def evaluate(self):
