@@ -1,5 +1,6 @@
 """`Trajectory`: the one record of what happened, which every collector hands to the learner."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -67,8 +68,9 @@ class Shelf:
         """Leaves a nest of tensors of static shape; `content` is then a nest of variables that hold it."""
         key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(nest))
         if key not in self._variables:
-            with tf.init_scope():  # outside the step that is being traced
-                self._variables[key] = tf.nest.map_structure(lambda x: tf.Variable(tf.zeros(x.shape, x.dtype), trainable=False), nest)
+            new = lambda x: tf.Variable(tf.zeros(x.shape, x.dtype), trainable=False)
+            with ThreadPoolExecutor(1) as elsewhere:  # even in `tf.init_scope`, a `tf.function` that makes a variable is traced twice
+                self._variables[key] = elsewhere.submit(tf.nest.map_structure, new, nest).result()
         self.content = self._variables[key]
         tf.nest.map_structure(lambda variable, x: variable.assign(x), self.content, nest)
 
