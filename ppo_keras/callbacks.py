@@ -92,7 +92,7 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         files: a `StateFiles`.
         every: iterations between two.
-        parts: {name: object with `state() -> {name: array}` and `restore(state)`}, saved beside the learner.
+        parts: {name: object with `state() -> {name: array}` and `restore(state)`}, saved beside "learner", "score" and "best_weights".
         score: a function of the metrics that says how good the policy is, more is better; None where that is not known (yet).
 
     Attributes:
@@ -123,7 +123,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save(self):
         """Writes a state now."""
-        parts = {"learner": self.model.state(), "score": {"best": self.best}, "best": dict(enumerate(self.best_weights))}
+        parts = {"learner": self.model.state(), "score": {"best": self.best}, "best_weights": dict(enumerate(self.best_weights))}
         parts |= {name: part.state() for name, part in self.parts.items()}
         self.files.write(self.iteration, pack(parts))
         self.saved = self.iteration
@@ -134,7 +134,7 @@ class Checkpoint(keras.callbacks.Callback):
         if state is None:
             return None
         learner.restore(unpack(state.arrays, "learner"))
-        best = unpack(state.arrays, "best")
+        best = unpack(state.arrays, "best_weights")
         self.best, self.best_weights = float(state.arrays["score/best"]), [best[str(i)] for i in range(len(best))]
         self.saved = state.number
         for name, part in self.parts.items():

@@ -37,6 +37,13 @@ def check_heads(width: int, heads: int):
     require(width % pairs == 0, f"width={width} is not a multiple of 2 * heads={pairs}. Use a width such as {16 * pairs}.")
 
 
+def check_seeds(seed: int, seeds: int):
+    """Raises `InputError` unless `seed`, `seed + 1`, ... are seeds."""
+    require(0 <= seed < 2**31, f"seed={seed} is outside [0, 2^31). Use a number such as 1.")
+    require(seeds >= 1, f"seeds={seeds} is less than 1. Use a whole number of 1 or more.")
+    require(seed + seeds <= 2**31, f"seeds={seeds} from seed={seed} on go beyond 2^31. Use a smaller seed.")
+
+
 def check_divides(name: str, parts: int, called: str, whole: int):
     """Raises `InputError` unless `parts` (a setting called `name`, 1 or more) divides `whole`; names divisors near it."""
     if whole % parts:

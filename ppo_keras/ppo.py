@@ -149,7 +149,7 @@ class PPO(keras.Model):
         """Several epochs of minibatches of whole sequences (of steps, for a policy without memory), each sequence once an epoch, in a fresh order.
 
         Stops before the next epoch once the mean approximate KL of one exceeds `target_kl`. Returns metrics averaged
-        over the minibatches that were used.
+        over the minibatches that were used; `policy/first_ratio_gap` is that of the first.
         """
         config = self.config
         batch = experience.trajectory.actions.shape[0]
@@ -161,6 +161,7 @@ class PPO(keras.Model):
 
             def minibatch(j, sums):
                 metrics = self.step_optimizer(slice_sequences(shuffled, j * size, size))
+                metrics = metrics | {FIRST_GAP: tf.where(tf.equal(i + j, 0), metrics[FIRST_GAP], 0.0)}  # later ones are what learning does
                 return j + 1, {name: sums[name] + metrics[name] for name in sums}
 
             before = sums["policy/approx_kl"]
@@ -174,7 +175,8 @@ class PPO(keras.Model):
             lambda i, going, _: going & (i < config.epochs), epoch, (tf.constant(0), tf.constant(True), nothing)
         )
         steps = tf.cast(epochs * config.minibatches, tf.float32)
-        return {name: total / steps for name, total in sums.items()} | {"optimizer/steps": steps}
+        means = {name: total / steps for name, total in sums.items()}
+        return means | {FIRST_GAP: sums[FIRST_GAP], "optimizer/steps": steps}
 
     def step_optimizer(self, experience):
         """One optimizer step on one minibatch, its gradient added up over micro-batches. Returns metrics."""
@@ -240,6 +242,7 @@ class PPO(keras.Model):
             "policy/entropy": entropy,
             "policy/ratio": ratio,
             "policy/approx_kl": ratio - 1.0 - log_ratio,  # k3 of old and new policy
+            FIRST_GAP: tf.abs(ratio - 1.0),
             "policy/clip_fraction": tf.cast(tf.abs(ratio - 1.0) > config.clip_ratio, tf.float32),
             "value/clip_fraction": tf.cast(moved, tf.float32),
         }
@@ -248,8 +251,9 @@ class PPO(keras.Model):
         return [tf.convert_to_tensor(gradient) for gradient in gradients], dict(zip(of_each_step, tf.unstack(means)))
 
 
+FIRST_GAP = "policy/first_ratio_gap"
 UPDATE_METRICS = (
-    "loss/total", "loss/policy", "loss/value", "policy/entropy", "policy/ratio", "policy/approx_kl",
+    "loss/total", "loss/policy", "loss/value", "policy/entropy", "policy/ratio", "policy/approx_kl", FIRST_GAP,
     "policy/clip_fraction", "value/clip_fraction", "optimizer/gradient_norm",
 )  # fmt: skip
 ITERATION_METRICS = UPDATE_METRICS + (

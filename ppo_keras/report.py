@@ -4,6 +4,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+SPREAD = {"standard deviation": "std", "least": "min", "most": "max"}  # column: what `seeds.spread` calls it
+
 
 def print_evaluations(before, after, summary, folder, judged="judged positive", pairs=5):
     """The measures of two `Evaluation`s side by side, then a few responses of each to the same prompts."""
@@ -86,7 +88,7 @@ def print_agent(summary, folder):
     console, several = Console(), "seeds" in summary
     table = Table(title=f"\n{summary['task']}, {summary['model']}, {summary['environment_steps']:,} steps")
     table.add_column("measure")
-    for title in ("mean", "standard deviation", "least") if several else ("value",):
+    for title in ("mean", *SPREAD) if several else ("value",):
         table.add_column(title, justify="right")
     for label, name, form in (
         ("return of the last training episodes", "episode_return", "{:.3f}"),
@@ -99,9 +101,27 @@ def print_agent(summary, folder):
         ("steps a second, after compilation", "steps_per_second", "{:,.0f}"),
     ):
         if summary.get(name) is not None:
-            spread = [summary[f"{name}_{kind}"] for kind in ("std", "min") if f"{name}_{kind}" in summary]
+            spread = [summary[f"{name}_{kind}"] for kind in SPREAD.values() if f"{name}_{kind}" in summary]
             table.add_row(label, *[form.format(value) for value in (summary[name], *spread)])
     console.print(table)
+    print_place(summary, folder)
+
+
+def print_seeds(summary, measures, folder):
+    """Means and spread of what several seeds measured.
+
+    Args:
+        summary: see `seeds.spread`.
+        measures: names.
+    """
+    table = Table(title=f"\n{summary['task']}, {summary['model']}, {len(summary['seeds'])} seeds")
+    table.add_column("measure")
+    for title in ("mean", *SPREAD):
+        table.add_column(title, justify="right")
+    for name in measures:
+        values = [summary[name]] if summary[name] is None else [summary[name], *[summary[f"{name}_{kind}"] for kind in SPREAD.values()]]
+        table.add_row(name.replace("_", " "), *["" if value is None else f"{value:.3f}" for value in values])
+    Console().print(table)
     print_place(summary, folder)
 
 

@@ -76,7 +76,7 @@ class Run:
     def resume(cls, runs_folder, name):
         """A run that was stopped, to go on with."""
         run = cls.open(Path(runs_folder) / name, runs_folder)
-        if (run.folder / "summary.json").exists():
+        if run.ended:
             raise InputError(f"{run.folder} has ended: there is nothing to resume. Train it anew with --overwrite, or choose another --run name.")
         replaced = run.folder.with_name(f".{name}.replaced")
         return cls(run.folder, replaced if replaced.exists() else None, resumed=True)
@@ -96,6 +96,11 @@ class Run:
     def states(self, stage):
         """The `StateFiles` of a stage."""
         return StateFiles(self.folder / "checkpoints", stage)
+
+    @property
+    def ended(self):
+        """Whether its result is written."""
+        return (self.folder / "summary.json").exists()
 
     @property
     def can_resume(self):

@@ -118,6 +118,15 @@ def test_metrics_by_hand():
         assert_close(metrics[name], value)
 
 
+def test_the_judge_is_reported_and_not_rewarded():
+    """Catches: a judge's opinion in the reward, another threshold than log-odds 0, or a metric without a judge."""
+    _, alone, without = assembled()
+    _, trajectory, metrics = assembled(judge=lambda prompts, responses: tf.constant([0.1, -3.0, 0.0]))
+    assert_close(metrics.pop("objective/judged"), 1 / 3)
+    assert metrics == without
+    np.testing.assert_array_equal(trajectory.rewards, alone.rewards)
+
+
 @pytest.mark.parametrize("garbage", [np.nan, 1e3])
 def test_padding_of_the_reference_enters_nothing(garbage):
     """Text 10. Catches: the reference's log-probs of padding in a reward or a metric."""

@@ -10,6 +10,7 @@ from ppo_keras.config import (
     OptimizerConfig,
     PPOConfig,
     check_heads,
+    check_seeds,
     require,
     switch,
 )
@@ -56,13 +57,9 @@ class EnvironmentConfig:
 
     def __post_init__(self):
         require(self.model in ("mlp", "lstm", "transformer"), f"model={self.model!r} is unknown. Use mlp, lstm or transformer.")
-        require(0 <= self.seed < 2**31, f"seed={self.seed} is outside [0, 2^31). Use a number such as 1.")
-        for name in ("seeds", "environment_steps", "environments", "steps", "evaluation_episodes", "checkpoint_every"):
+        check_seeds(self.seed, self.seeds)
+        for name in ("environment_steps", "environments", "steps", "evaluation_episodes", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
-        require(
-            self.seed + self.seeds <= 2**31,
-            f"seeds={self.seeds} from seed={self.seed} on go beyond 2^31. Use a smaller seed.",
-        )
         require(
             self.iterations_per_call is None or self.iterations_per_call >= 1,
             f"iterations_per_call={self.iterations_per_call} is less than 1. Use a number such as 10.",

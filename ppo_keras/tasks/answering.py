@@ -13,6 +13,7 @@ from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import PythonReward
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.report import print_answers
+from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import run_job
 
@@ -41,7 +42,7 @@ def train(config, task, resume=False):
         NonFiniteError: a metric became NaN; the last good policy is saved.
         KeyboardInterrupt: Ctrl-C; a policy that PPO has begun to change is saved, a run that has none yet is removed.
     """
-    return run_job(config, lambda: AnsweringJob(config, task), resume)
+    return run_job(config, each_seed(config, lambda one: AnsweringJob(one, task)), resume)
 
 
 class AnsweringJob(TextJob):

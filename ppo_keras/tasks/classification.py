@@ -18,6 +18,7 @@ from ppo_keras.language.supervised import pad_texts, train_labels
 from ppo_keras.networks.encoder import NO_TOKEN
 from ppo_keras.recording import EnvironmentRecorder
 from ppo_keras.report import print_labels
+from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.text import HELD_OUT, TextJob
 from ppo_keras.tasks.training import fit_and_save, run_job
 from ppo_keras.views import HeldOutLabels, RolloutAttention
@@ -38,7 +39,7 @@ def train(config, resume=False):
         NonFiniteError: a metric became NaN; the last good classifier is saved.
         KeyboardInterrupt: Ctrl-C; a classifier that PPO has begun to change is saved, a run that has none yet is removed.
     """
-    return run_job(config, lambda: ClassificationJob(config), resume)
+    return run_job(config, each_seed(config, ClassificationJob), resume)
 
 
 class ClassificationJob(TextJob):

@@ -14,6 +14,7 @@ from ppo_keras.config import (
     SupervisedConfig,
     check_divides,
     check_heads,
+    check_seeds,
     require,
     switch,
 )
@@ -33,6 +34,7 @@ class TextConfig:
     runs_folder: str = "runs"  # where the run folders are
     overwrite: bool = switch(False)  # replace a run of this name
     seed: int = 0  # of all randomness
+    seeds: int = 1  # train this many times, with seed, seed + 1, ..., and report the spread
     jit: bool = switch(True)  # compile with XLA
     iterations: int = 120  # PPO iterations
     batch_size: int = 64  # responses in an iteration
@@ -46,7 +48,7 @@ class TextConfig:
 
     def __post_init__(self):
         require(self.model in ("transformer", "lstm"), f"model={self.model!r} is unknown. Use transformer or lstm.")
-        require(0 <= self.seed < 2**31, f"seed={self.seed} is outside [0, 2^31). Use a number such as 1.")
+        check_seeds(self.seed, self.seeds)
         if self.model == "transformer":
             check_heads(self.network.width, self.network.heads)
         require(self.data is None or self.dataset is None, "--data and --dataset were both given. Give one.")

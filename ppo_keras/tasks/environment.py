@@ -15,6 +15,7 @@ from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.recording import Board, Cadence, EnvironmentRecorder
 from ppo_keras.report import print_agent
 from ppo_keras.tasks.play import make_environment, new_player
+from ppo_keras.tasks.seeds import spread
 from ppo_keras.tasks.training import fit_and_save, run_job
 from ppo_keras.views import BatchHistograms, GridPicture, RolloutAttention
 
@@ -91,7 +92,7 @@ class AgentJob:
                 part = run.part(f"seed-{seed}")
                 self.save_config(part, replace(config, seeds=1, seed=seed))
             curves.append(self.train_seed(seed, part, interrupt))
-            ended = (part.folder / "summary.json").exists()  # this seed was done before the run was stopped
+            ended = part.ended  # before the run was stopped
             summaries.append(part.load_json("summary.json") if ended else self.summarise(seed, curves[-1]))
             if not ended:
                 tensorboard.write_final(part, summaries[-1], summaries[-1]["environment_steps"])
@@ -177,12 +178,7 @@ class AgentJob:
     def together(self, summaries):
         """One summary of several seeds: means, spreads, and the summaries themselves."""
         summary = {key: summaries[0][key] for key in ("task", "model", "seed", "environment_steps")}
-        for key in ("episode_return", "episode_length", "evaluation_return", "evaluation_return_sampled", "steps_per_second"):
-            values = [one[key] for one in summaries]
-            if None in values:
-                summary[key] = None
-                continue
-            summary |= {key: float(np.mean(values)), f"{key}_std": float(np.std(values, ddof=1)), f"{key}_min": min(values)}
+        summary |= spread(summaries, ("episode_return", "episode_length", "evaluation_return", "evaluation_return_sampled", "steps_per_second"))
         if self.grid:
             summary["optimal_return"] = summaries[0]["optimal_return"]
             summary["optimal_policy"] = all(one["optimal_policy"] for one in summaries)

@@ -28,6 +28,7 @@ from ppo_keras.language.supervised import (
 from ppo_keras.language.tokenizer import UNKNOWN
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.report import print_evaluations
+from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.text import HELD_OUT, TextJob
 from ppo_keras.tasks.training import run_job
 
@@ -49,7 +50,7 @@ def train(config, resume=False):
         KeyboardInterrupt: Ctrl-C; a writer that PPO has begun to change is saved, a run that has no such writer yet is
             removed.
     """
-    return run_job(config, lambda: GenerationJob(config), resume)
+    return run_job(config, each_seed(config, GenerationJob), resume)
 
 
 class GenerationJob(TextJob):
@@ -188,7 +189,8 @@ class GenerationJob(TextJob):
             reward = lambda prompts, responses: tf.sigmoid(log_odds(prompts, responses))
         learner = LanguagePPO(
             self.policy, reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
-            config.missing_end_penalty, config.short_penalty, self.usual_length, seed=config.seed, name="learner",
+            config.missing_end_penalty, config.short_penalty, self.usual_length, judge=self.judge and self.as_asked(self.judge),
+            seed=config.seed, name="learner",
         )  # fmt: skip
         learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         return learner
@@ -208,7 +210,7 @@ class GenerationJob(TextJob):
         if self.function is None:
             score = tf.function(score, jit_compile=config.jit, autograph=False)
         return evaluate_writer(
-            self.policy, self.learner.reference, score, self.judge and self.as_asked(self.judge), self.prompts, self.tokenizer, self.response_length,
+            self.policy, self.learner.reference, score, self.learner.judge, self.prompts, self.tokenizer, self.response_length,
             config.ppo.temperature, config.batch_size, config.seed, config.jit,
         )  # fmt: skip
 
