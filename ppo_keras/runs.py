@@ -118,6 +118,12 @@ class Run:
             f"there is no run {run!r}. " + (f"Known runs: {', '.join(known)}." if known else f"{runs_folder}/ holds no runs yet.")
         )
 
+    def check_one_seed(self):
+        """Raises `InputError` if the run holds several seeds: one of them is meant then."""
+        if self.load_json("config.json").get("seeds", 1) > 1:
+            seeds = sorted(path.as_posix() for path in self.folder.glob("seed-*"))
+            raise InputError(f"{self.folder} holds several seeds. Name one of them, such as {seeds[0] if seeds else 'a run of one seed'}.")
+
     def part(self, name):
         """A run inside this one, such as one seed of several; where this one goes on, so may that one."""
         folder = self.folder / name

@@ -59,8 +59,7 @@ def evaluate(options):
         raise InputError(
             f"{run.folder} is a run of the task {task!r}, which has no episodes to play. Use ppo-keras generate for it."
         )
-    if settings.get("seeds", 1) > 1 and not run.has("policy"):
-        raise InputError(f"{run.folder} holds several seeds. Name one of them, such as {run.folder}/seed-{settings['seed']}.")
+    run.check_one_seed()
     config = run.load_settings(kind_of(task))
     environment = make_environment(task, config, settings.get("rows"))
     policy = load_policy(run, "policy")
