@@ -196,11 +196,17 @@ class Run:
             temporary.unlink(missing_ok=True)
 
     def load_json(self, name):
-        """Reads a JSON file of the run."""
+        """Reads a JSON file of the run, a dict."""
         path = self.folder / name
         if not path.exists():
             raise InputError(f"{path} is missing. Was the run stopped before it ended?")
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged: {error}. Train the run again.") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{path} holds a {type(content).__name__}, expected a table of names. Train the run again.")
+        return content
 
     def save_samples(self, samples):
         """Writes dicts to `samples.jsonl`, a line each."""

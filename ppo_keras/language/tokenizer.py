@@ -128,4 +128,8 @@ class Tokenizer:
         if not os.path.exists(path):
             raise InputError(f"no tokenizer at {path}. Is this the folder of a finished run?")
         with open(path, "rb") as file:
-            return cls(file.read())
+            model = file.read()
+        try:
+            return cls(model)
+        except RuntimeError as error:
+            raise InputError(f"{path} is damaged, or no SentencePiece model. Put the file back, or train the run again.") from error
