@@ -89,8 +89,10 @@ class PPO(keras.Model):
 
     def train_step(self, data):
         """One iteration of PPO. Returns the metrics of the glossary, as scalars."""
-        trajectory, metrics = self.collect(data)
-        metrics = metrics | self._improve(trajectory)
+        with tf.name_scope("collect"):
+            trajectory, metrics = self.collect(data)
+        with tf.name_scope("improve"):
+            metrics = metrics | self._improve(trajectory)
         self.iteration.assign_add(1)
         return metrics
 
