@@ -236,7 +236,7 @@ class PPO(keras.Model):
             losses = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy  # (B, T)
             loss = masked_sum(losses, mask) / count
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
-        moved = tf.abs(values - trajectory.values) > (config.value_clip or float("inf"))
+        moved = tf.abs(values - trajectory.values) > (config.value_clip or tf.float32.max)  # finite: the debugger would report an infinity
         of_each_step = {
             "loss/total": losses,
             "loss/policy": policy_loss,
