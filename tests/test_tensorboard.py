@@ -41,8 +41,15 @@ def ask(tmp_path_factory):
         patch.syspath_prepend(str(runs))
         trained(runs, "text", *TEXT, "--data", str(runs / "sentences.txt"), "--reward", "lengths_of_texts:score")
     trained(runs, "grid", *GRID)
+    get = serve(runs)
+    wait_for(lambda: all("final/seconds" in get("plugin/scalars/tags").get(run, {}) for run in ("text", "grid/seed-0", "grid/seed-1")))
+    return get
+
+
+def serve(folder):
+    """Starts TensorBoard. Returns a function: what its HTTP API answers."""
     server = program.TensorBoard()
-    server.configure(argv=[None, "--logdir", str(runs), "--port", "0", "--load_fast", "false", "--reload_interval", "1"])
+    server.configure(argv=[None, "--logdir", str(folder), "--port", "0", "--load_fast", "false", "--reload_interval", "1"])
     url = server.launch()
 
     def get(path, body=None, **query):
@@ -51,12 +58,16 @@ def ask(tmp_path_factory):
         request = urllib.request.Request(url + "data/" + path, data, {"Content-Type": "application/json"})
         return json.loads(urllib.request.urlopen(request).read())
 
-    for _ in range(120):  # it reads the files in a thread of its own; what was written last is read last
-        tags = get("plugin/scalars/tags")
-        if all("final/seconds" in tags.get(run, {}) for run in ("text", "grid/seed-0", "grid/seed-1")):
-            return get
+    return get
+
+
+def wait_for(holds):
+    """TensorBoard reads the files in a thread of its own; what was written last is read last."""
+    for _ in range(120):
+        if holds():
+            return
         time.sleep(0.25)
-    pytest.fail(f"TensorBoard read only {get('runs')}")
+    pytest.fail("TensorBoard did not read the runs in half a minute")
 
 
 def test_scalars_are_described(ask):
@@ -149,6 +160,20 @@ def test_the_graph_is_of_a_step(ask):
     """Catches: an empty graph, or one that nobody asked for."""
     graphs = ask("plugin/graphs/info")
     assert [run for run, shown in graphs.items() if shown["run_graph"]] == ["text"]
+
+
+def test_the_debugger_and_the_profile_are_of_ppo(tmp_path):
+    """Catches: a dump that XLA leaves empty, an infinity in a healthy step (it hides the one that is looked for), a profile without steps."""
+    trained(tmp_path, "debug", *"gridworld --environments 4 --steps 16 --evaluation-episodes 4 --environment-steps 128 --debug-dump --profile 2:2".split())
+    get = serve(tmp_path / "debug")
+    wait_for(lambda: get("plugin/debugger-v2/runs"))
+    (run,) = get("plugin/debugger-v2/runs")
+    digests = lambda end: get("plugin/debugger-v2/graph_execution/digests", run=run, begin=0, end=end)
+    parts = lambda: {digest["op_name"].split("/")[0] for digest in digests(digests(0)["num_digests"])["graph_execution_digests"]}
+    wait_for(lambda: parts() >= {"collect", "improve"})
+    assert get("plugin/debugger-v2/alerts", run=run, begin=0, end=0)["num_alerts"] == 0
+    (profile,) = (tmp_path / "debug").glob("plugins/profile/*/*.xplane.pb")
+    assert b"train" in profile.read_bytes()
 
 
 # The parts.
