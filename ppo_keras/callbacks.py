@@ -2,9 +2,11 @@
 
 import contextlib
 import math
+import random
 import signal
 
 import keras
+import numpy as np
 from tqdm import tqdm
 
 from ppo_keras.checkpoints import (
@@ -13,6 +15,7 @@ from ppo_keras.checkpoints import (
     of_json,
     of_variables,
     pack,
+    readable,
     unpack,
 )
 from ppo_keras.errors import NonFiniteError
@@ -96,7 +99,8 @@ class Checkpoint(keras.callbacks.Callback):
         score: a function of the metrics that says how good the policy is, more is better; None where that is not known (yet).
 
     Attributes:
-        best_weights: of the policy, when a state was saved and `score` was highest; empty where it never was known.
+        best_weights: of the policy, after the iteration with the highest `score` among those whose state was saved; empty
+            where it never was known.
     """
 
     def __init__(self, files, every, parts=None, score=lambda metrics: None):
@@ -125,7 +129,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Writes a state now."""
         parts = {"learner": self.model.state(), "score": {"best": self.best}, "best_weights": dict(enumerate(self.best_weights))}
         parts |= {name: part.state() for name, part in self.parts.items()}
-        self.files.write(self.iteration, pack(parts))
+        self.files.write(self.iteration, pack(parts) | {"random": of_json(_random_states())})
         self.saved = self.iteration
 
     def restore_last(self, learner):
@@ -133,12 +137,14 @@ class Checkpoint(keras.callbacks.Callback):
         state = self.files.read()
         if state is None:
             return None
-        learner.restore(unpack(state.arrays, "learner"))
-        best = unpack(state.arrays, "best_weights")
-        self.best, self.best_weights = float(state.arrays["score/best"]), [best[str(i)] for i in range(len(best))]
+        with readable(self.files, state.number):
+            learner.restore(unpack(state.arrays, "learner"))
+            best = unpack(state.arrays, "best_weights")
+            self.best, self.best_weights = float(state.arrays["score/best"]), [best[str(i)] for i in range(len(best))]
+            for name, part in self.parts.items():
+                part.restore(unpack(state.arrays, name))
+            _set_random_states(from_json(state.arrays["random"]))
         self.saved = state.number
-        for name, part in self.parts.items():
-            part.restore(unpack(state.arrays, name))
         return state.number
 
 
@@ -169,8 +175,9 @@ class KeepBest(keras.callbacks.Callback):
             self.best, self.weights = value, self.policy.get_weights()
 
     def put_back(self):
-        """Gives the policy the best weights, after `fit`."""
-        self.policy.set_weights(self.weights)
+        """Gives the policy the best weights, after `fit` (as far as it came)."""
+        if self.best is not None:
+            self.policy.set_weights(self.weights)
 
     def state(self):
         """See `Checkpoint`."""
@@ -199,11 +206,12 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         state = self.files.read() if self.files else None
         if state is None:
             return
-        into_variables(_state_of(model), unpack(state.arrays, "model"))
-        weights = unpack(state.arrays, "best_weights")
-        facts = from_json(state.arrays["facts"]) | {"best_weights": [weights[str(i)] for i in range(len(weights))]}
-        self.epochs, self.history = state.number, facts.pop("history")
-        self.saved, self.stopped_epoch = facts, facts["stopped_epoch"]
+        with readable(self.files, state.number):
+            into_variables(_state_of(model), unpack(state.arrays, "model"))
+            weights = unpack(state.arrays, "best_weights")
+            facts = from_json(state.arrays["facts"]) | {"best_weights": [weights[str(i)] for i in range(len(weights))]}
+            self.epochs, self.history = state.number, facts.pop("history")
+            self.saved, self.stopped_epoch = facts, facts["stopped_epoch"]
 
     def ended(self, epochs):
         """Whether the stage, of so many epochs at most, is over; the model then has its best weights."""
@@ -233,6 +241,19 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             facts = {name: getattr(self, name) for name in ("wait", "best", "best_epoch", "stopped_epoch")}
             parts = {"model": of_variables(_state_of(self.model)), "best_weights": dict(enumerate(self.best_weights))}
             self.files.write(self.epochs, pack(parts) | {"facts": of_json(facts | {"history": self.history})})
+
+
+def _random_states():
+    """Where Python's and NumPy's own random numbers stand, as plain data: a reward or an environment in Python may draw some."""
+    version, words, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()
+    return {"python": [version, list(words), gauss], "numpy": [kind, keys.tolist(), *rest]}
+
+
+def _set_random_states(states):
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(tuple(states["numpy"]))
 
 
 def _state_of(model):

@@ -1,15 +1,19 @@
 """States that a stopped run goes on from: files of plain numbers, written whole, checked when they are read."""
 
+import contextlib
 import json
 import os
 import re
+import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ppo_keras.errors import ResumeWarning, InputError
+from ppo_keras.errors import InputError, ResumeWarning
+
+TIME = "saved at"  # of the array that says when, in seconds since 1970
 
 
 class State(NamedTuple):
@@ -17,6 +21,7 @@ class State(NamedTuple):
 
     number: int  # iterations or epochs done
     arrays: dict
+    time: float = 0.0  # when it was saved, seconds since 1970
 
 
 class StateFiles:
@@ -45,7 +50,7 @@ class StateFiles:
         return self.folder / f"{self.name}-{number}.npz"
 
     def write(self, number, arrays):
-        """Saves a state, and removes all but the last `keep`.
+        """Saves a state, and removes all but the last `keep`; those of a higher number too, which were damaged or given up.
 
         Args:
             number: iterations or epochs done.
@@ -54,26 +59,28 @@ class StateFiles:
         temporary = self.path(number).with_suffix(".part")
         try:
             with open(temporary, "wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **arrays, **{TIME: time.time()})
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path(number))
         finally:
             temporary.unlink(missing_ok=True)
-        for old in self.numbers()[self.keep :]:
+        later = [other for other in self.numbers() if other > number]
+        for old in later + self.numbers()[len(later) + self.keep :]:
             self.path(old).unlink()
 
-    def read(self):
-        """The newest state that is whole, or None. Warns once of damaged ones, and of none that is whole."""
+    def read(self, warn=True):
+        """The newest state that is whole, or None. Warns once of damaged ones, and of none that is whole, unless told not to."""
         damaged, state = [], None
         for number in self.numbers():
             try:
                 with open(self.path(number), "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                    state = State(number, {name: file[name] for name in file.files})
+                    arrays = {name: file[name] for name in file.files}
+                state = State(number, arrays, float(arrays.pop(TIME)))
                 break
             except Exception as error:  # a cut or altered file fails in many ways
                 damaged.append(f"{self.path(number)} ({type(error).__name__}: {error})")
-        if damaged:
+        if damaged and warn:
             instead = f"Going on from {self.path(state.number).name}." if state else f"Beginning the stage {self.name!r} anew."
             warnings.warn(f"damaged: {'; '.join(damaged)}. {instead}", ResumeWarning, stacklevel=2)
         return state
@@ -98,19 +105,15 @@ def into_variables(variables, arrays):
     """Assigns what `of_variables` gave.
 
     Raises:
-        InputError: the variables are others, or have other shapes: another version or another setting wrote the file.
+        InputError: the variables are others, or have other shapes or types: another version or another setting wrote the file.
     """
-    if len(variables) != len(arrays):
-        raise InputError(
-            f"the saved state holds {len(arrays)} arrays, this training has {len(variables)}. "
-            "Resume with the version and the settings that began the run."
-        )
+    advice = "Resume with the version and the settings that began the run."
+    if arrays.keys() != {str(i) for i in range(len(variables))}:
+        raise InputError(f"the saved state holds {len(arrays)} arrays, this training has {len(variables)}. {advice}")
     for i, variable in enumerate(variables):
-        if tuple(variable.shape) != arrays[str(i)].shape:
-            raise InputError(
-                f"the saved state of {variable.path} has shape {arrays[str(i)].shape}, this training has {tuple(variable.shape)}. "
-                "Resume with the version and the settings that began the run."
-            )
+        found, expected = ((x.shape, str(x.dtype)) for x in (arrays[str(i)], variable.numpy()))
+        if found != expected:
+            raise InputError(f"the saved state of {variable.path} has shape and type {found}, this training has {expected}. {advice}")
     for i, variable in enumerate(variables):
         variable.assign(arrays[str(i)])
 
@@ -123,3 +126,17 @@ def of_json(content):
 def from_json(array):
     """What `of_json` took."""
     return json.loads(array.tobytes().decode())
+
+
+@contextlib.contextmanager
+def readable(files, number):
+    """Raises `InputError` where a whole file does not hold what it should: another version, or another hand, wrote it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{files.path(number)} does not hold what this training saves ({type(error).__name__}: {error}). "
+            "Resume with the version and the settings that began the run."
+        ) from error

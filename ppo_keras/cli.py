@@ -71,7 +71,7 @@ def build_parser(arguments=()):
 
     The options of a task are added only where `arguments` name it: there are fifty for each.
     """
-    style = dict(add_option_string_dash_variants=DashVariant.DASH, formatter_class=SimpleHelpFormatter)
+    style = dict(add_option_string_dash_variants=DashVariant.DASH, formatter_class=SimpleHelpFormatter, allow_abbrev=False)
     parser = Parser(
         prog="ppo-keras", description="PPO for language models and agents in Keras and TensorFlow.", epilog=EXAMPLES, **style
     )
@@ -206,7 +206,8 @@ def _resumed(parsed, arguments):
             raise InputError(
                 f"{run.folder} was begun with {name}={saved[name]}, but {named.pop()} now says {value}. Leave the option out, or begin a new run."
             )
-    return replace(config, run=run.folder.name, runs_folder=str(run.folder.parent)), True
+    folder = run.folder if run.folder.name not in ("", "..") else run.folder.resolve()
+    return replace(config, run=folder.name, runs_folder=str(folder.parent)), True
 
 
 def _train_agent(task, config, resume):

@@ -13,6 +13,10 @@ class EnvironmentFault(InputError):
     """An environment raised, or returned a number that is not finite."""
 
 
+class ResumeError(InputError):
+    """A run cannot go on: its version, its settings or its data are not those that began it."""
+
+
 class NonFiniteError(ArithmeticError):
     """A metric became NaN or infinite during training."""
 

@@ -5,6 +5,7 @@ import warnings
 
 import keras
 
+from ppo_keras.checkpoints import from_json, of_json
 from ppo_keras.errors import HealthWarning
 
 
@@ -12,28 +13,42 @@ class Health(keras.callbacks.Callback):
     """Watches the metrics of PPO.
 
     Args:
-        reward: the metric that should rise, "objective/scores" or "episode/return".
+        reward: the metric that should rise, "objective/scores" or "episode/return"; of an agent, counted from the first
+            episode that ended.
         watch_kl: whether KL counts: a coefficient of 0 says that it does not.
         watch_value: whether the critic counts: where several responses to a prompt are compared it has nothing to explain.
-        patience: iterations that a sign must last.
+        patience: lines of `metrics.csv` that a sign must last: an iteration, of an agent a call.
     """
 
     def __init__(self, reward, watch_kl=True, watch_value=True, patience=10):
         super().__init__()
         self.reward, self.watch_kl, self.watch_value, self.patience = reward, watch_kl, watch_value, patience
         self.lasted, self.said = collections.Counter(), set()
-        self.first, self.recent = [], collections.deque(maxlen=patience)
+        self.seen, self.first, self.recent = 0, [], collections.deque(maxlen=patience)
 
     def on_train_batch_end(self, batch, logs=None):
         metrics = {name: float(value) for name, value in logs.items()}
-        if len(self.first) < self.patience:
-            self.first.append(metrics)
-        self.recent.append(metrics)
+        if self.seen or metrics.get("episode/count", 1.0) > 0:
+            self.seen += 1
+            self.first = [*self.first, metrics][: self.patience]
+            self.recent.append(metrics)
         for name, (seen, advice) in self.signs(metrics).items():
             self.lasted[name] = self.lasted[name] + 1 if seen else 0
             if self.lasted[name] >= self.patience and name not in self.said:
                 self.said.add(name)
                 warnings.warn(f"{advice} (iteration {int(self.model.iteration.numpy())}; said once)", HealthWarning, stacklevel=2)
+
+    def state(self):
+        """See `callbacks.Checkpoint`."""
+        lists = {"first": self.first, "recent": list(self.recent), "said": sorted(self.said)}
+        return {"facts": of_json({"seen": self.seen, "lasted": self.lasted, **lists})}
+
+    def restore(self, state):
+        """See `callbacks.Checkpoint`."""
+        facts = from_json(state["facts"])
+        self.seen, self.first, self.said = facts["seen"], facts["first"], set(facts["said"])
+        self.lasted.update(facts["lasted"])
+        self.recent.extend(facts["recent"])
 
     def signs(self, metrics):
         """{name: (whether it shows in these metrics, what it means and what to try)}."""
@@ -88,7 +103,7 @@ class Health(keras.callbacks.Callback):
 
     def change(self, name):
         """Means over the first and over the last `patience` iterations; None before they are apart, or where there are no such metrics."""
-        if any(self.recent[0] is one for one in self.first):
+        if self.seen < 2 * self.patience:
             return None
         means = [[metrics[name] for metrics in part if name in metrics] for part in (self.first, self.recent)]
         return [sum(values) / len(values) for values in means] if all(means) else None

@@ -77,7 +77,8 @@ class PPO(keras.Model):
             optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs
         )
         self.optimizer.build(self.policy.trainable_variables)
-        self.compile_parts((lambda f: tf.function(f, jit_compile=jit_compile, autograph=False)) if in_parts else (lambda f: f))
+        self._wrap = (lambda f: tf.function(f, jit_compile=jit_compile, autograph=False)) if in_parts else (lambda f: f)
+        self.compile_parts(self._wrap)
 
     def fit(self, *args, shuffle=False, **kwargs):
         """Keras's `fit`; `shuffle` is off by default, because a `tf.data.Dataset` shuffles itself."""
@@ -86,6 +87,11 @@ class PPO(keras.Model):
     def compile_parts(self, wrap):
         """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
         self._improve = wrap(self.improve)
+
+    def trace_again(self):
+        """Forgets what was traced: the next iteration is traced, and compiled, anew."""
+        self.compile_parts(self._wrap)
+        self.make_train_function(force=True)
 
     def train_step(self, data):
         """One iteration of PPO. Returns the metrics of the glossary, as scalars."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from ppo_keras.checkpoints import StateFiles
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, ResumeError
 
 PLACE = ("run", "runs_folder", "overwrite")  # settings that say where a run lies, which may change
 
@@ -24,7 +24,7 @@ class Run:
     | `checkpoints/before.keras`, `after.keras` | the writer before and after PPO |
     | `checkpoints/policy.keras` | the agent |
     | `checkpoints/reward.keras`, `judge.keras` | the reward model and the judge, where there are any |
-    | `checkpoints/best.keras` | the policy that was rewarded most when a state was saved |
+    | `checkpoints/best.keras` | the policy after the iteration that was rewarded most, of those whose state was saved |
     | `checkpoints/training-*.npz` | the last states of the learner, with optimizer and counters, from which `--resume` goes on |
     | `checkpoints/writer-*.npz`, `reward-*`, `judge-*` | the same of the supervised stages |
     | `events.out.tfevents.*` | TensorBoard |
@@ -46,9 +46,13 @@ class Run:
             raise InputError(f"--run {name!r} is not the name of a folder. Use a plain name such as reviews-1.")
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file, but a run is a folder. Choose another --run name.")
-        if folder.exists() and any(folder.iterdir()) and not overwrite:
+        content = [path.relative_to(folder).as_posix() for path in folder.rglob("*")] if folder.exists() else []
+        if content == ["checkpoints"]:  # of a run that was killed before it had settings
+            content = []
+        aside = folder.with_name(f".{name}.replaced")
+        if (content or aside.exists()) and not overwrite:
             raise InputError(f"the run {folder} exists already. Choose another --run name, or replace it with --overwrite.")
-        if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
+        if content and not (folder / "config.json").exists():
             raise InputError(f"{folder} is not the folder of a run, so it is not replaced. Choose another --run name.")
         parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         if not os.access(parent, os.W_OK):
@@ -120,7 +124,7 @@ class Run:
 
     def check_one_seed(self):
         """Raises `InputError` if the run holds several seeds: one of them is meant then."""
-        if self.load_json("config.json").get("seeds", 1) > 1:
+        if self.load_json("config.json").get("seeds", 1) not in (1, None):
             seeds = sorted(path.as_posix() for path in self.folder.glob("seed-*"))
             raise InputError(f"{self.folder} holds several seeds. Name one of them, such as {seeds[0] if seeds else 'a run of one seed'}.")
 
@@ -157,7 +161,7 @@ class Run:
         forgets the events behind its last state.
 
         Raises:
-            InputError: it has others; the first one is named.
+            ResumeError: it has others; the first one is named.
         """
         import keras
         import tensorflow
@@ -173,7 +177,7 @@ class Run:
         old, new = ({k: v for k, v in flat(settings) if k not in PLACE} for settings in (saved, json.loads(json.dumps(content))))
         for name in [*old, *new]:
             if old.get(name) != new.get(name):
-                raise InputError(
+                raise ResumeError(
                     f"{self.folder} cannot be resumed: {name} was {old.get(name, 'not there')} when the run began and is {new.get(name, 'not there')} now. "
                     "Resume with the version, the settings and the data that began it."
                 )
@@ -202,7 +206,7 @@ class Run:
             raise InputError(f"{path} is missing. Was the run stopped before it ended?")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged: {error}. Train the run again.") from error
         if not isinstance(content, dict):
             raise InputError(f"{path} holds a {type(content).__name__}, expected a table of names. Train the run again.")
@@ -217,7 +221,12 @@ class Run:
         from simple_parsing.helpers.serialization import from_dict
 
         saved = self.load_json("config.json")
-        return from_dict(kind, {field.name: saved[field.name] for field in fields(kind) if field.name in saved})
+        try:
+            return from_dict(kind, {field.name: saved[field.name] for field in fields(kind) if field.name in saved})
+        except InputError:
+            raise
+        except Exception as error:  # a value of another type fails in many ways
+            raise InputError(f"{self.path('config.json')} does not hold the settings of a run: {error}. Train the run again.") from error
 
     def append_metrics(self, row):
         """Adds a dict of numbers to `metrics.csv`; the first row writes the header."""
@@ -234,10 +243,11 @@ class Run:
         path = self.folder / "metrics.csv"
         if not path.exists():
             return
-        header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= after]
-        self._write("metrics.csv", "".join([header, *kept]).encode() if kept else b"")
-        if not kept:
+        header, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
+        kept = [line for line in lines if line.endswith(b"\n") and int(line.split(b",")[0]) <= after]
+        if kept:
+            self._write("metrics.csv", b"".join([header, *kept]))
+        else:
             path.unlink()
 
     def forget_events(self):
@@ -245,7 +255,9 @@ class Run:
         import tensorflow as tf
         from tensorboard.compat.proto.event_pb2 import Event
 
-        last = max((path.stat().st_mtime for path in self.folder.glob("checkpoints/*.npz")), default=0.0)
+        stages = {path.stem.rpartition("-")[0] for path in self.folder.glob("checkpoints/*.npz")}
+        states = [self.states(stage).read(warn=False) for stage in stages]
+        last = max((state.time for state in states if state), default=0.0)
         for path in self.folder.glob("events.out.tfevents.*"):
             kept = []
             with contextlib.suppress(tf.errors.DataLossError):  # the last record was cut off

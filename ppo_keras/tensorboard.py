@@ -111,8 +111,8 @@ def write_hparams(run, task, config):
         column.differs = column.name in FIRST_COLUMNS  # which TensorBoard shows first
     summary.value[0].metadata.plugin_data.content = content.SerializeToString()
     tf.summary.experimental.write_raw_pb(summary.SerializeToString())
-    folder = run.folder.absolute()
-    hp.hparams({"task": task} | flat_settings(config), trial_id=f"{folder.parent.name}/{folder.name}")
+    name = "/".join(run.folder.absolute().parts[-3:])  # runs of one name are merged, and seeds of two experiments are not one
+    hp.hparams({"task": task} | flat_settings(config), trial_id=name)
 
 
 def write_final(run, summary, step):

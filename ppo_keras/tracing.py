@@ -74,10 +74,15 @@ class Profile(keras.callbacks.Callback):
         if self.step is not None:
             self.step.close()
             if int(self.model.iteration.numpy()) >= self.last:
-                self.on_train_end()
+                self.close()
 
     def on_train_end(self, logs=None):
+        self.close()
+
+    def close(self):
+        """Ends the profile."""
         if self.step is not None:
+            self.step.close()
             tf.profiler.experimental.stop()
         self.step = None
 
@@ -91,18 +96,26 @@ class DebugDump(keras.callbacks.Callback):
 
     def __init__(self, run):
         super().__init__()
-        self.run = run
+        self.run, self.dump = run, None
 
     def on_train_begin(self, logs=None):
+        for older in self.run.folder.glob("tfdbg_events.*"):  # of a run that goes on: the debugger reads one dump alone
+            older.unlink()
         self.dump = tf.debugging.experimental.enable_dump_debug_info(
             str(self.run.folder), tensor_debug_mode="FULL_HEALTH", circular_buffer_size=-1
         )
-        self.model.make_train_function(force=True)  # what was traced before writes nothing
+        self.model.trace_again()  # what was traced before writes nothing
 
     def on_train_batch_end(self, batch, logs=None):
         self.dump.FlushNonExecutionFiles()
         self.dump.FlushExecutionFiles()
 
     def on_train_end(self, logs=None):
-        tf.debugging.experimental.disable_dump_debug_info()
-        self.model.make_train_function(force=True)
+        self.close()
+
+    def close(self):
+        """Ends the dump."""
+        if self.dump is not None:
+            tf.debugging.experimental.disable_dump_debug_info()
+            self.model.trace_again()
+        self.dump = None

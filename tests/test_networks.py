@@ -192,7 +192,7 @@ def test_attention_by_hand():
     """Catches: attention to keys that are not visible, or a softmax over the wrong axis."""
     query, key = tf.zeros([1, 1, 1, 2]), tf.ones([1, 1, 3, 2])
     value = tf.constant([[1.0, 2.0], [3.0, 4.0], [50.0, 50.0]], shape=[1, 1, 3, 2])
-    assert_close(attend(query, key, value, tf.constant([True, True, False], shape=[1, 1, 1, 3]))[0, 0, 0], [2.0, 3.0])
+    assert_close(attend(query, key, value, tf.constant([True, True, False], shape=[1, 1, 1, 3]))[0][0, 0, 0], [2.0, 3.0])
 
 
 @every_policy

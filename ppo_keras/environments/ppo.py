@@ -3,12 +3,11 @@
 import warnings
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ppo_keras.checkpoints import from_json, of_json
 from ppo_keras.environments.rollout import begin, python_rollout, rollout
-from ppo_keras.errors import ResumeWarning
+from ppo_keras.errors import EnvironmentFault, ResumeWarning
 from ppo_keras.networks.normalization import RunningNormalization
 from ppo_keras.ppo import ITERATION_METRICS, PPO
 from ppo_keras.trajectory import Trajectory
@@ -93,8 +92,9 @@ class EnvironmentPPO(PPO):
         super().restore(state)
         if episodes is None:
             return
-        observation = self.environment.replay(from_json(episodes))
-        if not np.array_equal(observation, self.carry.observation.numpy()):
+        try:
+            self.environment.replay(from_json(episodes))
+        except EnvironmentFault:
             warnings.warn(
                 f"{self.environment.name} does not repeat itself from its own random state, so new episodes begin: the rest of the run is not that of one that was never stopped.",
                 ResumeWarning, stacklevel=2,

@@ -1,5 +1,7 @@
 """Where an episode of a Gymnasium environment stands, as plain data: how it began and what was done since."""
 
+import hashlib
+
 import gymnasium
 import numpy as np
 
@@ -8,28 +10,42 @@ class Replayable(gymnasium.Wrapper):
     """Remembers the random state before the last reset and the actions since, from which the episode can be played again.
 
     Gymnasium has no way to save an environment, and copies of Python objects would have to be unpickled. An environment
-    whose chance all comes from its own `np_random`, as Gymnasium asks, comes back exactly.
+    whose chance all comes from its own `np_random`, as Gymnasium asks, comes back exactly; a digest of all that it showed
+    says whether it did.
     """
 
     def __init__(self, env):
         super().__init__(env)
-        self.began, self.actions = None, []
+        self.began, self.actions, self.shown = None, [], hashlib.sha256()
 
     def reset(self, *, seed=None, options=None):
         self.began = {"seed": seed} if seed is not None else {"random": _plain(self.unwrapped.np_random.bit_generator.state)}
-        self.actions = []
-        return self.env.reset(seed=seed, options=options)
+        self.actions, self.shown = [], hashlib.sha256()
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._remember(observation)
+        return observation, info
 
     def step(self, action):
         self.actions.append(action)
-        return self.env.step(action)
+        observation, *rest, info = self.env.step(action)  # rest: reward, terminated, truncated
+        self._remember(observation, *rest)
+        return observation, *rest, info
+
+    def _remember(self, *shown):
+        for one in shown:
+            self.shown.update(np.asarray(one).tobytes())
 
     def state(self):
         """Plain data that JSON can hold."""
-        return {"began": self.began, "actions": [np.asarray(action).tolist() for action in self.actions]}
+        actions = [np.asarray(action).tolist() for action in self.actions]
+        return {"began": self.began, "actions": actions, "shown": self.shown.hexdigest()}
 
     def replay(self, state):
-        """Plays the episode of a `state` up to where it stood. Returns the last observation and `info`."""
+        """Plays the episode of a `state` up to where it stood. Returns the last observation and `info`.
+
+        Raises:
+            RuntimeError: it shows something else than it did.
+        """
         if "seed" in state["began"]:
             observation, info = self.reset(seed=state["began"]["seed"])
         else:
@@ -37,6 +53,8 @@ class Replayable(gymnasium.Wrapper):
             observation, info = self.reset()
         for action in state["actions"]:
             observation, _, _, _, info = self.step(np.asarray(action, self.action_space.dtype)[()])
+        if self.shown.hexdigest() != state["shown"]:
+            raise RuntimeError("the episode was not the same again")
         return observation, info
 
 

@@ -79,7 +79,7 @@ class TransformerTrunk(keras.layers.Layer):
             query, key, value = block.project(x, time[tf.newaxis])  # (B, H, 1, d) each
             keys.append(keras.ops.slice_update(old_keys, [0, 0, slot, 0], key))
             values.append(keras.ops.slice_update(old_values, [0, 0, slot, 0], value))
-            x = block.finish(x, attend(query, keys[-1], values[-1], visible))
+            x = block.finish(x, attend(query, keys[-1], values[-1], visible)[0])
         state = {"keys": keys, "values": values, "time": time + 1, "episode": episode}
         return self.norm(x)[:, 0], state
 
@@ -127,8 +127,9 @@ class TransformerTrunk(keras.layers.Layer):
                 value = tf.concat([state["values"][i], value], axis=2)
             if block is self.blocks[-1]:
                 x, query, visible = x[:, context:], query[:, :, context:], visible[:, :, context:]
-            attention.append(attention_weights(query, key, visible))
-            x = block.finish(x, tf.matmul(tf.cast(attention[-1], value.dtype), value), training=training)
+            read, weights = attend(query, key, value, visible)
+            attention.append(weights)
+            x = block.finish(x, read, training=training)
         old = self.initial_state(batch) if state is None else state
         after = {
             "keys": [self._remember(*pair, begin) for pair in zip(old["keys"], new_keys)],
@@ -190,13 +191,10 @@ class Block(keras.layers.Layer):
 def attend(query, key, value, visible):
     """softmax(q k^T / sqrt(d)) v over the visible keys (Vaswani et al. 2017, eq. 1), the softmax in float32.
 
-    Shapes: `(B, H, T, d)`, `(B, H, S, d)`, `(B, H, S, d)`, bool `(B, 1, T, S)` -> `(B, H, T, d)`.
+    Shapes: `(B, H, T, d)`, `(B, H, S, d)`, `(B, H, S, d)`, bool `(B, 1, T, S)` -> `(B, H, T, d)`, and the weights, float32
+    `(B, H, T, S)`.
     """
-    return tf.matmul(tf.cast(attention_weights(query, key, visible), value.dtype), value)
-
-
-def attention_weights(query, key, visible):
-    """softmax(q k^T / sqrt(d)): how much of each visible key a query takes. See `attend`; float32 `(B, H, T, S)`."""
     scores = tf.matmul(query, key, transpose_b=True) * (query.shape[-1] ** -0.5)
     scores = tf.where(visible, tf.cast(scores, tf.float32), float("-inf"))  # a step always sees itself: no empty row
-    return tf.nn.softmax(scores)
+    weights = tf.nn.softmax(scores)
+    return tf.matmul(tf.cast(weights, value.dtype), value), weights

@@ -40,7 +40,7 @@ def train(config, task, resume=False):
         InputError: the data, the reward or a setting cannot be used. Found before work begins, nothing is written; found
             in mid-run, the policy is saved as far as it came.
         NonFiniteError: a metric became NaN; the last good policy is saved.
-        KeyboardInterrupt: Ctrl-C; a policy that PPO has begun to change is saved, a run that has none yet is removed.
+        KeyboardInterrupt: Ctrl-C; the policy is saved as it then is. A run that has no state to go on from is removed.
     """
     return run_job(config, each_seed(config, lambda one: AnsweringJob(one, task)), resume)
 

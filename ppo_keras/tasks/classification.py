@@ -37,7 +37,7 @@ def train(config, resume=False):
     Raises:
         InputError: the data or a setting cannot be used; nothing is written.
         NonFiniteError: a metric became NaN; the last good classifier is saved.
-        KeyboardInterrupt: Ctrl-C; a classifier that PPO has begun to change is saved, a run that has none yet is removed.
+        KeyboardInterrupt: Ctrl-C; the classifier is saved as it then is. A run that has no state to go on from is removed.
     """
     return run_job(config, each_seed(config, ClassificationJob), resume)
 

@@ -35,7 +35,7 @@ def train(task, config, resume=False):
         InputError: a setting, a map or an environment cannot be used. Found before work begins, nothing is written;
             found in mid-run (an environment that raises), the policy is saved as far as it came.
         NonFiniteError: a metric became NaN; the last good policy is saved.
-        KeyboardInterrupt: Ctrl-C; the policy is saved.
+        KeyboardInterrupt: Ctrl-C; the policy is saved as it then is. A run that has no state to go on from is removed.
     """
     return run_job(config, lambda: AgentJob(task, config), resume)
 
@@ -90,7 +90,8 @@ class AgentJob:
             part = run
             if config.seeds > 1:
                 part = run.part(f"seed-{seed}")
-                self.save_config(part, replace(config, seeds=1, seed=seed))
+                if not part.ended:  # else TensorBoard would forget how it ended
+                    self.save_config(part, replace(config, seeds=1, seed=seed))
             curves.append(self.train_seed(seed, part, interrupt))
             ended = part.ended  # before the run was stopped
             summaries.append(part.load_json("summary.json") if ended else self.summarise(seed, curves[-1]))

@@ -47,8 +47,7 @@ def train(config, resume=False):
         InputError: the data, the reward function or a setting cannot be used. Found before work begins, nothing is
             written; found in mid-run (a reward that raises), the writer is saved as far as it came.
         NonFiniteError: a metric became NaN; the last good writer is saved.
-        KeyboardInterrupt: Ctrl-C; a writer that PPO has begun to change is saved, a run that has no such writer yet is
-            removed.
+        KeyboardInterrupt: Ctrl-C; the writer is saved as it then is. A run that has no state to go on from is removed.
     """
     return run_job(config, each_seed(config, GenerationJob), resume)
 

@@ -75,7 +75,7 @@ class TextJob:
         fit_and_save(
             self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, config.iterations,
             lambda done: batches.skip(done).prefetch(1), further={"health": health} | tracing.observers(config.logging, run),
-            score=lambda metrics: metrics["objective/rlhf_reward"],
+            score=lambda metrics: metrics["objective/scores"],
         )  # fmt: skip
 
     def board(self, *views, data_spec):
@@ -93,6 +93,6 @@ class TextJob:
         """Writes and returns the summary."""
         summary = {"task": self.task_name, "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
         summary |= measures | {"seconds": time.perf_counter() - self.began}
-        run.save_json("summary.json", summary)
         tensorboard.write_final(run, summary, self.config.iterations)
+        run.save_json("summary.json", summary)  # last: it says that the run has ended
         return summary

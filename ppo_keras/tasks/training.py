@@ -8,7 +8,7 @@ import sys
 import tensorflow as tf
 
 from ppo_keras import callbacks
-from ppo_keras.errors import InputError, NonFiniteError
+from ppo_keras.errors import InputError, NonFiniteError, ResumeError
 from ppo_keras.runs import Run
 
 
@@ -36,10 +36,11 @@ def run_job(config, make_job, resume=False):
                 job.prepare(run, interrupt)
                 run.keep()
                 return job.improve(run, interrupt)
-            except BaseException:
+            except BaseException as error:
                 if run.can_resume:
                     run.keep()
-                    print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
+                    if not isinstance(error, (ResumeError, NonFiniteError)):
+                        print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
                 elif not resume:
                     run.discard()
                 raise
@@ -90,6 +91,8 @@ def fit_and_save(
         checkpoint.restore_last(learner)
         raise
     finally:
+        for observer in further.values():
+            getattr(observer, "close", lambda: None)()  # Keras ends no callback where `fit` raises
         finish()
         if checkpoint.best_weights:
             last = learner.policy.get_weights()
