@@ -46,13 +46,10 @@ class Run:
             raise InputError(f"--run {name!r} is not the name of a folder. Use a plain name such as reviews-1.")
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file, but a run is a folder. Choose another --run name.")
-        content = [path.relative_to(folder).as_posix() for path in folder.rglob("*")] if folder.exists() else []
-        if content == ["checkpoints"]:  # of a run that was killed before it had settings
-            content = []
-        aside = folder.with_name(f".{name}.replaced")
-        if (content or aside.exists()) and not overwrite:
+        used = _is_used(folder)
+        if (used or folder.with_name(f".{name}.replaced").exists()) and not overwrite:
             raise InputError(f"the run {folder} exists already. Choose another --run name, or replace it with --overwrite.")
-        if content and not (folder / "config.json").exists():
+        if used and not (folder / "config.json").exists():
             raise InputError(f"{folder} is not the folder of a run, so it is not replaced. Choose another --run name.")
         parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         if not os.access(parent, os.W_OK):
@@ -66,11 +63,11 @@ class Run:
         replaced = folder.with_name(f".{name}.replaced")
         if replaced.exists():  # a training was killed before it had anything: the older run is the good one
             shutil.rmtree(folder, ignore_errors=True)
-        elif folder.exists():
+        elif _is_used(folder):
             folder.rename(replaced)
         run = cls(folder, replaced if replaced.exists() else None)
         try:
-            (folder / "checkpoints").mkdir(parents=True)
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         except OSError:
             run.discard()
             raise
@@ -282,6 +279,11 @@ class Run:
                 self._write(f"{name}.png", content)
                 tf.summary.image(f"pictures/{name}", tf.io.decode_png(content, channels=4)[tf.newaxis])
         writer.close()
+
+
+def _is_used(folder):
+    """Whether anything is in a folder, but what a run leaves that was killed before it had settings: a place for checkpoints."""
+    return folder.exists() and [path.name for path in folder.rglob("*")] not in ([], ["checkpoints"])
 
 
 def flat(settings, prefix=""):

@@ -14,6 +14,7 @@ from ppo_keras.checkpoints import (
     of_json,
     of_variables,
     pack,
+    readable,
     unpack,
 )
 from ppo_keras.errors import InputError, ResumeWarning
@@ -107,6 +108,27 @@ def test_a_damaged_file_falls_back_to_the_one_before(files, damage):
     assert len(shown) == 1
 
 
+def test_states_behind_damaged_ones_are_kept(files):
+    """Catches: a stage that begins anew and whose states are deleted as the older ones: until it is past the damaged ones, a kill loses all."""
+    for number in (90, 100):
+        files.write(number, ARRAYS)
+        cut(files.path(number))
+    for number in (0, 10, 20):
+        files.write(number, ARRAYS)
+        assert files.read().number == number
+    assert names(files) == ["training-10.npz", "training-20.npz"]
+
+
+def test_a_file_of_another_hand_is_one_line(files):
+    """Catches: a traceback for a whole file that does not hold what the training saves."""
+    files.write(3, {"x": np.array("text")})
+    for odd in (lambda: {}["0"], lambda: float("a"), lambda: [][0], lambda: None + 1):
+        with pytest.raises(InputError, match="training-3.npz does not hold what this training saves"), readable(files, 3):
+            odd()
+    with pytest.raises(InputError, match="^as it is$"), readable(files, 3):
+        raise InputError("as it is")
+
+
 def test_a_write_that_fails_leaves_the_older_states(files, monkeypatch):
     """Catches: a file under its final name before it is whole, a temporary file that stays, older states removed first."""
     for number in (1, 2):
@@ -144,8 +166,11 @@ def test_variables_of_another_learner_are_refused():
     assert [variable.numpy().tolist() for variable in fresh] == [[0, 0], [1, 1, 1]]
     other = make((2,), (4,))
     other[0].assign([7, 7])
-    with pytest.raises(InputError, match=r"v1 has shape \(3,\), this training has \(4,\)"):
+    with pytest.raises(InputError, match=r"v1 has shape and type \(\(3,\), 'float64'\), this training has \(\(4,\), 'float64'\)"):
         into_variables(other, saved)
     assert other[0].numpy().tolist() == [7, 7]
     with pytest.raises(InputError, match="holds 2 arrays, this training has 1"):
         into_variables(make((2,)), saved)
+    for odd in ({"0": saved["0"], "a": saved["1"]}, {"0": saved["0"], "1": np.array(["a"] * 3)}):
+        with pytest.raises(InputError, match="Resume with the version"):
+            into_variables(fresh, odd)

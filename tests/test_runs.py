@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
+from ppo_keras import checkpoints
 from ppo_keras.errors import InputError
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import MLPActorCritic
@@ -104,6 +105,17 @@ def test_a_finished_run_outlives_a_killed_process_and_a_second_attempt(tmp_path)
     Run.create(tmp_path, "first", overwrite=True).save_json("config.json", {"seed": 2})  # killed here
     Run.create(tmp_path, "first", overwrite=True).discard()
     assert contents(tmp_path / "first") == before and [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_a_run_that_was_killed_before_it_had_settings_blocks_no_name(tmp_path):
+    """Catches: a folder that can neither be resumed nor replaced, or an older run behind it that is replaced without being asked."""
+    Run.create(tmp_path, "bare")  # killed here
+    Run.create(tmp_path, "bare").save_json("config.json", {})
+    Run.create(tmp_path, "bare", overwrite=True)  # killed here again: the run before is set aside
+    with pytest.raises(InputError, match="exists already"):
+        Run.create(tmp_path, "bare")
+    Run.create(tmp_path, "bare", overwrite=True).discard()
+    assert (tmp_path / "bare" / "config.json").exists()
 
 
 def test_a_run_comes_back_where_the_new_folder_cannot_be_made(tmp_path, monkeypatch):
@@ -230,6 +242,10 @@ def test_lines_behind_an_iteration_are_forgotten(tmp_path):
     assert path.read_text().split() == ["iteration,loss/total", "2,0.5", "4,0.5"]
     run.forget_metrics(after=1)
     assert not path.exists()
+    path.write_bytes(b"")  # killed, or the disk was full, before the header was written
+    run.forget_metrics(after=1)
+    run.append_metrics({"iteration": 1})
+    assert path.read_text().split() == ["iteration", "1"]
 
 
 def test_a_run_that_goes_on_has_the_settings_that_began_it(tmp_path):
@@ -251,18 +267,21 @@ def test_a_run_that_goes_on_has_the_settings_that_began_it(tmp_path):
     assert (run.folder / "config.json").read_bytes() == before
 
 
-def test_events_behind_the_last_state_are_forgotten(tmp_path):
-    """Catches: curves that a run that goes on draws twice, events of before that are lost, a record that a kill cut off."""
+def test_events_behind_the_last_state_are_forgotten(tmp_path, monkeypatch):
+    """Catches: curves that a run that goes on draws twice (also behind a damaged state, and in a copy with newer file times),
+    events of before that are lost, a record that a kill cut off."""
     run = Run.create(tmp_path, "first")
     run.save_config(GenerationConfig())
-    (run.folder / "checkpoints" / "training-1.npz").write_bytes(b"")
+    for number, saved in ((1, 20.5), (2, 40.0)):
+        monkeypatch.setattr(checkpoints.time, "time", lambda: saved)
+        run.states("training").write(number, {})
+    run.states("training").path(2).write_bytes(b"damaged")
     for number in range(2):
         with tf.io.TFRecordWriter(str(run.folder / f"events.out.tfevents.{number}")) as file:
             for time in (10.0, 20.0, 30.0):
                 file.write(Event(wall_time=time + number, step=int(time)).SerializeToString())
     with open(run.folder / "events.out.tfevents.1", "ab") as file:
         file.write(b"half a record")
-    os.utime(run.folder / "checkpoints" / "training-1.npz", (20.5, 20.5))
     times = lambda: sorted(
         Event.FromString(record).wall_time
         for path in run.folder.glob("events.*")
@@ -324,9 +343,9 @@ def test_a_hostile_tokenizer_is_refused(tmp_path):
         Tokenizer.load(str(path))
 
 
-@pytest.mark.parametrize("content", ['{"seed": ', "[1, 2]", "\udc80"])
+@pytest.mark.parametrize("content", ['{"seed": ', "[1, 2]", "\udc80", "[" * 100_000, '{"seed": "abc"}', '{"network": 5}', '{"ppo": {"epochs": []}}'])
 def test_a_damaged_config_is_named(tmp_path, content):
-    """Catches: a traceback for a file that is cut off, holds something else, or is no UTF-8."""
+    """Catches: a traceback for a file that is cut off, holds something else (however deep), or is no UTF-8."""
     (tmp_path / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match="config.json"):
-        Run(tmp_path).load_json("config.json")
+        Run(tmp_path).load_settings(GenerationConfig)
