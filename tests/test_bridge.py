@@ -3,6 +3,7 @@
 import functools
 import itertools
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -12,12 +13,13 @@ from helpers import assert_all_close, assert_close, tiny_agent, weights_of
 from test_environment_ppo import LENGTHS, NETWORKS, ONE_STEP, REMEMBERING, SGD, Scripted, collect, everything, fit, read, replay
 
 from ppo_keras import PPOConfig
+from ppo_keras.checkpoints import from_json, of_json
 from ppo_keras.distributions import DiagonalGaussian
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
 from ppo_keras.environments.evaluation import play
 from ppo_keras.environments.ppo import EnvironmentPPO
-from ppo_keras.errors import EnvironmentFault, InputError
+from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning
 from ppo_keras.networks.actor_critic import new_policy
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -480,3 +482,31 @@ def test_drawn_episodes_through_the_bridge():
     np.testing.assert_array_equal(run(greedy=False), drawn)
     assert np.any(run(greedy=False, seed=1) != drawn) and np.any(run() != drawn)
     assert min(len(set(drawn[copy::3])) for copy in range(3)) > 1
+
+
+class Hidden(Told):
+    """Draws a reward from NumPy's own random numbers, which belong to nobody's episode; its observations show nothing of it."""
+
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, float(np.random.random()), *rest
+
+
+@pytest.mark.parametrize("make, same", [(Told, True), (Hidden, False), (lambda: Faulty("raises"), False)])
+def test_an_episode_that_is_not_the_same_again_is_said(make, same):
+    """Catches: chance from elsewhere that shows only in a reward, or an episode whose replay fails, taken for the episode that was stopped."""
+    begun, resumed = (learner(GymnasiumEnvironment(make), "mlp", steps=2) for _ in range(2))
+    fit(begun)
+    state = begun.state()
+    if make not in (Told, Hidden):  # one step more, in which it fails
+        episodes = from_json(state["episodes"])
+        for episode in episodes:
+            episode["actions"] += [0]
+        state["episodes"] = of_json(episodes)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        resumed.restore(state)
+    assert [warning.category for warning in shown] == [ResumeWarning] * (not same)
+    assert ("does not repeat itself" in str(shown[0].message)) if shown else same
+    if same:
+        fit(resumed)

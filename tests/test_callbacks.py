@@ -130,6 +130,12 @@ def test_nothing_saved_changes_nothing(files):
     assert package.Checkpoint(files, 1).restore_last(learner) is None and changed(state_of(learner), before) == []
 
 
+def test_nothing_measured_puts_nothing_back():
+    """Catches: an error of its own that hides the one for which `fit` never began."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    package.KeepBest(model, lambda: 1.0, 1).put_back()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_ctrl_c_ends_fit_after_the_iteration(number):
     """Catches: an iteration cut in two, or iterations after the one under way; a kill by a job queue that is not heeded."""

@@ -456,3 +456,10 @@ def test_a_loaded_writer_is_the_saved_one(hand_made):
     assert isinstance(loaded, keras.Model)
     for one, other in zip(loaded.get_weights(), tiny_policy("transformer", vocabulary_size=loaded.encoder.embedding.input_dim, memory=12, seed=1).get_weights()):
         assert_close(one, other, rtol=0, atol=0)
+
+
+def test_options_are_not_shortened(capsys):
+    """Catches: a shortened option that changes a setting, which a run that goes on would not notice."""
+    with pytest.raises(SystemExit):
+        parse(["train", "cartpole", "--environment-st", "9999"])
+    assert "--environment-st" in capsys.readouterr().err

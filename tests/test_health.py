@@ -15,13 +15,18 @@ HEALTHY = {
 }  # fmt: skip
 
 
-def said(changes, iterations=12, patience=4, **settings):
-    """The warnings of a run; `changes`: {metric: a function of the iteration}, the others are healthy."""
+def said(changes, iterations=12, patience=4, resumed=None, **settings):
+    """The warnings of a run; `changes`: {metric: a function of the iteration}, the others are healthy; `resumed`: after this iteration."""
     health = Health("objective/scores", patience=patience, **settings)
     health.set_model(types.SimpleNamespace(iteration=tf.Variable(0)))
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         for iteration in range(iterations):
+            if iteration == resumed:
+                state, model = health.state(), health.model
+                health = Health("objective/scores", patience=patience, **settings)
+                health.restore(state)
+                health.set_model(model)
             health.model.iteration.assign_add(1)
             health.on_train_batch_end(iteration, HEALTHY | {name: value(iteration) for name, value in changes.items()})
     assert all(warning.category is HealthWarning for warning in shown)
@@ -39,11 +44,13 @@ SIGNS = {
 }
 
 
+@pytest.mark.parametrize("resumed", [None, 3, 12])
 @pytest.mark.parametrize("sign", SIGNS)
-def test_each_sign_is_said_once_with_advice(sign):
-    """Catches: a sign that is missed or said at every iteration, a figure or an advice of another one."""
+def test_each_sign_is_said_once_with_advice(sign, resumed):
+    """Catches: a sign that is missed or said at every iteration (or again by a run that goes on), a figure or an advice of another
+    one, a start that is forgotten when a run goes on."""
     changes, *words = SIGNS[sign]
-    (message,) = said(changes, iterations=20)
+    (message,) = said(changes, iterations=20, resumed=resumed)
     assert all(word in message for word in words) and "said once" in message
 
 
@@ -57,6 +64,10 @@ def test_a_healthy_run_is_left_in_peace():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         health.on_train_batch_end(0, {"episode/return": 1.0, "policy/entropy": 0.0})
+        health = Health("episode/return", patience=1)
+        health.set_model(types.SimpleNamespace(iteration=tf.Variable(1)))
+        for count, value, entropy in ((0, 0.0, 1.0), (1, -900.0, 1.0), (1, -500.0, 0.01), (1, -200.0, 0.01)):  # 0: no episode has ended
+            health.on_train_batch_end(0, {"episode/return": value, "episode/count": count, "policy/entropy": entropy})
 
 
 @pytest.mark.parametrize("lasts, count", [(3, 0), (4, 1)])

@@ -11,6 +11,7 @@ import traceback
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_keras import callbacks
 from ppo_keras.checkpoints import StateFiles
@@ -100,7 +101,7 @@ def run(tmp_path_factory):
 
 
 def ending(folder):
-    """All that must be the same at the end of a run: weights, metrics, samples, tokenizer, results; no seconds."""
+    """All that must be the same at the end of a run: weights, metrics, samples, tokenizer, results, steps of curves; no seconds."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -109,6 +110,10 @@ def ending(folder):
         elif path.suffix == ".keras" and path.stem in ("before", "after", "best", "policy"):
             weights = load_policy(Run(path.parent.parent), path.stem).get_weights()
             found |= {f"{name} {i}": weight.tobytes() for i, weight in enumerate(weights)}
+        elif path.name.startswith("events.out"):
+            shown = EventAccumulator(str(path.parent), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+            tags = [tag for tag in shown.Tags()["tensors"] if shown.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"]
+            found |= {f"{path.parent.relative_to(folder)} {tag}": [event.step for event in shown.Tensors(tag)] for tag in tags}
         elif path.name == "metrics.csv":
             with open(path, newline="") as file:
                 found[name] = [{key: value for key, value in row.items() if key not in NOT_REPEATED} for row in csv.DictReader(file)]

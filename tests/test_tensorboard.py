@@ -9,18 +9,23 @@ import types
 import urllib.parse
 import urllib.request
 
+import keras
 import pytest
 import tensorflow as tf
+from helpers import ragged_prompts, tiny_learner
 from runs_of_agents import trained
 from tensorboard import program
 
-from ppo_keras import tensorboard, tracing
+from ppo_keras import callbacks, tensorboard, tracing
 from ppo_keras.cli import parse
 from ppo_keras.config import LoggingConfig
 from ppo_keras.environments.config import EnvironmentConfig, GridConfig
 from ppo_keras.errors import InputError
 from ppo_keras.glossary import FINAL, GLOSSARY, METRIC_NAMES
+from ppo_keras.recording import Recorder
+from ppo_keras.runs import Run
 from ppo_keras.tasks.config import GenerationConfig
+from ppo_keras.tasks.training import fit_and_save
 
 SENTENCES = [f"{who} {what} {how}." for who in ("The cat", "A dog", "My bird", "One fish") for what in ("sleeps", "eats", "runs", "looks") for how in ("well", "today", "at home", "again")]
 TEXT = (
@@ -255,6 +260,22 @@ def test_the_profiled_iterations(tmp_path, monkeypatch, per_call, started):
     profile.on_train_end()
     assert seen == started
     assert steps == list(range(*started, per_call))  # each call is marked as a step
+
+
+@pytest.mark.parametrize("kind", ["profile", "debug_dump"])
+def test_tracing_ends_where_training_breaks_off(tmp_path, monkeypatch, kind):
+    """Catches: a profiler or a debugger that stays on after an error: its files are not whole, and the next training cannot begin one."""
+    ended, run = [], Run.create(tmp_path, "run")
+    monkeypatch.setattr(tf.profiler.experimental, "stop", lambda stop=tf.profiler.experimental.stop: ended.append(stop()))
+    off = tf.debugging.experimental.disable_dump_debug_info
+    monkeypatch.setattr(tf.debugging.experimental, "disable_dump_debug_info", lambda: ended.append(off()))
+    monkeypatch.setattr(run, "save_model", lambda model, name: None)
+    observers = tracing.observers(LoggingConfig(**{kind: "1:3" if kind == "profile" else True}), run)
+    broken = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: 1 / 0)
+    data = lambda done: tf.data.Dataset.from_tensors(ragged_prompts((2, 1, 2, 1), 2, vocabulary_size=6)).repeat()
+    with pytest.raises(ZeroDivisionError):
+        fit_and_save(tiny_learner(), run, "after", callbacks.Interrupt(), Recorder(run, 4), {}, 1, 3, data, observers | {"broken": broken})
+    assert ended == [None]
 
 
 def test_without_xprof_one_line_says_what_to_install(monkeypatch, capsys, tmp_path):
