@@ -265,16 +265,28 @@ def flat(settings, prefix=""):
 
 
 def load_policy(run, name):
-    """A saved policy of a run. Nothing in the file is executed: Keras's `safe_mode` is on."""
-    import keras
-
+    """A saved policy of a run."""
     from ppo_keras.networks.actor_critic import ActorCritic
+
+    return load_model(run, name, ActorCritic, "a policy")
+
+
+def load_reward_model(run, name):
+    """The reward model or the judge of a run."""
+    from ppo_keras.language.rewards import RewardModel
+
+    return load_model(run, name, RewardModel, "a reward model")
+
+
+def load_model(run, name, kind, called):
+    """A saved model of a run, of this class. Nothing in the file is executed: Keras's `safe_mode` is on."""
+    import keras
 
     path = run.checkpoint(name)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged or altered file fails in many ways
         raise InputError(f"cannot load {path}: {error}") from error
-    if not isinstance(model, ActorCritic):
-        raise InputError(f"{path} holds a {type(model).__name__}, not a policy of ppo_keras.")
+    if not isinstance(model, kind):
+        raise InputError(f"{path} holds a {type(model).__name__}, not {called} of ppo_keras.")
     return model

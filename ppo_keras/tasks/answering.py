@@ -7,14 +7,13 @@ is told only a number for each answer. Both are measured on prompts held out.
 import numpy as np
 
 from ppo_keras.errors import InputError
-from ppo_keras.language.evaluation import Responder
 from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import PythonReward
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.report import print_answers
-from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import run_job
+from ppo_keras.tasks.writing import WriterJob
 
 
 def train(config, task, resume=False):
@@ -44,13 +43,13 @@ def train(config, task, resume=False):
     return run_job(config, lambda: AnsweringJob(config, task), resume)
 
 
-class AnsweringJob(TextJob):
+class AnsweringJob(WriterJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
-    def __init__(self, config, task):
-        super().__init__(config, task.name)
-        self.task = task
-        self.corpus = task.load(minimum=config.batch_size // config.responses_per_prompt)
+    def __init__(self, config, task, run=None):
+        super().__init__(config, task.name, run)
+        self.task, self.reference = task, None
+        self.take_corpus(task.load(minimum=config.batch_size // config.responses_per_prompt))
         train = self.corpus.train
         count = max(1, round(config.supervised_share * len(train.texts)))
         if count < config.supervised.supervised_batch_size:
@@ -69,6 +68,10 @@ class AnsweringJob(TextJob):
         self.prompts = {name: self.pad(lists) for name, lists in questions.items()}
         prompts = self.tokenizer.decode_batch(*self.prompts["train"])
         self.references = dict(zip(prompts, train.references))  # by prompt, as the tokenizer writes it
+        if run is not None:
+            for split in (self.corpus.validation, self.corpus.test):
+                held_out = self.pad([self.tokenizer.encode_question(text) for text in split.texts])
+                self.references |= zip(self.tokenizer.decode_batch(*held_out), split.references)
         self.reward = PythonReward(
             lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name
         )
@@ -105,16 +108,31 @@ class AnsweringJob(TextJob):
             )  # fmt: skip
         self.policy.start_value_from_policy()
         run.save_model(self.policy, "before")
-        self.learner = LanguagePPO(
-            self.policy, self.reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
-            responses_per_prompt=config.responses_per_prompt, seed=config.seed, name="learner",
-        )  # fmt: skip
+        self.learner = self.make_learner()
         self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
-        self.respond = Responder(
-            self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit
-        )
+        self.respond = self.make_responder()
         self.before = self.evaluate()
         self.measure(self.before)  # a mistake in it costs no training
+
+    def make_learner(self):
+        """The `LanguagePPO` of this run."""
+        config = self.config
+        return LanguagePPO(
+            self.policy, self.reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
+            responses_per_prompt=config.responses_per_prompt, reference=self.reference, seed=config.seed, name="learner",
+        )  # fmt: skip
+
+    def load_scorers(self):
+        """The reward is a function of the references: there is nothing to load."""
+
+    @property
+    def test_prompts(self):
+        """See `WriterJob`."""
+        return self.prompts["test"]
+
+    def encode_prompt(self, text):
+        """See `WriterJob`."""
+        return self.tokenizer.encode_question(" ".join(text.split()))
 
     def improve(self, run, interrupt):
         """PPO on the training prompts whose references are not known (on all where all are), then the measures again. Returns the summary."""
