@@ -1,10 +1,11 @@
-"""`ppo-keras bench`: how fast one PPO iteration of a language model is, part by part, and how fast an agent learns.
+"""`ppo-keras bench`: how fast one PPO iteration of a language model is, part by part, how fast an agent learns, and what logging costs.
 
 The setting of `bench text` is one in which other implementations were measured: GPT-2 of 4 layers x 128, vocabulary 512, batch 64,
 prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward model of the same size.
 """
 
 import json
+import tempfile
 import time
 
 import keras
@@ -19,7 +20,13 @@ from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.language.generation import Prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import RewardModel
+from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.recording import Board, Cadence, Recorder
+from ppo_keras.runs import Run
+from ppo_keras.tasks.config import GenerationConfig
+from ppo_keras.tasks.text import HELD_OUT
+from ppo_keras.views import BatchHistograms, HeldOutResponses
 
 VOCABULARY, BATCH, PROMPT, RESPONSE = 512, 64, 16, 48
 
@@ -72,6 +79,75 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     return result
 
 
+def bench_logging(iterations=5, jit_compile=True):
+    """Prints what TensorBoard costs at the default settings, in the setting of `bench text`; the last line is JSON.
+
+    Scalars are written after every iteration, the views (a table, pictures, histograms) once in `log_every`: the share of
+    logging is what both cost together, over the iterations in between. What happens only once, such as loading fonts,
+    is in `first_seconds`.
+
+    Args:
+        iterations: timed iterations, and as many timed looks at the views.
+        jit_compile: compile with XLA.
+    """
+    require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 5.")
+    keras.utils.set_random_seed(0)
+    tokenizer = Tokenizer.train([" ".join(map(str, range(10_000)))], VOCABULARY)
+    vocabulary = tokenizer.vocabulary_size
+    policy = new_policy("transformer", vocabulary, width=128, layers=4, heads=4, memory=PROMPT + RESPONSE, shared=True)
+    length = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1)
+    learner = LanguagePPO(policy, length, vocabulary, 0, RESPONSE, PPOConfig(discount=1.0), KLConfig())
+    learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
+    tokens = np.random.default_rng(0).integers(4, vocabulary, [BATCH, PROMPT]).astype(np.int32)
+    prompts = Prompts(tokens, np.ones([BATCH, PROMPT], np.float32))
+    config, data = GenerationConfig(), tf.data.Dataset.from_tensors(prompts).repeat()
+    views = BatchHistograms(), HeldOutResponses(Prompts(*[part[:HELD_OUT] for part in prompts]), tokenizer, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        scalars = Timed(Recorder(Run(folder), BATCH, Board("bench", config, Cadence(0, 0))))
+        learner.fit(data, steps_per_epoch=iterations + 1, callbacks=[scalars], verbose=0)
+        writer = tf.summary.create_file_writer(folder)
+        with writer.as_default(step=0):
+            look = lambda: [view(learner) for view in views]
+            first_seconds, _ = _time(look, 1)
+            view_seconds, _ = _time(look, iterations)
+    result = {"iteration_seconds": float(np.median(scalars.iterations[1:]))}
+    result |= {"scalars_seconds": float(np.median(scalars.records[1:])), "views_seconds": view_seconds, "first_seconds": first_seconds}
+    a_iteration = result["scalars_seconds"] + view_seconds / config.logging.log_every
+    result["share"] = a_iteration / (a_iteration + result["iteration_seconds"])
+    print(
+        f"an iteration {result['iteration_seconds']:.3f} s, its scalars {result['scalars_seconds']:.4f} s, the views {view_seconds:.3f} s "
+        f"every {config.logging.log_every} iterations (the first time {first_seconds:.1f} s): logging is {result['share']:.1%} of the time"
+    )
+    print(json.dumps({name: round(value, 4) for name, value in result.items()}))
+    return result
+
+
+class Timed(keras.callbacks.Callback):
+    """A recorder whose time is taken, apart from that of the iterations."""
+
+    def __init__(self, recorder):
+        super().__init__()
+        self.recorder, self.iterations, self.records = recorder, [], []
+
+    def set_model(self, model):
+        self.recorder.set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self.recorder.on_train_begin(logs)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.recorder.on_train_batch_begin(batch, logs)
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.iterations.append(time.perf_counter() - self.began)
+        seconds, _ = _time(lambda: self.recorder.on_train_batch_end(batch, logs), 1)
+        self.records.append(seconds)
+
+    def on_train_end(self, logs=None):
+        self.recorder.on_train_end(logs)
+
+
 def bench_cartpole(model="mlp", environments=4, steps=500_000, gym=False, jit_compile=True):
     """Trains on CartPole with CleanRL's settings; prints the steps a second after compilation and, last, JSON.
 
@@ -117,7 +193,7 @@ def _time(function, repeats):
     for _ in range(repeats):
         began = time.perf_counter()
         result = function()
-        tf.nest.map_structure(lambda x: x.numpy(), tf.nest.flatten(result)[-1:])
+        tf.nest.map_structure(np.asarray, tf.nest.flatten(result)[-1:])
         times.append(time.perf_counter() - began)
     return float(np.median(times)), result
 

@@ -84,7 +84,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves states of the learner, from which a stopped training goes on exactly, and keeps the best policy as a model.
+    """Saves states of the learner, from which a stopped training goes on exactly, the best weights so far among them.
 
     It saves before the first iteration, every few iterations, after the last one, and where training is told to stop.
     Put it behind the callbacks whose state it saves, and behind `StopOnInterrupt`.
@@ -92,15 +92,17 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         files: a `StateFiles`.
         every: iterations between two.
-        parts: {name: object with `state() -> {name: array}` and `restore(state)`}, saved beside the learner.
+        parts: {name: object with `state() -> {name: array}` and `restore(state)`}, saved beside "learner", "score" and "best_weights".
         score: a function of the metrics that says how good the policy is, more is better; None where that is not known (yet).
-        keep_best: a function of the policy, called when it is the best so far.
+
+    Attributes:
+        best_weights: of the policy, when a state was saved and `score` was highest; empty where it never was known.
     """
 
-    def __init__(self, files, every, parts=None, score=lambda metrics: None, keep_best=None):
+    def __init__(self, files, every, parts=None, score=lambda metrics: None):
         super().__init__()
-        self.files, self.every, self.parts, self.score, self.keep_best = files, every, parts or {}, score, keep_best
-        self.best, self.saved = -math.inf, None
+        self.files, self.every, self.parts, self.score = files, every, parts or {}, score
+        self.best, self.best_weights, self.saved = -math.inf, [], None
 
     @property
     def iteration(self):
@@ -115,14 +117,13 @@ class Checkpoint(keras.callbacks.Callback):
         due = self.iteration % self.every == 0 or batch + 1 == self.params["steps"]
         score = self.score(logs) if due else None
         if score is not None and float(score) > self.best:
-            self.best = float(score)
-            self.keep_best(self.model.policy)
+            self.best, self.best_weights = float(score), self.model.policy.get_weights()
         if due or self.model.stop_training:
             self.save()
 
     def save(self):
         """Writes a state now."""
-        parts = {"learner": self.model.state(), "score": {"best": self.best}}
+        parts = {"learner": self.model.state(), "score": {"best": self.best}, "best_weights": dict(enumerate(self.best_weights))}
         parts |= {name: part.state() for name, part in self.parts.items()}
         self.files.write(self.iteration, pack(parts))
         self.saved = self.iteration
@@ -133,7 +134,9 @@ class Checkpoint(keras.callbacks.Callback):
         if state is None:
             return None
         learner.restore(unpack(state.arrays, "learner"))
-        self.best, self.saved = float(unpack(state.arrays, "score")["best"]), state.number
+        best = unpack(state.arrays, "best_weights")
+        self.best, self.best_weights = float(state.arrays["score/best"]), [best[str(i)] for i in range(len(best))]
+        self.saved = state.number
         for name, part in self.parts.items():
             part.restore(unpack(state.arrays, name))
         return state.number

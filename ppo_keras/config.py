@@ -37,6 +37,13 @@ def check_heads(width: int, heads: int):
     require(width % pairs == 0, f"width={width} is not a multiple of 2 * heads={pairs}. Use a width such as {16 * pairs}.")
 
 
+def check_seeds(seed: int, seeds: int):
+    """Raises `InputError` unless `seed`, `seed + 1`, ... are seeds."""
+    require(0 <= seed < 2**31, f"seed={seed} is outside [0, 2^31). Use a number such as 1.")
+    require(seeds >= 1, f"seeds={seeds} is less than 1. Use a whole number of 1 or more.")
+    require(seed + seeds <= 2**31, f"seeds={seeds} from seed={seed} on go beyond 2^31. Use a smaller seed.")
+
+
 def check_divides(name: str, parts: int, called: str, whole: int):
     """Raises `InputError` unless `parts` (a setting called `name`, 1 or more) divides `whole`; names divisors near it."""
     if whole % parts:
@@ -187,3 +194,35 @@ class NetworkConfig:
         for name in ("layers", "width", "heads"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         require(0 <= self.dropout < 1, f"dropout={self.dropout} is outside [0, 1). Use a value such as 0.1.")
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """What TensorBoard shows beside the scalars of every iteration."""
+
+    log_every: int = 20  # iterations between two tables of held-out texts, pictures and histograms; also after the last; 0: none
+    attention_maps: bool = switch(False)  # pictures of what a transformer attends to
+    weight_histograms: bool = switch(False)  # histograms of weights and gradients
+    graph: bool = switch(False)  # the graph of a training step
+    profile: Optional[str] = None  # iterations whose time and memory are profiled, such as 5:8 (5 to 8)
+    debug_dump: bool = switch(False)  # every tensor of PPO for the debugger, to find where a NaN begins; slow, as --no-jit
+
+    def __post_init__(self):
+        require(self.log_every >= 0, f"log_every={self.log_every} is negative. Use a number of iterations such as 20, or 0 for never.")
+        self.profiled()
+
+    def profiled(self):
+        """First and last profiled iteration, or None; raises `InputError` where `profile` holds something else."""
+        if self.profile is None:
+            return None
+        first, _, last = self.profile.partition(":")
+        good = first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)
+        require(good, f"profile={self.profile!r} does not name iterations. Write the first and the last one, counted from 1, such as 5:8.")
+        return int(first), int(last)
+
+    def check(self, model: str):
+        """Raises `InputError` where a network of this name cannot show what was asked for."""
+        require(
+            model == "transformer" or not self.attention_maps,
+            f"attention_maps needs attention, but model={model!r} has none. Use --model transformer, or leave it out.",
+        )

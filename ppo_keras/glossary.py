@@ -21,6 +21,7 @@ GLOSSARY = (
     Metric("objective/entropy", "-log-probability of a response, summed over its tokens, nats", "falls slowly, not to 0", "objective/entropy"),
     Metric("objective/non_score_reward", "-beta * KL, a response", "small beside the scores", "objective/non_score_reward"),
     Metric("objective/rlhf_reward", "what PPO maximises: score less the penalties for a missing end and for shortness, less the KL penalty, a response", "rises", "objective/rlhf_reward"),
+    Metric("objective/judged", "share of responses that the judge, which takes no part in the reward, finds good (or as asked)", "rises with objective/scores; where it falls, the reward is gamed"),
     Metric("response/length", "tokens of a response, the end token included", "stays well above half of the start"),
     Metric("response/ended_share", "share of responses that end by themselves", "near 1", "val/num_eos_tokens (a count)"),
     Metric("response/token_kl", "divergence from the reference, nats a token", "below 1"),
@@ -33,6 +34,7 @@ GLOSSARY = (
     Metric("policy/entropy", "entropy of the policy, nats a token (or step)", "falls slowly, not to 0", "policy/entropy_avg", "train/entropy_loss (negated)", "losses/entropy"),
     Metric("policy/ratio", "mean of new over old probability of the actions (tokens)", "0.95 to 1.05", "val/ratio"),
     Metric("policy/approx_kl", "how far the updates moved from the policy that acted, nats a token (or step), estimator k3", "0.001 to 0.05", "policy/approxkl_avg (half the squared difference)", "train/approx_kl", "losses/approx_kl"),
+    Metric("policy/first_ratio_gap", "mean distance of the ratio from 1 in the first minibatch, before any update: acting and learning must compute the same", "below 0.001; more means dropout, precision or memory differ"),
     Metric("policy/clip_fraction", "share of actions whose ratio left 1 +- clip_ratio", "0.02 to 0.3", "policy/clipfrac_avg (where the clipped term counts)", "train/clip_fraction", "losses/clipfrac"),
     Metric("value/clip_fraction", "share of values that moved further than value_clip", "below 0.3", "val/clipfrac_avg (where the clipped term counts)"),
     Metric("value/explained_variance", "1 - var(return - value) / var(return), before the update", "rises towards 1 (near 0 where several responses to a prompt are compared); below 0 is worse than a constant", "", "train/explained_variance", "losses/explained_variance"),
@@ -55,6 +57,16 @@ GLOSSARY = (
     Metric("time/steps_per_second", "environment steps acted and learned from, a second", "constant after the first call", "", "time/fps", "charts/SPS"),
     Metric("time/iteration_seconds", "seconds of the iteration", "constant after the first, which compiles"),
     Metric("time/tokens_per_second", "response tokens written and learned from, a second", "constant after the first"),
+)  # fmt: skip
+
+FINAL = (  # numbers of `summary.json`, which TensorBoard's HParams table compares between runs
+    Metric("final/reward_after", "mean score of the responses to the test prompts, after PPO", "above final/reward_before"),
+    Metric("final/positive_after", "share of these responses that the judge calls positive", "above final/positive_before"),
+    Metric("final/exact_match_after", "share of the test questions that are answered right, greedily", "above final/exact_match_before"),
+    Metric("final/chrf_after", "chrF of the greedy translations of the test split", "above final/chrf_before"),
+    Metric("final/accuracy_ppo", "share of the test texts that are labelled right", "above final/accuracy_majority"),
+    Metric("final/cost_ppo", "mean cost of the labels of the test split", "below final/cost_supervised"),
+    Metric("final/evaluation_return", "mean return of the greedy agent's episodes after training", "as high as the task allows"),
 )  # fmt: skip
 
 METRIC_NAMES = tuple(metric.name for metric in GLOSSARY)

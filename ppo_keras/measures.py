@@ -6,84 +6,69 @@ from typing import NamedTuple
 import numpy as np
 
 from ppo_keras import statistics
-from ppo_keras.advantages import generalized_advantages
-from ppo_keras.masking import whiten
 
-LABELS = {  # measure: what a table calls it, and how it writes it
-    "return": ("return of an episode", ".3f"),
+MEASURES = {  # name: what a table calls it, and how it is written
+    "return": ("return of an episode, sampled", ".3f"),
     "return_greedy": ("return of an episode, greedy", ".3f"),
-    "reward": ("reward of a response", ".3f"),
+    "reward": ("reward of a response, sampled", ".3f"),
     "reward_greedy": ("reward of a response, greedy", ".3f"),
-    "advantage_size": ("advantage: mean absolute", ".3f"),
+    "advantage_mean": ("advantage: mean", ".3f"),
     "advantage_std": ("advantage: standard deviation", ".3f"),
-    "kl": ("KL from the reference (nats a response)", ".3f"),
-    "entropy": ("entropy (nats a token or step)", ".3f"),
-    "seconds": ("run time (s)", ",.1f"),
-    "steps_per_second": ("steps a second", ",.0f"),
+    "kl": ("KL from the reference, nats a response", ".3f"),
+    "update_kl": ("KL of the last updates, nats a step", ".4f"),
+    "entropy": ("entropy, nats a step", ".3f"),
+    "seconds": ("run time, s", ",.1f"),
     "tokens_per_second": ("tokens a second", ",.0f"),
+    "steps_per_second": ("steps a second", ",.0f"),
 }
 
 
 class Sample(NamedTuple):
-    """What N units (episodes, or prompts with their responses) were like.
+    """What N units (episodes, or prompts with their responses) were like; a step of a response is a token.
 
     | field | shape | meaning |
     |---|---|---|
     | `rewards` | float `(N,)` | return of the episode; mean score of the prompt's responses |
-    | `greedy_rewards` | float `(N,)` or None | the same of the most probable actions |
+    | `greedy_rewards` | float `(N,)` | the same of the most probable actions |
     | `advantages` | float `(N, T)` or None | of every step, before whitening; None where the critic's units are not known |
     | `entropies` | float `(N, T)` | of the policy before every step, nats |
-    | `weights` | float `(N, T)` | 1 where a step was made; a probability where every action is counted |
-    | `kl` | float `(N,)` or None | divergence from the reference, nats a response |
+    | `mask` | float `(N, T)` | 1 where a step was made |
+    | `kl` | float `(N,)` or None | divergence from the reference, nats a response; None where there is no reference |
     """
 
     rewards: np.ndarray
-    greedy_rewards: np.ndarray | None
+    greedy_rewards: np.ndarray
     advantages: np.ndarray | None
     entropies: np.ndarray
-    weights: np.ndarray
+    mask: np.ndarray
     kl: np.ndarray | None
-
-
-def raw_advantages(trajectory, config):
-    """Advantages before they are whitened, as `PPO.estimate` has them. float32 `(B, T)`.
-
-    Args:
-        trajectory: has `rewards`, `values`, `next_values`, `ended` and `mask`, `(B, T)` each.
-        config: a `PPOConfig`.
-    """
-    rewards, mask = trajectory.rewards, trajectory.mask
-    if config.whiten_rewards:
-        rewards = whiten(rewards, mask, shift_mean=False)
-    parts = trajectory.values, trajectory.next_values, trajectory.ended, mask
-    return generalized_advantages(rewards, *parts, config.discount, config.gae_lambda)[0].numpy()
 
 
 def measure(sample, earned):
     """{name: `Interval`} of a `Sample`; `earned`: what its rewards are called, "return" or "reward"."""
-    total = lambda values: np.sum(np.where(sample.weights > 0, values, 0.0) * sample.weights, axis=1)  # (N,)
-    steps = sample.weights.sum(axis=1)
-    found = {earned: statistics.mean(sample.rewards)}
-    if sample.greedy_rewards is not None:
-        found[f"{earned}_greedy"] = statistics.mean(sample.greedy_rewards)
+    real = sample.mask > 0
+    total = lambda values: np.sum(np.where(real, values, 0.0), axis=1)  # (N,)
+    found = {earned: statistics.mean(sample.rewards), f"{earned}_greedy": statistics.mean(sample.greedy_rewards)}
     if sample.advantages is not None:
-        found["advantage_size"] = statistics.ratio(total(np.abs(sample.advantages)), steps)
-        found["advantage_std"] = statistics.standard_deviation(sample.advantages, sample.weights)
+        found["advantage_mean"] = statistics.ratio(total(sample.advantages), real.sum(axis=1))
+        found["advantage_std"] = statistics.standard_deviation(sample.advantages, sample.mask)
     if sample.kl is not None:
         found["kl"] = statistics.mean(sample.kl)
-    return found | {"entropy": statistics.ratio(total(sample.entropies), steps)}
+    return found | {"entropy": statistics.ratio(total(sample.entropies), real.sum(axis=1))}
 
 
-def measure_speed(run):
-    """{name: `Interval`} of the time that a run took, where it has ended, and of what it did in a second.
+def measure_training(run):
+    """{name: `Interval`} of what a run wrote down itself: its time, its pace, and how far the last tenth of its updates went.
 
-    The iterations are the units of the second. The first line of `metrics.csv` is left out where there are others: it compiles.
+    Iterations are the units. The first line of `metrics.csv` says nothing of the pace where there are others: it compiles.
     """
-    found = {}
-    if (run.folder / "summary.json").exists():
+    found, rows = {}, read_metrics(run)
+    if run.ended:
         found["seconds"] = statistics.Interval(run.load_json("summary.json")["seconds"], None, None)
-    rows = read_metrics(run)
-    for name in ("steps_per_second", "tokens_per_second"):
+    if rows:
+        last = rows[-max(1, len(rows) // 10) :]
+        found["update_kl"] = statistics.mean([float(row["policy/approx_kl"]) for row in last])
+    for name in ("tokens_per_second", "steps_per_second"):
         paces = [(float(row[f"time/{name}"]), float(row["time/iteration_seconds"])) for row in rows if row.get(f"time/{name}")]
         if paces:
             pace, seconds = np.array(paces[1:] or paces).T
@@ -101,7 +86,7 @@ def read_metrics(run):
 
 
 def over_seeds(measures):
-    """{name: `Interval`} of the means of several seeds, which are then the units.
+    """{name: `Interval`} of the means of several seeds, which are then the units. Of two or three, an interval says little.
 
     Args:
         measures: for each seed {name: `Interval`}.

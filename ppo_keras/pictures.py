@@ -1,10 +1,14 @@
 """Pictures of a run, as PNG files in its folder and as images in TensorBoard."""
 
+import functools
 import io
 
 import numpy as np
+from matplotlib import font_manager, ft2font
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+
+from ppo_keras.measures import MEASURES
 
 ARROWS = ((0, 1), (0, -1), (-1, 0), (1, 0))  # up, down, left, right, as (x, y)
 
@@ -76,8 +80,147 @@ def grid_values(grid, values, probabilities):
     return figure
 
 
-def png(figure):
+def token_heat_map(tokens, rows, title, per_line=24):
+    """A response, token by token, with a row of colours for each measure: red above 0, blue below.
+
+    Args:
+        tokens: `T` strings.
+        rows: {name: array `(T,)`}; the largest number of a row, written beside it, has the strongest colour.
+        title: of the picture.
+        per_line: tokens in a line; longer responses have several.
+
+    Returns:
+        A matplotlib `Figure`, with axes for each line.
+    """
+    values = np.stack(list(rows.values()))  # (R, T)
+    largest = np.abs(values).max(axis=1)
+    names = [f"{name}, ± {most:.2g}" for name, most in zip(rows, largest)]
+    values = values / np.maximum(largest, 1e-8)[:, np.newaxis]
+    lines = -(-len(tokens) // per_line)
+    width = min(per_line, len(tokens))
+    height = 0.85 + 0.24 * len(rows)  # of a line, in inches
+    figure = Figure(figsize=(max(5.0, 2.1 + 0.52 * width), 0.7 + height * lines))
+    wide, high = figure.get_size_inches()
+    figure.text(0.1 / wide, 1 - 0.1 / high, written(title)[0], va="top", family=families(), parse_math=False)
+    missing = False
+    for line in range(lines):
+        part = slice(line * per_line, (line + 1) * per_line)
+        labels, lacking = zip(*map(written, tokens[part]))
+        missing = missing or any(lacking)
+        bottom = 1 - (0.35 + height * (line + 1)) / high
+        axes = figure.add_axes([1.35 / wide, bottom, 0.52 * len(labels) / wide, 0.24 * len(rows) / high])
+        axes.imshow(values[:, part], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+        axes.set_yticks(range(len(rows)), names, fontsize=8)
+        axes.set_xticks(range(len(labels)), labels, rotation=40, ha="left", fontsize=8, family=families(), parse_math=False)
+        axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=2, pad=1)
+    say_what_is_missing(figure, missing)
+    return figure
+
+
+def attention_map(labels, weights, title, most=48):
+    """What each step attends to: a panel a layer (down) and head (across); a row a step, dark where it looks.
+
+    Args:
+        labels: `T` strings, of the steps.
+        weights: `(L, H, T, T)`, rows sum to 1.
+        title: of the picture.
+        most: steps that are drawn; of more, the last.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    labels, weights = labels[-most:], weights[:, :, -most:, -most:]
+    layers, heads, steps, _ = weights.shape
+    side = max(2.0, 0.13 * steps)
+    figure = Figure(figsize=(0.6 + (side + 0.5) * heads, 1.2 + (side + 0.9) * layers), layout="constrained")
+    figure.suptitle(written(title)[0], family=families(), parse_math=False, fontsize=10)
+    labels, lacking = zip(*map(written, labels))
+    for layer in range(layers):
+        for head in range(heads):
+            axes = figure.add_subplot(layers, heads, layer * heads + head + 1)
+            axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
+            axes.imshow(weights[layer, head], cmap="Greys", vmin=0, vmax=1)
+            for set_ticks, rotation in ((axes.set_xticks, 90), (axes.set_yticks, 0)):
+                set_ticks(range(steps), labels, rotation=rotation, fontsize=6, family=families(), parse_math=False)
+    say_what_is_missing(figure, any(lacking))
+    return figure
+
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")  # Okabe and Ito (2008): for all eyes
+
+
+def measure_bars(results, per_row=4):
+    """What `ppo-keras evaluate` measured: a panel for each measure, in it a bar for each run, with its confidence interval.
+
+    Args:
+        results: dicts as in `evaluation.json`.
+        per_row: panels side by side.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    names = [name for name in MEASURES if any(name in result["measures"] for result in results)]
+    rows = -(-len(names) // per_row)
+    figure = Figure(figsize=(3.0 * per_row, 2.3 * rows + 0.25 * len(results) + 0.2), layout="constrained")
+    bars = []
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(rows, per_row, i + 1)
+        axes.set_title(MEASURES[name][0], fontsize=9)
+        bars = []
+        for x, result in enumerate(results):
+            interval = result["measures"].get(name) or dict(estimate=np.nan, low=None, high=None)
+            middle = interval["estimate"]
+            reach = None if interval["low"] is None else [[middle - interval["low"]], [interval["high"] - middle]]
+            bars.append(axes.bar(x, middle, yerr=reach, color=COLOURS[x % len(COLOURS)], capsize=4, ecolor="0.2"))
+        axes.set_xticks([])
+        axes.set_xlim(-0.8, len(results) - 0.2)
+        axes.tick_params(labelsize=8)
+        axes.axhline(0, color="0.2", linewidth=0.8)
+        axes.grid(axis="y", alpha=0.3)
+    labels = [written(f"{result['run']}, {result['stage']}")[0] for result in results]
+    figure.legend(bars, labels, loc="outside lower left", fontsize=9, frameon=False, prop=dict(family=families()))
+    return figure
+
+
+CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans CN", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Arial Unicode MS")  # fmt: skip
+
+
+@functools.cache
+def families():
+    """Names of fonts, first to last: matplotlib's own and, where one is installed, one with Chinese characters."""
+    listed = lambda: {font.name for font in font_manager.fontManager.ttflist}
+    if not listed() & set(CHINESE):  # matplotlib's list may be older than the font
+        for path in font_manager.findSystemFonts():
+            if path.lower().rpartition("/")[2].startswith(("notosanscjk", "sourcehansans", "wqy-", "msyh", "simhei")):
+                font_manager.fontManager.addfont(path)
+    return ["DejaVu Sans", *[name for name in CHINESE if name in listed()][:1]]
+
+
+@functools.cache
+def has_glyph(character):
+    """Whether one of `families` has this character."""
+    return any(font.get_char_index(ord(character)) for font in _fonts(*families()))
+
+
+@functools.cache
+def _fonts(*names):
+    return [ft2font.FT2Font(font_manager.findfont(name)) for name in names]
+
+
+def written(text):
+    """A text with ? for each character that no font has; and whether there was one."""
+    lacking = [c for c in text if not has_glyph(c)]
+    return "".join("?" if c in lacking else c for c in text), bool(lacking)
+
+
+def say_what_is_missing(figure, missing):
+    """One line at the bottom, where characters had to be left out."""
+    if missing:
+        figure.text(0.01, 0.01, "? stands for a character that no installed font has (one that has: fonts-noto-cjk)", fontsize=7, color="0.4")
+
+
+def png(figure, dpi=120):
     """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

@@ -16,6 +16,7 @@ from ppo_keras.distributions import acting
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
 from ppo_keras.trajectory import (
+    Shelf,
     Trajectory,
     single_steps,
     slice_sequences,
@@ -51,6 +52,7 @@ class PPO(keras.Model):
         self.config = config or PPOConfig()
         self.seed = self.add_weight((), keras.initializers.Constant(seed), "int32", trainable=False, name="seed")
         self.iteration = self.add_weight((), "zeros", "int32", trainable=False, name="iteration")
+        self.shelf = Shelf()  # the last iteration's `Experience`, for histograms
         self.built = True
 
     def collect(self, data):
@@ -118,6 +120,7 @@ class PPO(keras.Model):
     def improve(self, trajectory):
         """Advantages once, then `epochs` x `minibatches` optimizer steps. Returns metrics."""
         experience = self.estimate(trajectory)
+        self.shelf.put(experience)
         mask, returns, values = trajectory.mask, experience.returns, trajectory.values
         rate = self.optimizer.learning_rate
         metrics = {
@@ -133,20 +136,16 @@ class PPO(keras.Model):
 
     def estimate(self, trajectory):
         """Advantages (whitened if so configured) and value targets, computed once and outside every tape."""
-        config, mask = self.config, trajectory.mask
-        rewards = whiten(trajectory.rewards, mask, shift_mean=False) if config.whiten_rewards else trajectory.rewards
-        advantages, returns = generalized_advantages(
-            rewards, trajectory.values, trajectory.next_values, trajectory.ended, mask, config.discount, config.gae_lambda
-        )
-        if config.whiten_advantages:
-            advantages = whiten(advantages, mask)
+        advantages, returns = raw_advantages(trajectory, self.config)
+        if self.config.whiten_advantages:
+            advantages = whiten(advantages, trajectory.mask)
         return Experience(trajectory, tf.stop_gradient(advantages), tf.stop_gradient(returns))
 
     def update(self, experience):
         """Several epochs of minibatches of whole sequences (of steps, for a policy without memory), each sequence once an epoch, in a fresh order.
 
         Stops before the next epoch once the mean approximate KL of one exceeds `target_kl`. Returns metrics averaged
-        over the minibatches that were used.
+        over the minibatches that were used; `policy/first_ratio_gap` is that of the first.
         """
         config = self.config
         batch = experience.trajectory.actions.shape[0]
@@ -158,6 +157,7 @@ class PPO(keras.Model):
 
             def minibatch(j, sums):
                 metrics = self.step_optimizer(slice_sequences(shuffled, j * size, size))
+                metrics = metrics | {FIRST_GAP: tf.where(tf.equal(i + j, 0), metrics[FIRST_GAP], 0.0)}  # later ones are what learning does
                 return j + 1, {name: sums[name] + metrics[name] for name in sums}
 
             before = sums["policy/approx_kl"]
@@ -171,7 +171,8 @@ class PPO(keras.Model):
             lambda i, going, _: going & (i < config.epochs), epoch, (tf.constant(0), tf.constant(True), nothing)
         )
         steps = tf.cast(epochs * config.minibatches, tf.float32)
-        return {name: total / steps for name, total in sums.items()} | {"optimizer/steps": steps}
+        means = {name: total / steps for name, total in sums.items()}
+        return means | {FIRST_GAP: sums[FIRST_GAP], "optimizer/steps": steps}
 
     def step_optimizer(self, experience):
         """One optimizer step on one minibatch, its gradient added up over micro-batches. Returns metrics."""
@@ -199,6 +200,19 @@ class PPO(keras.Model):
         self.optimizer.apply(gradients, variables)
         return metrics | {"optimizer/gradient_norm": norm}
 
+    def read(self, trajectory):
+        """The policy as it is now, on what it did: logits `(B, T, A)`, values and log-ratios to the policy that acted, `(B, T)`."""
+        logits, values = self.policy(
+            trajectory.inputs,
+            initial_state=trajectory.initial_state,
+            starts=trajectory.starts,
+            context=trajectory.context,
+            training=False,
+        )
+        logits = self.behaviour(logits, trajectory.action_masks)
+        log_ratio = self.policy.distribution.log_probability(logits, trajectory.actions) - trajectory.log_probs
+        return logits, values, tf.where(trajectory.mask > 0, log_ratio, 0.0)
+
     def gradients(self, experience, count):
         """Gradients of the PPO loss of some sequences, as their share of a minibatch of `count` real steps.
 
@@ -208,16 +222,7 @@ class PPO(keras.Model):
         mask, distribution = trajectory.mask, self.policy.distribution
         variables = [v.value for v in self.policy.trainable_variables]
         with tf.GradientTape() as tape:
-            logits, values = self.policy(
-                trajectory.inputs,
-                initial_state=trajectory.initial_state,
-                starts=trajectory.starts,
-                context=trajectory.context,
-                training=False,
-            )  # (B, T, A), (B, T)
-            logits = self.behaviour(logits, trajectory.action_masks)
-            log_ratio = distribution.log_probability(logits, trajectory.actions) - trajectory.log_probs
-            log_ratio = tf.where(mask > 0, log_ratio, 0.0)
+            logits, values, log_ratio = self.read(trajectory)
             ratio = tf.exp(log_ratio)  # r = pi(a|s) / pi_old(a|s)
             policy_loss = clipped_policy_loss(ratio, advantages, config.clip_ratio, config.dual_clip)
             value_loss = clipped_value_loss(values, trajectory.values, returns, config.value_clip)
@@ -233,6 +238,7 @@ class PPO(keras.Model):
             "policy/entropy": entropy,
             "policy/ratio": ratio,
             "policy/approx_kl": ratio - 1.0 - log_ratio,  # k3 of old and new policy
+            FIRST_GAP: tf.abs(ratio - 1.0),
             "policy/clip_fraction": tf.cast(tf.abs(ratio - 1.0) > config.clip_ratio, tf.float32),
             "value/clip_fraction": tf.cast(moved, tf.float32),
         }
@@ -241,8 +247,23 @@ class PPO(keras.Model):
         return [tf.convert_to_tensor(gradient) for gradient in gradients], dict(zip(of_each_step, tf.unstack(means)))
 
 
+def raw_advantages(trajectory, config):
+    """Advantages before they are whitened, and value targets, float32 `(B, T)` each.
+
+    Args:
+        trajectory: a `Trajectory`, or what else has `rewards`, `values`, `next_values`, `ended` and `mask`, `(B, T)` each.
+        config: a `PPOConfig`.
+    """
+    rewards, mask = trajectory.rewards, trajectory.mask
+    if config.whiten_rewards:
+        rewards = whiten(rewards, mask, shift_mean=False)
+    parts = trajectory.values, trajectory.next_values, trajectory.ended, mask
+    return generalized_advantages(rewards, *parts, config.discount, config.gae_lambda)
+
+
+FIRST_GAP = "policy/first_ratio_gap"
 UPDATE_METRICS = (
-    "loss/total", "loss/policy", "loss/value", "policy/entropy", "policy/ratio", "policy/approx_kl",
+    "loss/total", "loss/policy", "loss/value", "policy/entropy", "policy/ratio", "policy/approx_kl", FIRST_GAP,
     "policy/clip_fraction", "value/clip_fraction", "optimizer/gradient_norm",
 )  # fmt: skip
 ITERATION_METRICS = UPDATE_METRICS + (

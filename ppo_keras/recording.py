@@ -1,12 +1,46 @@
 """Keras callbacks that write down what a run measures: TensorBoard and `metrics.csv`."""
 
 import time
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ppo_keras import tensorboard
 from ppo_keras.glossary import METRIC_NAMES
+
+
+class Cadence(NamedTuple):
+    """When something is shown: after every `every` iterations (0: never) and after the `last` one.
+
+    It counts iterations of the learner, so that a run that was stopped and resumed shows the same.
+    """
+
+    every: int
+    last: int
+
+    def due(self, before, now):
+        """Whether such an iteration is among those after `before`, up to `now` (a call may be several)."""
+        return self.every > 0 and (now // self.every > before // self.every or before < self.last <= now)
+
+
+class Board(NamedTuple):
+    """What a run shows in TensorBoard beside its scalars. Nothing of it changes the learner.
+
+    | field | meaning |
+    |---|---|
+    | `task`, `config` | name and settings of the run: a row of the HParams table |
+    | `cadence` | when the views are shown |
+    | `views` | functions of the learner that write summaries at the default writer and step |
+    | `opening` | such functions, called once, after the first iteration |
+    """
+
+    task: str
+    config: object
+    cadence: Cadence
+    views: tuple = ()
+    opening: tuple = ()
 
 
 class Recorder(keras.callbacks.Callback):
@@ -15,16 +49,22 @@ class Recorder(keras.callbacks.Callback):
     Args:
         run: a `Run`.
         episodes_per_iteration: responses in an iteration.
+        board: a `Board`; None for scalars only.
     """
 
-    def __init__(self, run, episodes_per_iteration):
+    def __init__(self, run, episodes_per_iteration, board=None):
         super().__init__()
-        self.run, self.episodes = run, episodes_per_iteration
+        self.run, self.episodes, self.board = run, episodes_per_iteration, board
 
     def on_train_begin(self, logs=None):
         self.writer = tf.summary.create_file_writer(str(self.run.folder))
+        if self.board:
+            with self.writer.as_default(step=0):
+                tensorboard.write_layout()
+                tensorboard.write_hparams(self.run, self.board.task, self.board.config)
 
     def on_train_batch_begin(self, batch, logs=None):
+        self.before = int(self.model.iteration.numpy())
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -35,9 +75,20 @@ class Recorder(keras.callbacks.Callback):
         with self.writer.as_default(step=self.axis(iteration)):
             for name, value in metrics.items():
                 if value is not None:
-                    tf.summary.scalar(name, value)
+                    tensorboard.write_scalar(name, value)
+            if self.board:
+                self.show(iteration)
         self.writer.flush()  # what a checkpoint counts as done is then on the disk
         self.run.append_metrics({"iteration": iteration, **metrics})
+
+    def show(self, iteration):
+        """Shows the views that are due."""
+        if self.before == 0:
+            for view in self.board.opening:
+                view(self.model)
+        if self.board.cadence.due(self.before, iteration):
+            for view in self.board.views:
+                view(self.model)
 
     def axis(self, iteration):
         """The step of TensorBoard's curves: the iteration."""
@@ -60,10 +111,11 @@ class EnvironmentRecorder(Recorder):
 
     Args:
         run: a `Run`.
+        board: a `Board`; None for scalars only.
     """
 
-    def __init__(self, run):
-        super().__init__(run, 0)
+    def __init__(self, run, board=None):
+        super().__init__(run, 0, board)
         self.curve, self.seconds = [], []  # (environment steps, return, length, count), and seconds, of each call
 
     def on_train_begin(self, logs=None):
@@ -117,7 +169,7 @@ class SupervisedRecorder(keras.callbacks.Callback):
             for name, value in logs.items():
                 tag = f"{self.stage}/{name.replace('val_', 'validation_')}"
                 if tag in METRIC_NAMES:
-                    tf.summary.scalar(tag, value)
+                    tensorboard.write_scalar(tag, value)
         self.writer.flush()
 
     def on_train_end(self, logs=None):

@@ -4,6 +4,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ppo_keras.measures import MEASURES
+
+SPREAD = {"standard deviation": "std", "least": "min", "most": "max"}  # column: what `seeds.spread` calls it
+
 
 def print_evaluations(before, after, summary, folder, judged="judged positive", pairs=5):
     """The measures of two `Evaluation`s side by side, then a few responses of each to the same prompts."""
@@ -86,7 +90,7 @@ def print_agent(summary, folder):
     console, several = Console(), "seeds" in summary
     table = Table(title=f"\n{summary['task']}, {summary['model']}, {summary['environment_steps']:,} steps")
     table.add_column("measure")
-    for title in ("mean", "standard deviation", "least") if several else ("value",):
+    for title in ("mean", *SPREAD) if several else ("value",):
         table.add_column(title, justify="right")
     for label, name, form in (
         ("return of the last training episodes", "episode_return", "{:.3f}"),
@@ -99,19 +103,103 @@ def print_agent(summary, folder):
         ("steps a second, after compilation", "steps_per_second", "{:,.0f}"),
     ):
         if summary.get(name) is not None:
-            spread = [summary[f"{name}_{kind}"] for kind in ("std", "min") if f"{name}_{kind}" in summary]
+            spread = [summary[f"{name}_{kind}"] for kind in SPREAD.values() if f"{name}_{kind}" in summary]
             table.add_row(label, *[form.format(value) for value in (summary[name], *spread)])
     console.print(table)
     print_place(summary, folder)
 
 
-def print_episodes(result):
-    """What `ppo-keras evaluate` found."""
-    table = Table(title=f"\n{result['task']}, {result['model']}, {result['episodes']} episodes")
-    table.add_column("actions")
-    for title in ("return", "standard deviation", "least", "most", "length"):
+def print_seeds(summary, measures, folder):
+    """Means and spread of what several seeds measured.
+
+    Args:
+        summary: see `seeds.spread`.
+        measures: names.
+    """
+    table = Table(title=f"\n{summary['task']}, {summary['model']}, {len(summary['seeds'])} seeds")
+    table.add_column("measure")
+    for title in ("mean", *SPREAD):
         table.add_column(title, justify="right")
-    for name in ("greedy", "sampled"):
-        figures = [result[name][key] for key in ("return", "return_std", "return_min", "return_max")]
-        table.add_row(name, *[f"{x:.3f}" for x in figures], f"{result[name]['length']:.1f}")
+    for name in measures:
+        values = [summary[name]] if summary[name] is None else [summary[name], *[summary[f"{name}_{kind}"] for kind in SPREAD.values()]]
+        table.add_row(name.replace("_", " "), *["" if value is None else f"{value:.3f}" for value in values])
     Console().print(table)
+    print_place(summary, folder)
+
+
+def print_measures(results):
+    """What `ppo-keras evaluate` found, a column for each run."""
+    table = Table(title="\nWith 95 % confidence intervals")
+    table.add_column("measure")
+    for result in results:
+        seeds = f", {len(result['seeds'])} seeds" if "seeds" in result else ""
+        table.add_column(Text(f"{result['run']}\n{result['stage']}, {result['count']} {result['units']}{seeds}"), justify="right")
+    for name, (label, form) in MEASURES.items():
+        intervals = [result["measures"].get(name) for result in results]
+        if any(intervals):
+            table.add_row(label, *["" if interval is None else as_text(interval, form) for interval in intervals])
+    Console().print(table)
+    places = ", ".join(f"{result['run']}/evaluation.json" for result in results)
+    Console().print(f"The numbers are in {places}, the picture is evaluation.png beside them.", soft_wrap=True)
+
+
+def as_text(interval, form):
+    """An interval, a dict, such as "0.53 (0.50 to 0.56)"."""
+    estimate, low, high = ("" if x is None else format(x, form) for x in (interval["estimate"], interval["low"], interval["high"]))
+    return f"{estimate} ({low} to {high})" if low else estimate
+
+
+def print_comparison(result, show, place):
+    """What `ppo-keras compare` found, with so many rows of it."""
+    rows = Table(title=f"\nThe same {result['units']}", show_lines=True)
+    for title in (result["units"].removesuffix("s"), result["first"], "score", result["second"], "score"):
+        rows.add_column(Text(title), justify="right" if title == "score" else "left")
+    for row in result["rows"][:show]:
+        cells = row["prompt"], row["first"], f"{row['first_score']:.3f}", row["second"], f"{row['second_score']:.3f}"
+        rows.add_row(*map(Text, cells))
+    if show:
+        Console().print(rows)
+    for label, name, form in (
+        (f"mean score of {result['first']}", "first_mean", ".3f"),
+        (f"mean score of {result['second']}", "second_mean", ".3f"),
+        ("mean difference", "difference", ".3f"),
+        (f"the second wins on this share of {len(result['rows'])} {result['units']} (a tie counts half)", "second_wins", ".1%"),
+    ):
+        Console().print(Text(f"{label}: {as_text(result[name], form)}"), soft_wrap=True)
+    Console().print(Text(f"With 95 % confidence intervals; all rows are in {place}"), soft_wrap=True)
+
+
+def print_tokens(prompt, response, columns, ended, score):
+    """A response of `ppo-keras chat`.
+
+    Args:
+        prompt, response: str.
+        columns: {title: a value for each token}; the first are strings.
+        ended: whether it ended by itself.
+        score: of the whole, or None.
+    """
+    console = Console()
+    console.print(Text(f"{prompt} … {response.strip()}"), soft_wrap=True)
+    table = Table()
+    for title in columns:
+        table.add_column(title, justify="left" if title == "token" else "right")
+    for token, *numbers in zip(*columns.values()):
+        table.add_row(Text(token), *[f"{number:.3f}" for number in numbers])
+    console.print(table)
+    console.print(
+        f"{len(columns['token'])} tokens, {'ended by itself' if ended else 'cut off'}; log-probability {sum(columns['log-probability']):.3f}, "
+        f"KL from the reference {sum(columns['KL']):.3f} nats" + ("" if score is None else f"; score {score:.3f}"),
+        soft_wrap=True,
+    )
+
+
+def print_labels_of(label, names, before, now, value):
+    """What a classifier says of one text: its label, and the probabilities `(K,)` of all labels before PPO and now."""
+    table = Table()
+    for title in ("label", "before PPO", "now"):
+        table.add_column(title, justify="left" if title == "label" else "right")
+    for name, *shares in zip(names, before, now):
+        table.add_row(Text(name), *[f"{share:.3f}" for share in shares])
+    Console().print(Text(label))
+    Console().print(table)
+    Console().print(f"expected reward (the value): {value:.3f}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from ppo_keras.checkpoints import StateFiles
 from ppo_keras.errors import InputError
 
+STAGES = ("before", "after", "best")  # of the weights that a run keeps
 PLACE = ("run", "runs_folder", "overwrite")  # settings that say where a run lies, which may change
 
 
@@ -33,6 +34,8 @@ class Run:
     | `learning_curve.png`, `grid.png` | pictures of an agent's run |
     | `seed-*/` | of several seeds, each in a folder such as this one |
     | `summary.json` | the result |
+    | `evaluation.json`, `evaluation.png` | what `ppo-keras evaluate` measured |
+    | `comparison.json` | what `ppo-keras compare` saw |
     """
 
     def __init__(self, folder, replaced=None, resumed=False):
@@ -76,7 +79,7 @@ class Run:
     def resume(cls, runs_folder, name):
         """A run that was stopped, to go on with."""
         run = cls.open(Path(runs_folder) / name, runs_folder)
-        if (run.folder / "summary.json").exists():
+        if run.ended:
             raise InputError(f"{run.folder} has ended: there is nothing to resume. Train it anew with --overwrite, or choose another --run name.")
         replaced = run.folder.with_name(f".{name}.replaced")
         return cls(run.folder, replaced if replaced.exists() else None, resumed=True)
@@ -98,6 +101,11 @@ class Run:
         return StateFiles(self.folder / "checkpoints", stage)
 
     @property
+    def ended(self):
+        """Whether its result is written."""
+        return (self.folder / "summary.json").exists()
+
+    @property
     def can_resume(self):
         """Whether a state was saved, in it or in a run inside it."""
         return any(self.folder.glob("**/checkpoints/*.npz"))
@@ -112,6 +120,17 @@ class Run:
         raise InputError(
             f"there is no run {run!r}. " + (f"Known runs: {', '.join(known)}." if known else f"{runs_folder}/ holds no runs yet.")
         )
+
+    def seeds(self):
+        """The runs of its seeds, in their order; empty where it is of one seed."""
+        folders = [path.parent for path in self.folder.glob("seed-*/config.json")]
+        return [Run(folder) for folder in sorted(folders, key=lambda folder: (len(folder.name), folder.name))]
+
+    def check_one_seed(self):
+        """Raises `InputError` if the run holds several seeds: one of them is meant then."""
+        if self.load_json("config.json").get("seeds", 1) > 1:
+            seeds = sorted(path.as_posix() for path in self.folder.glob("seed-*"))
+            raise InputError(f"{self.folder} holds several seeds. Name one of them, such as {seeds[0] if seeds else 'a run of one seed'}.")
 
     def part(self, name):
         """A run inside this one, such as one seed of several; where this one goes on, so may that one."""
@@ -170,13 +189,14 @@ class Run:
 
     def save_tokenizer(self, tokenizer):
         """Writes `tokenizer.model`."""
-        self._write("tokenizer.model", tokenizer.model)
+        self.save_bytes("tokenizer.model", tokenizer.model)
 
     def save_json(self, name, content):
         """Writes a JSON file whole: a reader never sees half of it."""
-        self._write(name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        self.save_bytes(name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def _write(self, name, content):
+    def save_bytes(self, name, content):
+        """Writes a file whole."""
         temporary = self.folder / (name + ".part")
         try:
             temporary.write_bytes(content)
@@ -185,15 +205,21 @@ class Run:
             temporary.unlink(missing_ok=True)
 
     def load_json(self, name):
-        """Reads a JSON file of the run."""
+        """Reads a JSON file of the run, a dict."""
         path = self.folder / name
         if not path.exists():
             raise InputError(f"{path} is missing. Was the run stopped before it ended?")
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged: {error}. Train the run again.") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{path} holds a {type(content).__name__}, expected a table of names. Train the run again.")
+        return content
 
     def save_samples(self, samples):
         """Writes dicts to `samples.jsonl`, a line each."""
-        self._write("samples.jsonl", "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode())
+        self.save_bytes("samples.jsonl", "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode())
 
     def load_settings(self, kind):
         """The settings in `config.json`, an instance of the dataclass `kind`."""
@@ -219,7 +245,7 @@ class Run:
             return
         header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= after]
-        self._write("metrics.csv", "".join([header, *kept]).encode() if kept else b"")
+        self.save_bytes("metrics.csv", "".join([header, *kept]).encode() if kept else b"")
         if not kept:
             path.unlink()
 
@@ -250,7 +276,7 @@ class Run:
         writer = tf.summary.create_file_writer(str(self.folder))
         with writer.as_default(step=step):
             for name, content in pictures.items():
-                self._write(f"{name}.png", content)
+                self.save_bytes(f"{name}.png", content)
                 tf.summary.image(f"pictures/{name}", tf.io.decode_png(content, channels=4)[tf.newaxis])
         writer.close()
 
@@ -283,6 +309,11 @@ def load_model(run, name, kind, called):
     import keras
 
     path = run.checkpoint(name)
+    if not run.has(name):
+        known = sorted(found.stem for found in run.folder.glob("checkpoints/*.keras"))
+        raise InputError(
+            f"{path} is missing. " + (f"There are: {', '.join(known)}." if known else "Was the run stopped before it saved any weights? Train it again.")
+        )
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged or altered file fails in many ways

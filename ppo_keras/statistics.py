@@ -61,19 +61,19 @@ def ratio(numerators, denominators):
     return bootstrap(np.stack([numerators, denominators], axis=1), lambda sums: sums[..., 0] / sums[..., 1])
 
 
-def standard_deviation(values, weights):
+def standard_deviation(values, mask):
     """Standard deviation (Bessel) over all entries of all units, each unit drawn whole.
 
     Args:
         values: float `(N, T)`.
-        weights: float `(N, T)`, how often an entry counts: 0 on padding.
+        mask: float `(N, T)`, 1 where an entry counts, 0 on padding.
 
     Returns:
         An `Interval`.
     """
     values = np.asarray(values, np.float64)
-    centre = np.sum(values * weights) / np.sum(weights)  # near the mean, small squares lose no digits
-    powers = [np.sum(weights * (values - centre) ** k, axis=1) for k in range(3)]
+    centre = values[mask > 0].mean()  # near the mean, small squares lose no digits
+    powers = [np.sum(np.where(mask > 0, (values - centre) ** k, 0.0), axis=1) for k in range(3)]
 
     def deviation(sums):
         count, first, second = np.moveaxis(sums, -1, 0)

@@ -1,5 +1,6 @@
 """`Trajectory`: the one record of what happened, which every collector hands to the learner."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -51,6 +52,27 @@ def slice_sequences(nest, first, count):
     return tf.nest.map_structure(
         lambda x: x if x.shape.rank == 0 else tf.slice(x, [first, *[0] * (x.shape.rank - 1)], [count, *x.shape[1:]]), nest
     )
+
+
+class Shelf:
+    """Where a compiled step leaves tensors to be looked at after it: inside XLA nothing can be written to a file.
+
+    They lie in variables of their own, which are no part of the learner's state: no checkpoint holds them, nothing that is
+    learned depends on them.
+    """
+
+    def __init__(self):
+        self._variables, self.content = {}, None  # a step that was traced for another batch goes on writing to its own
+
+    def put(self, nest):
+        """Leaves a nest of tensors of static shape; `content` is then a nest of variables that hold it."""
+        key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(nest))
+        if key not in self._variables:
+            new = lambda x: tf.Variable(tf.zeros(x.shape, x.dtype), trainable=False)
+            with ThreadPoolExecutor(1) as elsewhere:  # even in `tf.init_scope`, a `tf.function` that makes a variable is traced twice
+                self._variables[key] = elsewhere.submit(tf.nest.map_structure, new, nest).result()
+        self.content = self._variables[key]
+        tf.nest.map_structure(lambda variable, x: variable.assign(x), self.content, nest)
 
 
 def single_steps(nest):

@@ -171,3 +171,8 @@ def state_of(learner):
     optimizer = {f"optimizer {i}": np.array(v) for i, v in enumerate(learner.optimizer.variables)}
     policy = {f"policy {i}": w for i, w in enumerate(weights_of(learner.policy))}
     return optimizer | policy | {"kl_coefficient": np.array(learner.kl_coefficient), "iteration": np.array(learner.iteration)}
+
+
+def tags_of(events, plugin):
+    """The tags that one tab of TensorBoard shows, of a loaded `EventAccumulator`."""
+    return [tag for tag in events.Tags()["tensors"] if events.SummaryMetadata(tag).plugin_data.plugin_name == plugin]

@@ -56,6 +56,18 @@ def test_no_iterations_is_refused(tiny, capsys):
     assert capsys.readouterr().err == "ppo-keras: error: --iterations 0 is less than 1. Use a number such as 10.\n"
 
 
+def test_the_share_of_logging(tiny, monkeypatch, capsys):
+    """Catches: views counted in every iteration or in none, an iteration that contains its own logging, text after the JSON."""
+    monkeypatch.setattr(bench, "VOCABULARY", 300)
+    assert main(["bench", "logging", "--iterations", "1", "--no-jit"]) == 0
+    line, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    result = json.loads(last)
+    assert list(result) == ["iteration_seconds", "scalars_seconds", "views_seconds", "first_seconds", "share"] and "every 20 iterations" in line
+    cost = result["scalars_seconds"] + result["views_seconds"] / 20
+    assert result["share"] == pytest.approx(cost / (cost + result["iteration_seconds"]), abs=2e-3) and min(result.values()) > 0
+    assert main(["bench", "logging", "--iterations", "0"]) == 2 and "--iterations 0 is less than 1" in capsys.readouterr().err
+
+
 # The command `bench cartpole`.
 
 

@@ -48,7 +48,7 @@ def given(action_space, *actions):
     environment.reset(1, SEED)
     for action in actions:
         environment.step(np.array([action]))
-    found = environment.vector.envs[0].given
+    found = environment.vector.envs[0].unwrapped.given
     assert all(action_space.contains(action) for action in found), found
     return found
 

@@ -69,27 +69,29 @@ def test_states_are_of_every_few_iterations_and_of_the_last(files, iterations, n
 
 def test_where_training_is_told_to_stop_a_state_is_saved(files):
     """Catches: the iterations since the last state lost to Ctrl-C, and a best policy chosen at an iteration that by chance was the last."""
-    best = []
+    asked = []
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             self.model.stop_training = batch == 2
 
-    fit_iterations(tiny_learner(), 8, [Stop(), package.Checkpoint(files, 2, score=lambda logs: 1.0 + len(best), keep_best=best.append)])
-    assert files.numbers() == [3, 2] and len(best) == 1
+    fit_iterations(tiny_learner(), 8, [Stop(), package.Checkpoint(files, 2, score=asked.append)])
+    assert files.numbers() == [3, 2] and len(asked) == 1
 
 
-def test_the_best_policy_is_kept_at_its_time(files):
-    """Catches: the last one, one whose score is not known, one that is only as good, and a best that is forgotten by resuming."""
-    scores, best = iter([None, 2.0, 1.0, 2.0, 1.9, 3.0]), []
-    make = lambda: package.Checkpoint(files, 1, score=lambda logs: next(scores), keep_best=lambda policy: best.append(files.numbers()[0] + 1))
-    learner = tiny_learner()
-    fit_iterations(learner, 4, [make()])
-    assert best == [2]
-    again = make()
+def test_the_best_weights_are_kept(files):
+    """Catches: the last ones, those of a score that is not known or only as good, and a best that is forgotten by resuming."""
+    scores, seen, learner = iter([None, 2.0, 1.0, 2.0, 1.9, 3.0]), Seen(), tiny_learner()
+    make = lambda: package.Checkpoint(files, 1, score=lambda logs: next(scores))
+    first, again = make(), make()
+    fit_iterations(learner, 4, [seen, first])
+    tables = [state["policy 0"] for state in seen.states]
+    assert np.array_equal(first.best_weights[0], tables[2])
     again.restore_last(learner)
-    fit_iterations(learner, 2, [again])
-    assert best == [2, 6]
+    fit_iterations(learner, 1, [again])
+    assert np.array_equal(again.best_weights[0], tables[2]) and again.best == 2.0
+    fit_iterations(learner, 1, [again])
+    assert np.array_equal(again.best_weights[0], learner.policy.get_weights()[0]) and again.best == 3.0
 
 
 def test_training_goes_on_bit_by_bit(files):

@@ -21,6 +21,7 @@ from ppo_keras.tasks.config import TASKS, GenerationConfig
 
 TEXTS = [f"{first} {second} film is {third}." for first in ("This", "That", "His") for second in ("long", "old", "new", "last") for third in ("fine", "dull", "warm", "loud")]
 CHOICES = {
+    "profile": "5:8",
     "model": "lstm", "language": "zh", "data": "texts.txt", "dataset": "imdb_reviews", "text_column": "review", "label_column": "stars",
     "reward": "rewards:short", "run": "second", "runs_folder": "elsewhere", "reward_network": "lstm", "kl_estimator": "k3",
     "schedule": "cosine", "seed": 7, "shuffle_seed": 7, "entropy_coefficient": 0.25, "dual_clip": 3.0, "target_kl": 0.5, "response_length": 7,

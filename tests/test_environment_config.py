@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from ppo_keras.cli import parse
-from ppo_keras.config import OptimizerConfig, PPOConfig
+from ppo_keras.config import LoggingConfig, OptimizerConfig, PPOConfig
 from ppo_keras.environments.config import TASKS, AgentConfig, EnvironmentConfig, GridConfig, MemoryConfig, settings_for
 from ppo_keras.errors import InputError
 from ppo_keras.runs import Run
@@ -21,10 +21,10 @@ KINDS = {
     "gridworld": GridConfig, "cartpole": EnvironmentConfig, "cartpole-no-velocity": EnvironmentConfig, "acrobot": EnvironmentConfig,
     "repeat-first": MemoryConfig, "t-maze": MemoryConfig, "gym:Acrobot-v1": EnvironmentConfig,
 }  # fmt: skip
-NESTED = {"network": AgentConfig, "ppo": PPOConfig, "optimizer": OptimizerConfig}
+NESTED = {"network": AgentConfig, "ppo": PPOConfig, "optimizer": OptimizerConfig, "logging": LoggingConfig}
 CHOICES = {
     "run": "second", "runs_folder": "elsewhere", "map": "map.txt", "schedule": "cosine", "seed": 7, "iterations_per_call": 3,
-    "step_reward": -0.5, "dual_clip": 3.0, "value_clip": 0.5, "target_kl": 0.5,
+    "step_reward": -0.5, "dual_clip": 3.0, "value_clip": 0.5, "target_kl": 0.5, "profile": "2:3",
 }  # fmt: skip
 
 
@@ -98,6 +98,7 @@ def test_iterations_reach_the_steps(steps, environments, length, expected):
 @pytest.mark.parametrize("model", ["mlp", "lstm"])
 def test_every_setting_has_an_option_that_reaches_it(task, group, name, model):
     """Catches: a field that the command line does not offer, that another of the same name takes, or that resets what suits the task."""
+    model = "transformer" if name == "attention_maps" else model  # which no other has
     settings = settings_for(task, model)
     default = getattr(getattr(settings, group) if group else settings, name)
     flag = "--" + name.replace("_", "-")
@@ -265,6 +266,7 @@ def test_no_setting_is_forgotten_here():
     below = {(None, name) for name in ("run", "runs_folder", "overwrite", "seeds", "evaluation_episodes", "checkpoint_every", "article_numbers", "ppo")}
     tested = {(group, name) for *_, group, name, _, _ in CHANGES} | below
     tested |= {("ppo", field.name) for field in dataclasses.fields(PPOConfig)}  # by test_ppo.py
+    tested |= {("logging", field.name) for field in dataclasses.fields(LoggingConfig)}  # by test_tensorboard.py and test_views.py
     settings = {field for kind in (GridConfig, MemoryConfig) for field in fields_of(kind)} | {(None, "model"), (None, "ppo")}
     assert settings == tested
 
@@ -309,9 +311,9 @@ def stages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     calls = {"fit": [], "play": []}
 
-    def fit(learner, run, name, interrupt, recorder, shown, checkpoint_every, **settings):
+    def fit(learner, run, name, interrupt, recorder, shown, checkpoint_every, steps, **settings):
         recorder.curve, recorder.seconds = [(240, 1.0, 2.0, 3.0)], [0.5]
-        calls["fit"].append((str(run.folder), name, int(learner.seed), checkpoint_every, settings["steps_per_epoch"]))
+        calls["fit"].append((str(run.folder), name, int(learner.seed), checkpoint_every, steps))
 
     def play(episodes, greedy, seed):
         calls["play"].append((episodes, greedy, seed))

@@ -118,6 +118,15 @@ def test_metrics_by_hand():
         assert_close(metrics[name], value)
 
 
+def test_the_judge_is_reported_and_not_rewarded():
+    """Catches: a judge's opinion in the reward, another threshold than log-odds 0, or a metric without a judge."""
+    _, alone, without = assembled()
+    _, trajectory, metrics = assembled(judge=lambda prompts, responses: tf.constant([0.1, -3.0, 0.0]))
+    assert_close(metrics.pop("objective/judged"), 1 / 3)
+    assert metrics == without
+    np.testing.assert_array_equal(trajectory.rewards, alone.rewards)
+
+
 @pytest.mark.parametrize("garbage", [np.nan, 1e3])
 def test_padding_of_the_reference_enters_nothing(garbage):
     """Text 10. Catches: the reference's log-probs of padding in a reward or a metric."""
@@ -200,6 +209,8 @@ def test_the_coefficient_adapts_by_hand():
     ppo, trajectory, metrics = assembled(kl=KLConfig(0.1, kl_target=0.5, kl_horizon=30, kl_estimator="k2"))
     kl = np.mean([0.125 + 0.5, 0.5, 2.0])  # 1.04167: twice the target, so e = 0.2
     assert_close(metrics["objective/kl"], kl)
+    assert_close(ppo.kl_coefficient, 0.1)  # who only looks changes nothing
+    ppo.adapt(metrics["objective/kl"], 3)
     assert_close(ppo.kl_coefficient, 0.1 * (1 + 0.2 * 3 / 30))
     assert_close(metrics["objective/kl_coefficient"], 0.1)
     assert_close(trajectory.rewards[0, 0], -0.1 * 0.125)

@@ -184,6 +184,67 @@ def test_a_policy_of_every_grid_can_be_drawn():
     assert np.all(sizes[1] / 12 > 0.7)
 
 
+def heat(tokens="abcdefg", per_line=3, **rows):
+    """Axes of a heat map of seven tokens: three lines, the last of one token."""
+    rows = rows or {"KL": np.arange(7) - 3.0, "value": np.array([0.0, 0, 0, 0, 0, 0, 0.5])}
+    return pictures.token_heat_map(list(tokens), rows, "a title", per_line).axes
+
+
+def test_a_heat_map_by_hand():
+    """Catches: a token under another's colour, rows exchanged, one scale for all rows, tokens lost at the end of a line."""
+    axes = heat()
+    shown = np.concatenate([one.images[0].get_array() for one in axes], axis=1)
+    assert_close(shown, [[-1, -2 / 3, -1 / 3, 0, 1 / 3, 2 / 3, 1], [0, 0, 0, 0, 0, 0, 1]])
+    assert [[tick.get_text() for tick in one.get_xticklabels()] for one in axes] == [list("abc"), list("def"), ["g"]]
+    assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["KL, ± 3", "value, ± 0.5"]
+    assert axes[0].images[0].get_clim() == (-1, 1) and axes[0].figure.texts[0].get_text() == "a title"
+
+
+def test_a_row_of_zeros_is_pale():
+    """Catches: a division by 0 at the first iteration, where the KL is 0."""
+    (axes,) = heat("ab", KL=np.zeros(2))
+    assert_close(axes.images[0].get_array(), [[0, 0]])
+
+
+def test_nothing_is_cut():
+    """Catches: a label of a heat map beyond the edge of the picture, or over the line above it."""
+    figure = heat(["▁interesting"] * 7, KL=np.ones(7) * -1.25e-3, advantage=np.ones(7))[0].figure
+    figure.savefig("/dev/null", format="png")
+    width, height = figure.canvas.get_width_height()
+    for axes in figure.axes:
+        for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
+            box = label.get_window_extent()
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+    for above, below in zip(figure.axes, figure.axes[1:]):
+        assert max(label.get_window_extent().y1 for label in below.get_xticklabels()) <= above.get_window_extent().y0
+
+
+def test_attention_by_hand():
+    """Catches: layers for heads, keys for queries, the last steps of a long sequence left out."""
+    weights = np.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4) / 96
+    figure = pictures.attention_map(list("abcd"), weights, "title", most=3)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"layer {i}, head {j}" for i in (1, 2) for j in (1, 2, 3)]
+    for axes, expected in zip(figure.axes, weights.reshape(6, 4, 4)):
+        assert_close(axes.images[0].get_array(), expected[1:, 1:])
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == [tick.get_text() for tick in axes.get_xticklabels()] == list("bcd")
+
+
+def test_characters_without_a_font_are_said_once(monkeypatch):
+    """Catches: a picture full of boxes and no word about why; a note where nothing is missing."""
+    monkeypatch.setattr(pictures, "has_glyph", lambda character: ord(character) < 0x4E00)
+    axes = heat(["电影", "a好", "b"], KL=np.ones(3))
+    assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["??", "a?", "b"]
+    assert sum("no installed font" in text.get_text() for text in axes[0].figure.texts) == 1
+    assert len(heat("abc", KL=np.ones(3))[0].figure.texts) == 1
+
+
+def test_a_font_of_this_machine_is_found():
+    """Catches: boxes although a Chinese font is installed; Latin letters that nothing has."""
+    assert pictures.written("a $x_1$ ▁é </s>") == ("a $x_1$ ▁é </s>", False) and not pictures.has_glyph("\U0010fffd")
+    assert len(pictures.families()) == 1 or pictures.written("电影很好") == ("电影很好", False)
+
+
 @pytest.mark.parametrize("draw", [lambda: curve().figure, lambda: grid()[0].figure], ids=["curve", "grid"])
 def test_a_png_is_one_and_of_a_size_to_look_at(draw):
     """Catches: another format, an empty picture, one too small to read or too large for a screen; a window that is opened."""

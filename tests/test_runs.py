@@ -4,16 +4,21 @@ import csv
 import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import types
+import zipfile
 from pathlib import Path
 
+import keras
 import pytest
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
 from ppo_keras.errors import InputError
-from ppo_keras.runs import Run
+from ppo_keras.language.tokenizer import Tokenizer
+from ppo_keras.networks.actor_critic import MLPActorCritic
+from ppo_keras.runs import Run, load_policy
 from ppo_keras.tasks.config import GenerationConfig
 
 
@@ -268,3 +273,60 @@ def test_events_behind_the_last_state_are_forgotten(tmp_path):
     (run.folder / "checkpoints" / "training-1.npz").unlink()
     Run.resume(tmp_path, "first").save_config(GenerationConfig())
     assert times() == [] and not list(run.folder.glob("events.*"))  # it begins anew
+
+
+EVIL = """
+open("owned", "w").close()
+
+
+def shell(x):
+    open("owned", "w").close()
+"""
+HOSTILE = {  # name: a function of the honest `config.json` of a saved policy, that makes it another's
+    "a lambda": lambda config: _lambda_layer(),
+    "a class of another module": lambda config: config | {"module": "evil", "class_name": "Evil", "registered_name": "Evil"},
+    "a function of another module": lambda config: {"module": "builtins", "class_name": "function", "config": "shell", "registered_name": "evil>shell"},
+    "a command": lambda config: {"module": "os", "class_name": "system", "config": {"command": "touch owned"}, "registered_name": "system"},
+    "a class inside": lambda config: config | {"config": config["config"] | {"dtype": {"module": "evil", "class_name": "Evil", "config": {}, "registered_name": "Evil"}}},
+}  # fmt: skip
+
+
+def _lambda_layer():
+    """Python byte code that a Lambda layer runs when it is called."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: (open("owned", "w").close(), x)[1])])
+    return keras.saving.serialize_keras_object(model)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_loading_a_run_runs_nothing_that_is_inside_it(tmp_path, monkeypatch, kind):
+    """Catches: `safe_mode=False`, a class or function found by the name that a file gives, unpickling."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil.py").write_text(EVIL)
+    run = Run.create("runs", "hostile")
+    run.save_model(MLPActorCritic((3,), 2, width=4), "policy")
+    with zipfile.ZipFile(run.checkpoint("policy")) as honest, zipfile.ZipFile(run.checkpoint("other"), "w") as hostile:
+        for name in honest.namelist():
+            content = honest.read(name)
+            hostile.writestr(name, json.dumps(HOSTILE[kind](json.loads(content))) if name == "config.json" else content)
+    (tmp_path / "owned").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="other.keras"):
+        load_policy(run, "other")
+    assert not (tmp_path / "owned").exists()
+    assert isinstance(load_policy(run, "policy"), MLPActorCritic)
+
+
+def test_a_hostile_tokenizer_is_refused(tmp_path):
+    """Catches: a traceback for a file that SentencePiece cannot read."""
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(pickle.dumps(print))
+    with pytest.raises(InputError, match="tokenizer.model"):
+        Tokenizer.load(str(path))
+
+
+@pytest.mark.parametrize("content", ['{"seed": ', "[1, 2]", "\udc80"])
+def test_a_damaged_config_is_named(tmp_path, content):
+    """Catches: a traceback for a file that is cut off, holds something else, or is no UTF-8."""
+    (tmp_path / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="config.json"):
+        Run(tmp_path).load_json("config.json")

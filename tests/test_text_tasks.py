@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 from ppo_keras.cli import main
+from ppo_keras.config import LoggingConfig
 from ppo_keras.datasets.loader import load_pairs
-from ppo_keras.runs import Run
+from ppo_keras.runs import Run, load_policy
 from ppo_keras.tasks import answering
 from ppo_keras.tasks.config import AnsweringConfig, QuestionAnsweringConfig
 
@@ -52,13 +53,19 @@ def trained(task, *options):
     return types.SimpleNamespace(run=folder, summary=folder.load_json("summary.json"), samples=samples, out=done.out, err=done.err)
 
 
-def refused(*arguments):
-    """The one line of a command that cannot be carried out; nothing is written."""
-    done = run(*arguments)
+def refused_line(done):
+    """The one line of a command that could not be carried out."""
     assert done.code == 2 and "Traceback" not in done.err
     lines = [line for line in done.err.splitlines() if "error" in line]
-    assert len(lines) == 1 and not Run("runs/x").folder.parent.exists(), done.err
+    assert len(lines) == 1, done.err
     return lines[0]
+
+
+def refused(*arguments):
+    """The one line of a command that cannot be carried out; nothing is written."""
+    line = refused_line(run(*arguments))
+    assert not Run("runs/x").folder.parent.exists()
+    return line
 
 
 @pytest.mark.parametrize("model", ["transformer", "lstm"])
@@ -112,6 +119,25 @@ def test_labels_are_chosen(place, model):
     assert done.code == 2 and "--top-k, --greedy" in done.err
 
 
+def test_several_seeds_are_runs_of_their_own(place):
+    """Catches: one seed trained twice, a seed that differs from what it is alone, a spread with N instead of N - 1, a folder that `generate` takes for a run."""
+    together = run("train", "classification", *TINY, "--data", "reviews.tsv", "--seed", "3", "--seeds", "2", "--run", "both")
+    assert together.code == 0, together.err
+    alone = trained("classification", "--data", "reviews.tsv", "--seed", "4", "--run", "alone")
+    summary, parts = Run("runs/both").load_json("summary.json"), [Run(f"runs/both/seed-{seed}") for seed in (3, 4)]
+    seeds = [part.load_json("summary.json") for part in parts]
+    timeless = lambda summary: {name: value for name, value in summary.items() if name != "seconds"}
+    assert timeless(seeds[1]) == timeless(alone.summary) and [one["seed"] for one in seeds] == [3, 4]
+    weights = [load_policy(part, "after").get_weights() for part in (*parts, alone.run)]
+    assert all(map(np.array_equal, weights[1], weights[2])) and not all(map(np.array_equal, weights[0], weights[1]))
+    low, high = sorted(one["cost_ppo"] for one in seeds)
+    found = [summary[name] for name in ("cost_ppo", "cost_ppo_std", "cost_ppo_min", "cost_ppo_max")]
+    assert found == pytest.approx([(low + high) / 2, (high - low) / 2**0.5, low, high]) and summary["seeds"] == seeds
+    assert summary["test_texts"] == alone.summary["test_texts"] and "2 seeds" in together.out and "cost ppo" in together.out
+    assert "runs/both/seed-3" in refused_line(run("generate", "both", "--prompt", "a good film"))
+    assert run("generate", "both/seed-4", "--prompt", "a good film").code == 0
+
+
 def test_control_codes_ask_for_labels(place):
     """Catches: prompts that always ask for the label of their text, a code that the judge reads, codes split into pieces."""
     done = trained("generation", "--data", "news.tsv", "--control-codes", "--evaluation-samples", "40", "--response-length", "6")
@@ -143,6 +169,7 @@ def test_the_reward_of_a_prompt_is_for_its_own_references(place):
     config = AnsweringConfig(
         run="echo", jit=False, iterations=2, batch_size=16, vocabulary_size=300, network=replace(tiny.network, layers=1, width=16, heads=2),
         supervised=replace(tiny.supervised, supervised_epochs=1), ppo=replace(tiny.ppo, epochs=1, minibatches=1),
+        logging=LoggingConfig(log_every=0),
     )  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         summary = answering.train(config, Echo())

@@ -5,7 +5,12 @@ import pytest
 import tensorflow as tf
 from helpers import assert_all_close, random_trajectory
 
-from ppo_keras.trajectory import single_steps, slice_sequences, take_sequences
+from ppo_keras.trajectory import (
+    Shelf,
+    single_steps,
+    slice_sequences,
+    take_sequences,
+)
 
 
 def nest():
@@ -56,3 +61,22 @@ def test_context_is_what_was_read_before_the_first_action(context):
     """Catches: a context counted from axes of the observation or of the actions."""
     trajectory = random_trajectory()._replace(inputs=tf.zeros([8, context + 5, 4]), actions=tf.zeros([8, 5, 2]))
     assert trajectory.context == context
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_shelf_holds_what_was_put_last(jit):
+    """Catches: what was put first, a second trace for the variables, a batch of another shape that cannot be put or breaks the first."""
+    shelf, traces = Shelf(), []
+
+    def put(x):
+        traces.append(1)
+        shelf.put((x + 1.0, ()))
+
+    compiled = tf.function(put, jit_compile=jit, autograph=False)
+    for value in (1.0, 2.0):
+        compiled(tf.fill([3], value))
+        np.testing.assert_array_equal(shelf.content[0], [value + 1.0] * 3)
+    assert len(traces) == 1
+    compiled(tf.zeros([2]))
+    np.testing.assert_array_equal(shelf.content[0], [1.0, 1.0])
+    compiled(tf.zeros([3]))  # not traced again: it still finds its variables

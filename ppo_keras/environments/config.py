@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from ppo_keras.config import OptimizerConfig, PPOConfig, check_heads, require, switch
+from ppo_keras.config import (
+    LoggingConfig,
+    OptimizerConfig,
+    PPOConfig,
+    check_heads,
+    check_seeds,
+    require,
+    switch,
+)
 
 
 @dataclass(frozen=True)
@@ -45,20 +53,18 @@ class EnvironmentConfig:
     network: AgentConfig = AgentConfig()
     ppo: PPOConfig = PPOConfig(entropy_coefficient=0.01)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2.5e-4)
+    logging: LoggingConfig = LoggingConfig()
 
     def __post_init__(self):
         require(self.model in ("mlp", "lstm", "transformer"), f"model={self.model!r} is unknown. Use mlp, lstm or transformer.")
-        require(0 <= self.seed < 2**31, f"seed={self.seed} is outside [0, 2^31). Use a number such as 1.")
-        for name in ("seeds", "environment_steps", "environments", "steps", "evaluation_episodes", "checkpoint_every"):
+        check_seeds(self.seed, self.seeds)
+        for name in ("environment_steps", "environments", "steps", "evaluation_episodes", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
-        require(
-            self.seed + self.seeds <= 2**31,
-            f"seeds={self.seeds} from seed={self.seed} on go beyond 2^31. Use a smaller seed.",
-        )
         require(
             self.iterations_per_call is None or self.iterations_per_call >= 1,
             f"iterations_per_call={self.iterations_per_call} is less than 1. Use a number such as 10.",
         )
+        self.logging.check(self.model)
         if self.model == "transformer":
             check_heads(self.network.width, self.network.heads)
         if self.model == "mlp":
@@ -137,7 +143,7 @@ def kind_of(task):
 _FAST = dict(ppo=PPOConfig(entropy_coefficient=0.01, value_clip=None), optimizer=OptimizerConfig(2e-3))
 _SETTINGS = {
     # the default grid is learned in less time than XLA takes to compile
-    "gridworld": dict(environment_steps=12_000, checkpoint_every=10, jit=False) | _FAST,
+    "gridworld": dict(environment_steps=12_000, checkpoint_every=10, jit=False, logging=LoggingConfig(log_every=4)) | _FAST,
     # CleanRL's but for a higher learning rate and no value clipping: it learns in 100,000 steps, not in 500,000
     "cartpole": _FAST,
     "cartpole-no-velocity": _FAST,

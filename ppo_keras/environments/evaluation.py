@@ -13,25 +13,31 @@ EVALUATION = 1000  # the first purpose of evaluation's draws; a learner of the s
 
 
 class Steps(NamedTuple):
-    """Every step of some episodes side by side, float32 `(T, B)`; what lies behind an episode's end is not to be read."""
+    """Every step of `N` episodes, float32 `(N, T)`; 0 behind an episode's end. For `raw_advantages`, see `Trajectory`."""
+
+    rewards: np.ndarray
+    values: np.ndarray
+    next_values: np.ndarray
+    entropies: np.ndarray  # of the distribution that acted, nats
+    ended: np.ndarray
+    mask: np.ndarray
+
+
+class Rows(NamedTuple):
+    """One step of `B` episodes side by side as a `Player` writes it down, float32 `(B,)`; stacked `(T, B)`."""
 
     rewards: np.ndarray
     values: np.ndarray  # of the state before the step
-    next_values: np.ndarray  # V(final observation) where the step was cut off by the time limit; else 0
-    entropies: np.ndarray  # of the distribution that acted, nats
+    cut_values: np.ndarray  # V(final observation) where the time limit ends the episode at this step; else 0
+    entropies: np.ndarray
 
 
 class Episodes(NamedTuple):
-    """What was earned in each episode, float32 `(N,)`, and how many steps it took; where they are recorded, its `Steps` `(N, T)`."""
+    """What was earned in each episode, float32 `(N,)`, and how many steps it took; where they are recorded, its `Steps`."""
 
     returns: np.ndarray
     lengths: np.ndarray
     steps: Steps | None = None
-
-    @property
-    def mask(self):
-        """1 where a recorded step was made, float32 `(N, T)`."""
-        return (np.arange(self.steps.rewards.shape[1]) < self.lengths[:, np.newaxis]).astype(np.float32)
 
 
 def play(policy, environment, episodes, greedy=True, seed=0, temperature=1.0, jit_compile=True, at_once=128):
@@ -79,14 +85,7 @@ class Player:
             rounds = [self._python_round(environment, seed, greedy) for seed in seeds]
             environment.close()
         returns, lengths = (np.concatenate([np.asarray(one[i]) for one in rounds])[:episodes] for i in range(2))
-        return Episodes(returns, lengths, self._together([one[2] for one in rounds], episodes) if self.record else None)
-
-    @staticmethod
-    def _together(rounds, episodes):
-        """`Steps` `(N, T)` from those `(T, B)` of several rounds, which may differ in length."""
-        longest = max(len(steps.rewards) for steps in rounds)
-        rows = lambda array: np.pad(np.asarray(array), [(0, longest - len(array)), (0, 0)]).T
-        return Steps(*[np.concatenate([rows(array) for array in part])[:episodes] for part in zip(*rounds)])
+        return Episodes(returns, lengths, together([one[2] for one in rounds], lengths) if self.record else None)
 
     def _choose(self, observation, memory, starts, action_masks, seed, t, greedy):
         """One action in each copy, the memory after it, and value and entropy before it."""
@@ -101,7 +100,7 @@ class Player:
         return self.policy.step(observation, memory, tf.zeros([self.batch]))[1]
 
     def _compiled_round(self, seed, greedy):
-        """One episode in each copy: returns and lengths `(B,)`, and its `Steps`, or None."""
+        """One episode in each copy: returns and lengths `(B,)`, and its `Rows`, or None."""
         environment = self.environment
         state, observation = environment.reset(self.batch, randomness.fold_in(seed, 0))
         zeros = tf.zeros([self.batch])
@@ -114,8 +113,8 @@ class Player:
             if self.record:
                 cut = ~step.terminated & (step.truncated | tf.equal(t + 1, self.limit))
                 beyond = lambda: tf.where(cut, self._value(step.observation, memory), 0.0)
-                rows = Steps(step.reward, values, tf.cond(tf.reduce_any(cut & ~done), beyond, lambda: zeros), entropies)
-                written = Steps(*[array.write(t, row) for array, row in zip(written, rows)])
+                row = Rows(step.reward, values, tf.cond(tf.reduce_any(cut & ~done), beyond, lambda: zeros), entropies)
+                written = Rows(*[array.write(t, x) for array, x in zip(written, row)])
             counts = tf.cast(~done, tf.float32)
             done_now = done | step.terminated | step.truncated
             # an episode that is over stands still, so that no number of it can run away
@@ -128,9 +127,9 @@ class Player:
         *_, returns, lengths, written = tf.while_loop(
             lambda t, state, observation, memory, done, *_: (t < self.limit) & ~tf.reduce_all(done),
             act,
-            (tf.constant(0), state, observation, memory, done, zeros, zeros, Steps(*[empty() for _ in Steps._fields]) if self.record else ()),
+            (tf.constant(0), state, observation, memory, done, zeros, zeros, Rows(*[empty() for _ in Rows._fields]) if self.record else ()),
         )
-        return returns, lengths, Steps(*[array.stack() for array in written]) if self.record else None
+        return returns, lengths, Rows(*[array.stack() for array in written]) if self.record else None
 
     def _python_round(self, environment, seed, greedy):
         """The same around an environment in Python."""
@@ -145,9 +144,21 @@ class Player:
             if self.record:
                 cut = ~step.terminated & (step.truncated | (t + 1 == self.limit))
                 beyond = np.where(cut, self.value(step.observation, memory), 0.0) if (cut & ~done).any() else nothing
-                written.append(Steps(step.reward, values, beyond, entropies))
+                written.append(Rows(step.reward, values, beyond, entropies))
             returns += np.where(done, 0.0, step.reward)
             lengths += ~done
             starts = (step.terminated | step.truncated).astype(np.float32)
             done, t = done | (starts > 0), t + 1
-        return returns, lengths, Steps(*map(np.stack, zip(*written))) if self.record else None
+        return returns, lengths, Rows(*map(np.stack, zip(*written))) if self.record else None
+
+
+def together(rounds, lengths):
+    """`Steps` from the `Rows` `(T, B)` of several rounds, which may differ in `T`, and the lengths `(N,)` of the episodes that count."""
+    longest = int(lengths.max())
+    of_episodes = lambda array: np.pad(np.asarray(array)[:longest], [(0, max(0, longest - len(array))), (0, 0)]).T  # (B, longest)
+    columns = [np.concatenate(list(map(of_episodes, part)))[: len(lengths)] for part in zip(*rounds)]
+    steps = np.arange(longest)
+    mask, ended = (holds.astype(np.float32) for holds in (steps < lengths[:, np.newaxis], steps == lengths[:, np.newaxis] - 1))
+    rewards, values, cut_values, entropies = (np.where(mask > 0, column, 0.0).astype(np.float32) for column in columns)
+    later = np.pad(values[:, 1:], [(0, 0), (0, 1)])
+    return Steps(rewards, values, np.where(ended > 0, cut_values, later), entropies, ended, mask)

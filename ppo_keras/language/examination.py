@@ -13,78 +13,74 @@ from ppo_keras.language.generation import (
     response_outputs,
 )
 from ppo_keras.losses import entropy
-from ppo_keras.measures import Sample, raw_advantages
+from ppo_keras.measures import Sample
+from ppo_keras.ppo import raw_advantages
 
 
 class Examined(NamedTuple):
     """Responses to `B` prompts, NumPy arrays."""
 
     responses: Responses  # (B, T)
-    reference_log_probs: np.ndarray  # (B, T), at the sampling temperature
+    reference_log_probs: np.ndarray  # (B, T), of their tokens, at the temperature of the policy; 0 on padding
     entropies: np.ndarray  # (B, T), of the policy before each token, nats; 0 on padding
-    scores: np.ndarray  # (B,)
+    scores: np.ndarray | None  # (B,); None where nothing scores them
 
 
-def examine(learner, prompts, batch_size, seed, jit_compile=True):
+def examine(learner, prompts, length, batch_size, seed, score, greedy=False, jit_compile=True):
     """Lets the policy of a `LanguagePPO` answer every prompt once, by the draws of `evaluate_writer`.
 
     Args:
         learner: a `LanguagePPO`; it need not be compiled, and nothing of it changes.
         prompts: `Prompts` of NumPy arrays, `(B, P)`.
+        length: `T`, most tokens of a response.
         batch_size: prompts at a time.
         seed: int.
+        score: a function of (`Prompts`, `Responses`) to float32 `(B,)`, such as `learner.score`; or None.
+        greedy: always the most probable token; else one response is sampled.
         jit_compile: whether XLA compiles.
 
     Returns:
         `Examined`.
     """
     temperature = learner.config.temperature
-    wrap = lambda function: tf.function(function, jit_compile=jit_compile, autograph=False)
 
-    @wrap
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def respond(batch, draw):
-        responses = generate(
-            learner.policy, batch, learner.response_length, learner.end_id, learner.pad_id, draw, temperature
-        )  # fmt: skip
+        responses = generate(learner.policy, batch, length, learner.end_id, learner.pad_id, draw, temperature, greedy)
         logits, _ = response_outputs(learner.policy, batch, responses)  # (B, T, V)
         entropies = tf.where(responses.mask > 0, entropy(logits / temperature), 0.0)
         return responses, learner.reference_log_probs(batch, responses), entropies
 
-    score = wrap(learner.score) if learner.compiles_whole else learner.score
-
     def measure(batch, draw):
         responses, *others = respond(batch, draw)
-        return (*responses, *others, score(batch, responses))
+        return (*responses, *others, *([score(batch, responses)] if score else []))
 
     columns = in_batches(measure, prompts, batch_size, seed)
-    return Examined(Responses(*columns[:4]), *columns[4:])
+    return Examined(Responses(*columns[:4]), *columns[4:6], columns[6] if score else None)
 
 
 def sample_responses(learner, prompts, batch_size, seed, jit_compile=True):
     """The `Sample` of a policy: its units are the prompts, each answered as often as in an iteration of PPO.
 
-    The first response to each prompt is that of `examine` with the same seed.
-
     Args:
         learner, prompts, batch_size, seed, jit_compile: see `examine`.
 
     Returns:
-        A `Sample` without `greedy_rewards`.
+        A `Sample`.
     """
-    count, group = len(prompts.tokens), learner.responses_per_prompt
-    rounds = Prompts(*[np.tile(part, (group, 1)) for part in prompts])
-    examined = examine(learner, rounds, batch_size, seed, jit_compile)
-    neighbours = np.arange(group * count).reshape(group, count).T.ravel()  # the responses to a prompt side by side
-    prompts, responses, reference_log_probs, entropies, scores = tf.nest.map_structure(lambda x: x[neighbours], (rounds, *examined))
-    beta = learner.kl_coefficient.numpy()
-    trajectory, _ = learner.assemble(*tf.nest.map_structure(tf.constant, (prompts, responses, reference_log_probs, scores)))
-    learner.kl_coefficient.assign(beta)  # an adaptive one moved
-    of_prompt = lambda x: x.reshape(count, -1)
+    count, length = len(prompts.tokens), learner.response_length
+    repeated = Prompts(*[np.repeat(part, learner.responses_per_prompt, axis=0) for part in prompts])
+    examined = examine(learner, repeated, length, batch_size, seed, learner.score, jit_compile=jit_compile)
+    responses = examined.responses
+    parts = repeated, responses, examined.reference_log_probs, examined.scores
+    trajectory, _ = learner.assemble(*tf.nest.map_structure(tf.constant, parts))
+    of_prompt = lambda x: np.reshape(x, [count, -1])  # what belongs to a prompt, in a row
+    greedy = examine(learner, prompts, length, batch_size, seed, learner.score, True, jit_compile)
     return Sample(
-        rewards=of_prompt(scores).mean(axis=1),
-        greedy_rewards=None,
-        advantages=of_prompt(raw_advantages(trajectory, learner.config)),
-        entropies=of_prompt(entropies),
-        weights=of_prompt(responses.mask),
-        kl=of_prompt((responses.log_probs - reference_log_probs).sum(axis=1)).mean(axis=1),
+        rewards=of_prompt(examined.scores).mean(axis=1),
+        greedy_rewards=greedy.scores,
+        advantages=of_prompt(raw_advantages(trajectory, learner.config)[0]),
+        entropies=of_prompt(examined.entropies),
+        mask=of_prompt(responses.mask),
+        kl=of_prompt((responses.log_probs - examined.reference_log_probs).sum(axis=1)).mean(axis=1),
     )

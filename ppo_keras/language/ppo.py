@@ -40,6 +40,7 @@ class LanguagePPO(PPO):
         responses_per_prompt: K. With several, a score counts from the mean score of the prompt's other responses (leave
             one out; Kool et al. 2019): what makes one prompt harder than another then adds no noise to the advantages.
         reference: a frozen copy of the policy at the start; None makes one now.
+        judge: a TensorFlow function like a reward, to log-odds float32 `(B,)`; it is reported and never rewarded.
         seed: of all randomness.
 
     Raises:
@@ -50,12 +51,12 @@ class LanguagePPO(PPO):
     def __init__(
         self, policy, reward, end_id, pad_id, response_length,
         config=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, usual_length=None, responses_per_prompt=1,
-        reference=None, seed=0, **kwargs,
+        reference=None, judge=None, seed=0, **kwargs,
     ):  # fmt: skip
         super().__init__(policy, config, seed, **kwargs)
         self.reward, self.end_id, self.pad_id, self.response_length = reward, end_id, pad_id, response_length
         self.missing_end_penalty, self.short_penalty, self.usual_length = missing_end_penalty, short_penalty, usual_length or 1.0
-        self.responses_per_prompt = responses_per_prompt
+        self.responses_per_prompt, self.judge = responses_per_prompt, judge
         if short_penalty and usual_length is None:
             raise InputError(
                 f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has."
@@ -92,7 +93,9 @@ class LanguagePPO(PPO):
         """Writes a response to each prompt, scores it, and forms the trajectory."""
         prompts = Prompts(*[tf.repeat(part, self.responses_per_prompt, axis=0) for part in data])
         responses, reference_log_probs = self._rollout(prompts)
-        return self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
+        trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
+        self.adapt(metrics["objective/kl"], responses.mask.shape[0])
+        return trajectory, metrics
 
     def rollout(self, prompts):
         """Responses of the policy, and their log-probabilities under the reference at the same temperature."""
@@ -123,7 +126,7 @@ class LanguagePPO(PPO):
         return scores
 
     def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores):
-        """The trajectory, its rewards made of score and KL penalty; adapts the KL coefficient. Returns it and metrics.
+        """The trajectory, its rewards made of score and KL penalty. Returns it and metrics; changes nothing.
 
             r_t = -beta * kl_t + [t is the last real token] * score   (Ziegler et al. 2019, eq. 2)
 
@@ -147,8 +150,8 @@ class LanguagePPO(PPO):
             inputs, starts, responses.tokens, responses.log_probs, responses.values, rewards, next_values, last, mask
         )
         kl_of_response = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
-        self.kl_coefficient.assign(self.kl_controller.update(beta, kl_of_response, float(mask.shape[0])))
-        return trajectory, {
+        share = lambda holds: tf.reduce_mean(tf.cast(holds, tf.float32))
+        metrics = {
             "objective/kl": kl_of_response,
             "objective/kl_coefficient": beta,
             "objective/entropy": tf.reduce_mean(-tf.reduce_sum(responses.log_probs, axis=1)),
@@ -156,9 +159,17 @@ class LanguagePPO(PPO):
             "objective/scores": tf.reduce_mean(scores),
             "objective/rlhf_reward": tf.reduce_mean(penalised) - beta * kl_of_response,
             "response/length": tf.reduce_mean(lengths),
-            "response/ended_share": tf.reduce_mean(tf.cast(ended, tf.float32)),
+            "response/ended_share": share(ended),
             "response/token_kl": masked_mean(kl, mask),
         }
+        if self.judge is not None:
+            metrics["objective/judged"] = share(self.judge(prompts, responses) > 0)
+        return trajectory, metrics
+
+    def adapt(self, kl, count):
+        """Moves the KL coefficient after an iteration of `count` responses, whose mean KL was `kl`."""
+        beta = tf.convert_to_tensor(self.kl_coefficient)
+        self.kl_coefficient.assign(self.kl_controller.update(beta, kl, float(count)))
 
 
 def less_the_others(scores, group):

@@ -88,6 +88,10 @@ class Tokenizer:
         """Token ids of a text, optionally with the begin and end tokens."""
         return [BEGIN] * begin + self.processor.encode(text) + [END] * end
 
+    def pieces(self, ids):
+        """How each token is written, as SentencePiece shows it: ▁ for a space."""
+        return [self.processor.id_to_piece(int(i)) for i in ids]
+
     def encode_question(self, text):
         """Token ids of a text that is to be answered: between two begin tokens, the second of which begins the answer."""
         return [BEGIN, *self.processor.encode(text), BEGIN]
@@ -124,4 +128,8 @@ class Tokenizer:
         if not os.path.exists(path):
             raise InputError(f"no tokenizer at {path}. Is this the folder of a finished run?")
         with open(path, "rb") as file:
-            return cls(file.read())
+            model = file.read()
+        try:
+            return cls(model)
+        except RuntimeError as error:
+            raise InputError(f"{path} is damaged, or no SentencePiece model. Put the file back, or train the run again.") from error

@@ -88,6 +88,18 @@ class TransformerTrunk(keras.layers.Layer):
 
         The first `context` steps are read, but nothing is put out for them: the last block leaves out their queries.
         """
+        hidden, after, _ = self.read(x, state, starts, context, training)
+        return hidden, after
+
+    def attention(self, x, state=None, starts=None):
+        """What each step of a sequence attends to, to look at: `(B, T, D)` -> a list of `(B, H, T, M + T)`, one of each block.
+
+        Without a state the M steps of the memory are left out.
+        """
+        return self.read(x, state, starts)[2]
+
+    def read(self, x, state=None, starts=None, context=0, training=None):
+        """What `call` returns, and what `attention` does."""
         batch, length = tf.shape(x)[0], x.shape[1]
         starts = tf.zeros([batch, length]) if starts is None else starts
         begin = tf.constant(0) if state is None else state["time"]
@@ -105,7 +117,7 @@ class TransformerTrunk(keras.layers.Layer):
             before = remembered[:, tf.newaxis, :] & near & (segments == 0)[:, :, tf.newaxis]  # (B, T, M)
             visible = tf.concat([before, visible], axis=2)  # (B, T, M + T)
         visible = visible[:, tf.newaxis]  # (B, 1, T, M + T)
-        new_keys, new_values = [], []
+        new_keys, new_values, attention = [], [], []
         for i, block in enumerate(self.blocks):
             query, key, value = block.project(x, times)  # (B, H, T, d) each
             new_keys.append(key)
@@ -115,7 +127,8 @@ class TransformerTrunk(keras.layers.Layer):
                 value = tf.concat([state["values"][i], value], axis=2)
             if block is self.blocks[-1]:
                 x, query, visible = x[:, context:], query[:, :, context:], visible[:, :, context:]
-            x = block.finish(x, attend(query, key, value, visible), training=training)
+            attention.append(attention_weights(query, key, visible))
+            x = block.finish(x, tf.matmul(tf.cast(attention[-1], value.dtype), value), training=training)
         old = self.initial_state(batch) if state is None else state
         after = {
             "keys": [self._remember(*pair, begin) for pair in zip(old["keys"], new_keys)],
@@ -123,7 +136,7 @@ class TransformerTrunk(keras.layers.Layer):
             "time": begin + length,
             "episode": tf.maximum(old["episode"], tf.reduce_max(starts_at, axis=1)),
         }
-        return self.norm(x), after
+        return self.norm(x), after, attention
 
     def _remember(self, memory, new, begin):
         """The ring after `T` further steps: each slot holds the last step whose time falls on it. `(B, H, M, d)`."""
@@ -179,6 +192,11 @@ def attend(query, key, value, visible):
 
     Shapes: `(B, H, T, d)`, `(B, H, S, d)`, `(B, H, S, d)`, bool `(B, 1, T, S)` -> `(B, H, T, d)`.
     """
+    return tf.matmul(tf.cast(attention_weights(query, key, visible), value.dtype), value)
+
+
+def attention_weights(query, key, visible):
+    """softmax(q k^T / sqrt(d)): how much of each visible key a query takes. See `attend`; float32 `(B, H, T, S)`."""
     scores = tf.matmul(query, key, transpose_b=True) * (query.shape[-1] ** -0.5)
     scores = tf.where(visible, tf.cast(scores, tf.float32), float("-inf"))  # a step always sees itself: no empty row
-    return tf.matmul(tf.cast(tf.nn.softmax(scores), value.dtype), value)
+    return tf.nn.softmax(scores)

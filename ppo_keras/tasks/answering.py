@@ -7,11 +7,13 @@ is told only a number for each answer. Both are measured on prompts held out.
 import numpy as np
 
 from ppo_keras.errors import InputError
+from ppo_keras.language.evaluation import Responder
 from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import PythonReward
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.report import print_answers
+from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.training import run_job
 from ppo_keras.tasks.writing import WriterJob
 
@@ -40,7 +42,7 @@ def train(config, task, resume=False):
         NonFiniteError: a metric became NaN; the last good policy is saved.
         KeyboardInterrupt: Ctrl-C; a policy that PPO has begun to change is saved, a run that has none yet is removed.
     """
-    return run_job(config, lambda: AnsweringJob(config, task), resume)
+    return run_job(config, each_seed(config, lambda one: AnsweringJob(one, task)), resume)
 
 
 class AnsweringJob(WriterJob):
@@ -62,20 +64,18 @@ class AnsweringJob(WriterJob):
         self.train_tokenizer(train.texts + [reference for i in known for reference in train.references[i]])
         self.known = self.pairs(train, known)
         self.response_length = config.response_length or usual_length([answer for _, answer in self.known])
-        questions = {name: [self.tokenizer.encode_question(text) for text in getattr(self.corpus, name).texts] for name in ("train", "test")}
+        questions = {name: [self.tokenizer.encode_question(text) for text in getattr(self.corpus, name).texts] for name in ("train", "validation", "test")}
         self.prompt_length = config.prompt_length or usual_length(questions["train"])
         self.context = self.prompt_length + self.response_length
         self.prompts = {name: self.pad(lists) for name, lists in questions.items()}
-        prompts = self.tokenizer.decode_batch(*self.prompts["train"])
-        self.references = dict(zip(prompts, train.references))  # by prompt, as the tokenizer writes it
-        if run is not None:
-            for split in (self.corpus.validation, self.corpus.test):
-                held_out = self.pad([self.tokenizer.encode_question(text) for text in split.texts])
-                self.references |= zip(self.tokenizer.decode_batch(*held_out), split.references)
+        self.references = {}  # by prompt, as the tokenizer writes it; those of prompts held out are only looked at
+        for name in ("test", "validation", "train"):
+            self.references |= zip(self.tokenizer.decode_batch(*self.prompts[name]), getattr(self.corpus, name).references)
         self.reward = PythonReward(
             lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name
         )
-        self.reward.score(prompts[0], train.references[0][0])  # a mistake in it shows before the work begins
+        prompt, answers = next(iter(self.references.items()))
+        self.reward.score(prompt, answers[0])  # a mistake in it shows before the work begins
 
     def pairs(self, split, rows=None):
         """(prompt ids, answer ids) for every reference of a split, or of some rows of it."""
@@ -110,7 +110,9 @@ class AnsweringJob(WriterJob):
         run.save_model(self.policy, "before")
         self.learner = self.make_learner()
         self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
-        self.respond = self.make_responder()
+        self.respond = Responder(
+            self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit
+        )
         self.before = self.evaluate()
         self.measure(self.before)  # a mistake in it costs no training
 
@@ -122,23 +124,24 @@ class AnsweringJob(WriterJob):
             responses_per_prompt=config.responses_per_prompt, reference=self.reference, seed=config.seed, name="learner",
         )  # fmt: skip
 
-    def load_scorers(self):
-        """The reward is a function of the references: there is nothing to load."""
-
-    @property
-    def test_prompts(self):
+    def test_prompts(self, count=None):
         """See `WriterJob`."""
-        return self.prompts["test"]
+        return Prompts(*[part[:count] for part in self.prompts["test"]])
 
     def encode_prompt(self, text):
         """See `WriterJob`."""
         return self.tokenizer.encode_question(" ".join(text.split()))
 
+    def score_as(self, other):
+        """See `WriterJob`."""
+        reward = lambda prompt, response: other.task.reward(response.strip(), self.references[prompt])
+        return PythonReward(reward, self.tokenizer, self.task.name)
+
     def improve(self, run, interrupt):
         """PPO on the training prompts whose references are not known (on all where all are), then the measures again. Returns the summary."""
         prompts = Prompts(*[part[self.practice] for part in self.prompts["train"]])
         shown = {"objective/scores": "score", "objective/kl": "kl", "policy/entropy": "entropy"}
-        self.practise(run, interrupt, prompts, shown)
+        self.practise(run, interrupt, prompts, self.prompts["validation"], shown)
         return self.report(run, self.before, self.evaluate())
 
     def evaluate(self):

@@ -7,12 +7,14 @@ from typing import Optional
 
 from ppo_keras.config import (
     KLConfig,
+    LoggingConfig,
     NetworkConfig,
     OptimizerConfig,
     PPOConfig,
     SupervisedConfig,
     check_divides,
     check_heads,
+    check_seeds,
     require,
     switch,
 )
@@ -32,6 +34,7 @@ class TextConfig:
     runs_folder: str = "runs"  # where the run folders are
     overwrite: bool = switch(False)  # replace a run of this name
     seed: int = 0  # of all randomness
+    seeds: int = 1  # train this many times, with seed, seed + 1, ..., and report the spread
     jit: bool = switch(True)  # compile with XLA
     iterations: int = 120  # PPO iterations
     batch_size: int = 64  # responses in an iteration
@@ -41,10 +44,11 @@ class TextConfig:
     supervised: SupervisedConfig = SupervisedConfig()
     ppo: PPOConfig = PPOConfig(discount=1.0)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
+    logging: LoggingConfig = LoggingConfig()
 
     def __post_init__(self):
         require(self.model in ("transformer", "lstm"), f"model={self.model!r} is unknown. Use transformer or lstm.")
-        require(0 <= self.seed < 2**31, f"seed={self.seed} is outside [0, 2^31). Use a number such as 1.")
+        check_seeds(self.seed, self.seeds)
         if self.model == "transformer":
             check_heads(self.network.width, self.network.heads)
         require(self.data is None or self.dataset is None, "--data and --dataset were both given. Give one.")
@@ -55,6 +59,7 @@ class TextConfig:
         for name in ("iterations", "batch_size", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         self.ppo.check_batch(self.batch_size)
+        self.logging.check(self.model)
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ class ClassificationConfig(TextConfig):
     supervised: SupervisedConfig = SupervisedConfig(supervised_learning_rate=1e-3)
     ppo: PPOConfig = PPOConfig(discount=1.0, entropy_coefficient=0.3)  # much entropy: a sure policy cannot weigh costs
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)
+    logging: LoggingConfig = LoggingConfig(log_every=4)
 
     def __post_init__(self):
         super().__post_init__()

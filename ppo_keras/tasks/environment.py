@@ -7,14 +7,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ppo_keras import tensorboard, tracing
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
+from ppo_keras.errors import InputError
 from ppo_keras.health import Health
+from ppo_keras.measures import Sample
 from ppo_keras.networks.actor_critic import new_policy
-from ppo_keras.recording import EnvironmentRecorder
+from ppo_keras.ppo import raw_advantages
+from ppo_keras.recording import Board, Cadence, EnvironmentRecorder
 from ppo_keras.report import print_agent
+from ppo_keras.runs import load_policy
 from ppo_keras.tasks.play import make_environment, new_player
-from ppo_keras.tasks.training import fit_and_save, run_job
+from ppo_keras.tasks.seeds import spread
+from ppo_keras.tasks.training import fit_and_save, plain_errors, run_job
+from ppo_keras.views import BatchHistograms, GridPicture, RolloutAttention
 
 
 def train(task, config, resume=False):
@@ -40,10 +47,18 @@ def train(task, config, resume=False):
 class AgentJob:
     """The parts of one run: checked when it is made, trained seed by seed, evaluated and drawn."""
 
-    def __init__(self, task, config):
-        self.task_name, self.config, self.began = task, config, time.perf_counter()
+    earned, units = "return", "episodes"
+
+    def __init__(self, task, config, run=None):
+        self.task_name, self.config, self.run, self.began = task, tracing.without_jit(config), run, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
-        self.environment = make_environment(task, config)
+        self.environment = make_environment(task, self.config, run and run.load_json("config.json").get("rows"))
+        if run is None:
+            self.make_learner()
+
+    def make_learner(self):
+        """The policy, its `EnvironmentPPO`, compiled, and the player of its episodes."""
+        config = self.config
         network, of_numbers = config.network, not isinstance(self.environment.observation, int)
         self.policy = new_policy(
             config.model, self.environment.observation, self.environment.actions, width=network.width, layers=network.layers,
@@ -57,6 +72,31 @@ class AgentJob:
         updates = self.calls * per_call * config.ppo.epochs * config.ppo.minibatches
         self.learner.compile(config.optimizer.build(updates), jit_compile=config.jit)
         self.player = new_player(self.policy, self.environment, config, config.evaluation_episodes)
+
+    def open(self, stage):
+        """Takes the policy of the run, of a stage: "after" or "best"."""
+        if stage == "before":
+            raise InputError(f"{self.run.folder} is an agent's run, which has no stage before PPO. Use after or best.")
+        self.policy = load_policy(self.run, "policy" if stage == "after" else stage)
+
+    def play(self, count, seed, greedy):
+        """`Episodes` of the policy that was opened, with their `Steps`; `count` None: as many as after training."""
+        count = count or self.config.evaluation_episodes
+        with plain_errors():
+            return new_player(self.policy, self.environment, self.config, count, record=True)(count, greedy, seed)
+
+    def sample(self, count, seed):
+        """The `Sample` of `evaluate`."""
+        drawn, greedy = (self.play(count, seed, greedy) for greedy in (False, True))
+        known = not self.config.normalize_rewards  # else the critic counts in units that are not saved with the policy
+        advantages = raw_advantages(drawn.steps, self.config.ppo)[0].numpy() if known else None
+        return Sample(drawn.returns, greedy.returns, advantages, drawn.steps.entropies, drawn.steps.mask, None)
+
+    def answer(self, other, count, seed, greedy):
+        """Names, lengths and returns of episodes that begin alike in every run of the same environment."""
+        played = self.play(count, seed, greedy)
+        names = [f"episode {i + 1}" for i in range(len(played.returns))]
+        return names, [f"{length:.0f} steps" for length in played.lengths], played.returns
 
     @property
     def grid(self):
@@ -88,8 +128,10 @@ class AgentJob:
                 part = run.part(f"seed-{seed}")
                 self.save_config(part, replace(config, seeds=1, seed=seed))
             curves.append(self.train_seed(seed, part, interrupt))
-            ended = (part.folder / "summary.json").exists()  # this seed was done before the run was stopped
+            ended = part.ended  # before the run was stopped
             summaries.append(part.load_json("summary.json") if ended else self.summarise(seed, curves[-1]))
+            if not ended:
+                tensorboard.write_final(part, summaries[-1], summaries[-1]["environment_steps"])
             interrupt.check()
             if config.seeds > 1 and not ended:
                 self.draw(part, curves[-1:])
@@ -105,15 +147,25 @@ class AgentJob:
         """One seed. Returns its learning curve, `(N, 4)`: steps, return, length and number of the episodes that ended."""
         config, learner, self.seed_began = self.config, self.learner, time.perf_counter()
         learner.restart(seed)
-        recorder = EnvironmentRecorder(run)
+        recorder = EnvironmentRecorder(run, self.board(replace(config, seed=seed)))
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
+        further = {"health": Health("episode/return")} | tracing.observers(config.logging, run)
         fit_and_save(
-            learner, run, "policy", interrupt, recorder, shown, every, self.calls,
-            further={"health": Health("episode/return")}, score=lambda metrics: recorder.last_return,
-        )  # fmt: skip
+            learner, run, "policy", interrupt, recorder, shown, every, self.calls, further=further, score=lambda metrics: recorder.last_return
+        )
         self.pace = config.environments * config.steps * learner.iterations_per_call / float(np.median(recorder.seconds))
         return np.array(recorder.curve)
+
+    def board(self, config):
+        """What TensorBoard shows of one seed."""
+        logging = config.logging
+        views = [BatchHistograms(logging.weight_histograms)]
+        views += [GridPicture(self.grid, self.on_the_grid)] if self.grid else []
+        views += [RolloutAttention()] if logging.attention_maps else []
+        opening = (tracing.Graph(tf.TensorSpec([], tf.int32)),) if logging.graph else ()
+        last = self.calls * self.learner.iterations_per_call
+        return Board(self.task_name, config, Cadence(logging.log_every, last), tuple(views), opening)
 
     def summarise(self, seed, curve):
         """What `summary.json` says of one seed. Where no episode ended in training, its return and length are None."""
@@ -162,12 +214,7 @@ class AgentJob:
     def together(self, summaries):
         """One summary of several seeds: means, spreads, and the summaries themselves."""
         summary = {key: summaries[0][key] for key in ("task", "model", "seed", "environment_steps")}
-        for key in ("episode_return", "episode_length", "evaluation_return", "evaluation_return_sampled", "steps_per_second"):
-            values = [one[key] for one in summaries]
-            if None in values:
-                summary[key] = None
-                continue
-            summary |= {key: float(np.mean(values)), f"{key}_std": float(np.std(values, ddof=1)), f"{key}_min": min(values)}
+        summary |= spread(summaries, ("episode_return", "episode_length", "evaluation_return", "evaluation_return_sampled", "steps_per_second"))
         if self.grid:
             summary["optimal_return"] = summaries[0]["optimal_return"]
             summary["optimal_policy"] = all(one["optimal_policy"] for one in summaries)

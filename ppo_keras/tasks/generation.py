@@ -29,6 +29,8 @@ from ppo_keras.language.tokenizer import UNKNOWN
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.report import print_evaluations
 from ppo_keras.runs import load_reward_model
+from ppo_keras.tasks.seeds import each_seed
+from ppo_keras.tasks.text import HELD_OUT
 from ppo_keras.tasks.training import run_job
 from ppo_keras.tasks.writing import WriterJob
 
@@ -50,12 +52,7 @@ def train(config, resume=False):
         KeyboardInterrupt: Ctrl-C; a writer that PPO has begun to change is saved, a run that has no such writer yet is
             removed.
     """
-    return run_job(config, lambda: make_job(config), resume)
-
-
-def make_job(config, run=None):
-    """The parts of a run to train or, where a `Run` is given, to open."""
-    return GenerationJob(config, run)
+    return run_job(config, each_seed(config, GenerationJob), resume)
 
 
 class GenerationJob(WriterJob):
@@ -196,31 +193,44 @@ class GenerationJob(WriterJob):
             reward = lambda prompts, responses: tf.sigmoid(log_odds(prompts, responses))
         return LanguagePPO(
             self.policy, reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
-            config.missing_end_penalty, config.short_penalty, self.usual_length, reference=self.reference, seed=config.seed, name="learner",
+            config.missing_end_penalty, config.short_penalty, self.usual_length, reference=self.reference,
+            judge=self.judge and self.as_asked(self.judge), seed=config.seed, name="learner",
         )  # fmt: skip
 
-    def load_scorers(self):
-        """The reward model and the judge of the run that is opened, where it has them."""
+    def open(self, stage):
+        """See `WriterJob`."""
         if self.function is None:
             self.reward_model = load_reward_model(self.run, "reward")
-        if self.run.has("judge"):
-            self.judge = load_reward_model(self.run, "judge")
+        super().open(stage)
 
-    @property
-    def test_prompts(self):
+    def test_prompts(self, count=None):
         """See `WriterJob`."""
-        return self.prompts
+        return self.prompts if count is None else self.make_prompts(self.corpus.test, count, seed=self.config.seed + 1)
 
     def encode_prompt(self, text):
         """See `WriterJob`."""
         return self.tokenizer.encode(text, begin=True)
+
+    def score_as(self, other):
+        """See `WriterJob`."""
+        if other.tokenizer.model != self.tokenizer.model:
+            raise InputError(
+                f"the tokenizers of {other.run.folder} and {self.run.folder} differ, so no reward reads both. "
+                "Train both with the same --vocabulary-size, with or without --control-codes."
+            )
+        return other.learner.score
+
+    def prompts_as(self, other, count):
+        """See `WriterJob`."""
+        return other.test_prompts(count)
 
     def improve(self, run, interrupt):
         """PPO, then the same measures as before it. Returns the summary."""
         config = self.config
         prompts = Prompts(*self.make_prompts(self.corpus.train, len(self.corpus.train.texts), seed=config.seed))
         shown = {"objective/scores": "score", "objective/kl": "kl", "response/length": "length", "policy/entropy": "entropy"}
-        self.practise(run, interrupt, prompts, shown)
+        held_out = self.make_prompts(self.corpus.validation, HELD_OUT, seed=config.seed + 2)
+        self.practise(run, interrupt, prompts, held_out, shown)
         return self.report(run, self.before, self.evaluate())
 
     def evaluate(self):
@@ -229,7 +239,7 @@ class GenerationJob(WriterJob):
         if self.function is None:
             score = tf.function(score, jit_compile=config.jit, autograph=False)
         return evaluate_writer(
-            self.policy, self.learner.reference, score, self.judge and self.as_asked(self.judge), self.prompts, self.tokenizer, self.response_length,
+            self.policy, self.learner.reference, score, self.learner.judge, self.prompts, self.tokenizer, self.response_length,
             config.ppo.temperature, config.batch_size, config.seed, config.jit,
         )  # fmt: skip
 

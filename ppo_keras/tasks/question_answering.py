@@ -17,11 +17,6 @@ def train(config, resume=False):
     return answering.train(config, QuestionAnswering(config), resume)
 
 
-def make_job(config, run):
-    """The parts of a `Run` to open."""
-    return answering.AnsweringJob(config, QuestionAnswering(config), run)
-
-
 class QuestionAnswering:
     """Questions with answers, as `answering.train` wants a task."""
 

@@ -6,13 +6,17 @@ import time
 import keras
 import tensorflow as tf
 
-from ppo_keras import callbacks
+from ppo_keras import callbacks, tensorboard, tracing
 from ppo_keras.errors import InputError
 from ppo_keras.health import Health
+from ppo_keras.language.generation import Prompts
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
-from ppo_keras.recording import Recorder, SupervisedRecorder
+from ppo_keras.recording import Board, Cadence, Recorder, SupervisedRecorder
 from ppo_keras.tasks.training import fit_and_save
+from ppo_keras.views import BatchHistograms, HeldOutResponses
+
+HELD_OUT = 8  # prompts or texts in a table of TensorBoard
 
 
 class TextJob:
@@ -25,7 +29,7 @@ class TextJob:
     """
 
     def __init__(self, config, task_name, run=None):
-        self.config, self.task_name, self.run, self.began = config, task_name, run, time.perf_counter()
+        self.config, self.task_name, self.run, self.began = tracing.without_jit(config), task_name, run, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
 
     def take_corpus(self, corpus):
@@ -70,16 +74,31 @@ class TextJob:
             ]
         interrupt.check()
 
-    def practise(self, run, interrupt, prompts, shown):
-        """PPO of `self.learner` on NumPy `Prompts`, in a fresh order each time; `shown`: metrics of the progress bar."""
+    def practise(self, run, interrupt, prompts, held_out, shown):
+        """PPO of `self.learner` on NumPy `Prompts`, in a fresh order each time; the responses to the `held_out` ones are shown.
+
+        Args:
+            shown: metrics of the progress bar.
+        """
         config = self.config
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
         batches = data.batch(config.batch_size // self.learner.responses_per_prompt, drop_remainder=True)
+        held_out = Prompts(*[part[:HELD_OUT] for part in held_out])
+        view = HeldOutResponses(held_out, self.tokenizer, config.seed, config.logging.attention_maps)
+        recorder = Recorder(run, config.batch_size, self.board(view, data_spec=batches.element_spec))
         health = Health("objective/scores", config.kl.kl_coefficient > 0, self.learner.responses_per_prompt == 1)
         fit_and_save(
-            self.learner, run, "after", interrupt, Recorder(run, config.batch_size), shown, config.checkpoint_every, config.iterations,
-            lambda done: batches.skip(done).prefetch(1), further={"health": health}, score=lambda metrics: metrics["objective/rlhf_reward"],
+            self.learner, run, "after", interrupt, recorder, shown, config.checkpoint_every, config.iterations,
+            lambda done: batches.skip(done).prefetch(1), further={"health": health} | tracing.observers(config.logging, run),
+            score=lambda metrics: metrics["objective/rlhf_reward"],
         )  # fmt: skip
+
+    def board(self, *views, data_spec):
+        """What TensorBoard shows of PPO: histograms, and the views of the task."""
+        logging = self.config.logging
+        opening = (tracing.Graph(data_spec),) if logging.graph else ()
+        histograms = BatchHistograms(logging.weight_histograms)
+        return Board(self.task_name, self.config, Cadence(logging.log_every, self.config.iterations), (histograms, *views), opening)
 
     def updates(self):
         """Optimizer steps of the whole of PPO."""
@@ -90,4 +109,5 @@ class TextJob:
         summary = {"task": self.task_name, "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
         summary |= measures | {"seconds": time.perf_counter() - self.began}
         run.save_json("summary.json", summary)
+        tensorboard.write_final(run, summary, self.config.iterations)
         return summary

@@ -71,8 +71,7 @@ def fit_and_save(
     """
     further = {"recorder": recorder} | (further or {})
     parts = {key: part for key, part in further.items() if hasattr(part, "state")}
-    keep_best = lambda policy: run.save_model(policy, "best")
-    checkpoint = callbacks.Checkpoint(run.states("training"), checkpoint_every, parts, score, keep_best)
+    checkpoint = callbacks.Checkpoint(run.states("training"), checkpoint_every, parts, score)
     iterations = checkpoint.restore_last(learner) or 0
     run.forget_metrics(after=iterations)
     done = iterations // getattr(learner, "iterations_per_call", 1)
@@ -92,6 +91,11 @@ def fit_and_save(
         raise
     finally:
         finish()
+        if checkpoint.best_weights:
+            last = learner.policy.get_weights()
+            learner.policy.set_weights(checkpoint.best_weights)
+            run.save_model(learner.policy, "best")
+            learner.policy.set_weights(last)
         run.save_model(learner.policy, name)
     interrupt.check()
 

@@ -10,11 +10,6 @@ def train(config, resume=False):
     return answering.train(config, Translation(config), resume)
 
 
-def make_job(config, run):
-    """The parts of a `Run` to open."""
-    return answering.AnsweringJob(config, Translation(config), run)
-
-
 def import_sacrebleu():
     """The package; raises `InputError` naming the extra where it is missing."""
     try:

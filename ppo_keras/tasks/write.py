@@ -35,6 +35,7 @@ def write(options):
     )
     require(0 <= options.seed < 2**31, f"--seed {options.seed} is outside [0, 2^31). Use a number such as 1.")
     run = Run.open(options.run, options.runs_folder)
+    run.check_one_seed()
     config = run.load_json("config.json")
     tokenizer = Tokenizer.load(run.path("tokenizer.model"))
     if config.get("task") == "classification":
