@@ -131,7 +131,7 @@ def build_parser(arguments=()):
     writing.add_argument("--top-p", type=float, help="sample among the most probable tokens that hold this probability")
     writing.add_argument("--seed", type=int, default=0, help="of the samples")
     writing.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
-    writing.set_defaults(command=_generate)
+    writing.set_defaults(command=_later("ppo_keras.tasks.write", "write"))
 
     bench = commands.add_parser("bench", help="measure speed", description="Measures speed; the last line is JSON.", **style)
     kinds = bench.add_subparsers(title="what", metavar="WHAT", required=True)
@@ -164,6 +164,17 @@ def build_parser(arguments=()):
     return parser
 
 
+def _later(module, name):
+    """A command, imported when it is run."""
+
+    def command(arguments):
+        with quiet_start():
+            function = getattr(importlib.import_module(module), name)
+        function(arguments)
+
+    return command
+
+
 def _add_readers(commands, style):
     """The commands that look at runs: evaluate, compare, chat."""
     evaluating = commands.add_parser(
@@ -175,7 +186,7 @@ def _add_readers(commands, style):
     evaluating.add_argument("run", metavar="RUN", nargs="+", help="name or folder of a run; of several seeds, the units are the seeds")
     evaluating.add_argument("--stage", choices=STAGES, default="after", help="the weights before PPO (of text), after it, or the most rewarded ones")
     _add_sampling(evaluating)
-    evaluating.set_defaults(command=_evaluate)
+    evaluating.set_defaults(command=_later("ppo_keras.tasks.evaluate", "evaluate"))
 
     comparing = commands.add_parser(
         "compare", help="two runs, or stages of one, on the same prompts",
@@ -188,7 +199,7 @@ def _add_readers(commands, style):
     comparing.add_argument("--greedy", action="store_true", help="always the most probable action or token")
     comparing.add_argument("--show", type=int, default=10, help="rows that are printed")
     _add_sampling(comparing)
-    comparing.set_defaults(command=_compare)
+    comparing.set_defaults(command=_later("ppo_keras.tasks.compare", "compare"))
 
     chatting = commands.add_parser(
         "chat", help="type prompts to the model of a run",
@@ -202,7 +213,7 @@ def _add_readers(commands, style):
     chatting.add_argument("--temperature", type=float, help="divides the logits (as in training)")
     chatting.add_argument("--seed", type=int, default=0, help="of the samples")
     chatting.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
-    chatting.set_defaults(command=_chat)
+    chatting.set_defaults(command=_later("ppo_keras.tasks.chat", "chat"))
 
 
 def _add_sampling(command):
@@ -257,27 +268,6 @@ def _train_agent(task, config, resume):
     train(task, config, resume)
 
 
-def _evaluate(arguments):
-    with quiet_start():
-        from ppo_keras.tasks.evaluate import evaluate
-
-    evaluate(arguments)
-
-
-def _compare(arguments):
-    with quiet_start():
-        from ppo_keras.tasks.compare import compare
-
-    compare(arguments)
-
-
-def _chat(arguments):
-    with quiet_start():
-        from ppo_keras.tasks.chat import chat
-
-    chat(arguments)
-
-
 def _bench_cartpole(arguments):
     with quiet_start():
         from ppo_keras.bench import bench_cartpole
@@ -290,13 +280,6 @@ def _train_text(task, config, resume):
         module = importlib.import_module(f"ppo_keras.tasks.{task.replace('-', '_')}")
 
     module.train(config, resume)
-
-
-def _generate(arguments):
-    with quiet_start():
-        from ppo_keras.tasks.write import write
-
-    write(arguments)
 
 
 def _bench_logging(arguments):

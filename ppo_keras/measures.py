@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppo_keras import statistics
+from ppo_keras.errors import InputError
 
 MEASURES = {  # name: what a table calls it, and how it is written
     "return": ("return of an episode, sampled", ".3f"),
@@ -16,7 +17,7 @@ MEASURES = {  # name: what a table calls it, and how it is written
     "advantage_std": ("advantage: standard deviation", ".3f"),
     "kl": ("KL from the reference, nats a response", ".3f"),
     "update_kl": ("KL of the last updates, nats a step", ".4f"),
-    "entropy": ("entropy, nats a step", ".3f"),
+    "entropy": ("entropy, nats a step (token)", ".3f"),
     "seconds": ("run time, s", ",.1f"),
     "tokens_per_second": ("tokens a second", ",.0f"),
     "steps_per_second": ("steps a second", ",.0f"),
@@ -62,9 +63,21 @@ def measure_training(run):
 
     Iterations are the units. The first line of `metrics.csv` says nothing of the pace where there are others: it compiles.
     """
-    found, rows = {}, read_metrics(run)
-    if run.ended:
-        found["seconds"] = statistics.Interval(run.load_json("summary.json")["seconds"], None, None)
+    try:
+        seconds = [float(run.load_json("summary.json")["seconds"])] if run.ended else []
+        return measure_time(seconds, read_metrics(run))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"summary.json or metrics.csv in {run.folder} is damaged ({type(error).__name__}: {error}). Train the run again.") from error
+
+
+def measure_time(seconds, rows):
+    """See `measure_training`.
+
+    Args:
+        seconds: of the whole run, a list of one number or none.
+        rows: the lines of `metrics.csv`.
+    """
+    found = {"seconds": statistics.mean(seconds)} if seconds else {}
     if rows:
         last = rows[-max(1, len(rows) // 10) :]
         found["update_kl"] = statistics.mean([float(row["policy/approx_kl"]) for row in last])

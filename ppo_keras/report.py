@@ -145,7 +145,7 @@ def print_measures(results):
 
 def as_text(interval, form):
     """An interval, a dict, such as "0.53 (0.50 to 0.56)"."""
-    estimate, low, high = ("" if x is None else format(x, form) for x in (interval["estimate"], interval["low"], interval["high"]))
+    estimate, low, high = ("" if x is None else format(x, f"z{form}") for x in (interval["estimate"], interval["low"], interval["high"]))
     return f"{estimate} ({low} to {high})" if low else estimate
 
 
@@ -155,7 +155,7 @@ def print_comparison(result, show, place):
     for title in (result["units"].removesuffix("s"), result["first"], "score", result["second"], "score"):
         rows.add_column(Text(title), justify="right" if title == "score" else "left")
     for row in result["rows"][:show]:
-        cells = row["prompt"], row["first"], f"{row['first_score']:.3f}", row["second"], f"{row['second_score']:.3f}"
+        cells = row["prompt"], row["first"], f"{row['first_score']:z.3f}", row["second"], f"{row['second_score']:z.3f}"
         rows.add_row(*map(Text, cells))
     if show:
         Console().print(rows)
@@ -184,10 +184,10 @@ def print_tokens(prompt, response, columns, ended, score):
     for title in columns:
         table.add_column(title, justify="left" if title == "token" else "right")
     for token, *numbers in zip(*columns.values()):
-        table.add_row(Text(token), *[f"{number:.3f}" for number in numbers])
+        table.add_row(Text(token), *[f"{number:z.3f}" for number in numbers])
     console.print(table)
     console.print(
-        f"{len(columns['token'])} tokens, {'ended by itself' if ended else 'cut off'}; log-probability {sum(columns['log-probability']):.3f}, "
+        f"tokens: {len(columns['token'])}, {'ended by itself' if ended else 'cut off'}; log-probability {sum(columns['log-probability']):.3f}, "
         f"KL from the reference {sum(columns['KL']):.3f} nats" + ("" if score is None else f"; score {score:.3f}"),
         soft_wrap=True,
     )

@@ -79,24 +79,30 @@ class AgentJob:
             raise InputError(f"{self.run.folder} is an agent's run, which has no stage before PPO. Use after or best.")
         self.policy = load_policy(self.run, "policy" if stage == "after" else stage)
 
-    def play(self, count, seed, greedy):
-        """`Episodes` of the policy that was opened, with their `Steps`; `count` None: as many as after training."""
+    def play(self, count, seed, ways):
+        """`Episodes` of the policy that was opened, with their `Steps`, for each way: greedy (True) or sampled (False).
+
+        Args:
+            count: of episodes; None: as many as after training.
+            seed, ways: int, list of bools.
+        """
         count = count or self.config.evaluation_episodes
         with plain_errors():
-            return new_player(self.policy, self.environment, self.config, count, record=True)(count, greedy, seed)
+            player = new_player(self.policy, self.environment, self.config, count, record=True)
+            return [player(count, greedy, seed) for greedy in ways]
 
     def sample(self, count, seed):
         """The `Sample` of `evaluate`."""
-        drawn, greedy = (self.play(count, seed, greedy) for greedy in (False, True))
+        drawn, greedy = self.play(count, seed, [False, True])
         known = not self.config.normalize_rewards  # else the critic counts in units that are not saved with the policy
         advantages = raw_advantages(drawn.steps, self.config.ppo)[0].numpy() if known else None
         return Sample(drawn.returns, greedy.returns, advantages, drawn.steps.entropies, drawn.steps.mask, None)
 
     def answer(self, other, count, seed, greedy):
         """Names, lengths and returns of episodes that begin alike in every run of the same environment."""
-        played = self.play(count, seed, greedy)
+        (played,) = self.play(count, seed, [greedy])
         names = [f"episode {i + 1}" for i in range(len(played.returns))]
-        return names, [f"{length:.0f} steps" for length in played.lengths], played.returns
+        return names, [f"length {length:.0f}" for length in played.lengths], played.returns
 
     @property
     def grid(self):
