@@ -38,10 +38,10 @@ def bootstrap(columns, statistic, seed=0):
         Interval(estimate=2.0, low=2.0, high=2.0)
     """
     columns = np.asarray(columns, np.float64)
-    columns = columns.reshape(len(columns), -1)  # (N, K)
     count = len(columns)
     if not count:
         raise ValueError("columns has no rows. Give at least one unit.")
+    columns = columns.reshape(count, -1)  # (N, K)
     estimate = float(statistic(columns.sum(axis=0)))
     if count == 1:
         return Interval(estimate, None, None)
