@@ -226,7 +226,12 @@ class Run:
         from simple_parsing.helpers.serialization import from_dict
 
         saved = self.load_json("config.json")
-        return from_dict(kind, {field.name: saved[field.name] for field in fields(kind) if field.name in saved})
+        try:
+            return from_dict(kind, {field.name: saved[field.name] for field in fields(kind) if field.name in saved})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):  # a setting out of range says so itself
+                raise
+            raise InputError(f"{self.path('config.json')} holds a setting of another kind ({error}): it was changed by hand, or by another version. Train the run again.") from error
 
     def append_metrics(self, row):
         """Adds a dict of numbers to `metrics.csv`; the first row writes the header."""
