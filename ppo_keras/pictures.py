@@ -175,11 +175,12 @@ def measure_bars(results, per_row=4):
         axes.set_xticks([])
         axes.set_xlim(-0.8, len(results) - 0.2)
         axes.tick_params(labelsize=8)
+        axes.yaxis.get_offset_text().set_fontsize(8)
         axes.axhline(0, color="0.2", linewidth=0.8)
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
     labels = [written(f"{result['run']}, {result['stage']}")[0] for result in results]
-    figure.legend(bars, labels, loc="outside lower left", fontsize=9, frameon=False, prop=dict(family=families()))
+    figure.legend(bars, labels, loc="outside lower left", frameon=False, prop=dict(family=families(), size=9))
     return figure
 
 
