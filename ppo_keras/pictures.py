@@ -80,7 +80,7 @@ def grid_values(grid, values, probabilities):
     return figure
 
 
-def token_heat_map(tokens, rows, title, per_line=24):
+def token_heat_map(tokens, rows, title, per_line=9):
     """A response, token by token, with a row of colours for each measure: red above 0, blue below.
 
     Args:
@@ -140,8 +140,9 @@ def attention_map(labels, weights, title, most=48):
             axes = figure.add_subplot(layers, heads, layer * heads + head + 1)
             axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
             axes.imshow(weights[layer, head], cmap="Greys", vmin=0, vmax=1)
-            for set_ticks, rotation in ((axes.set_xticks, 90), (axes.set_yticks, 0)):
-                set_ticks(range(steps), labels, rotation=rotation, fontsize=6, family=families(), parse_math=False)
+            for set_ticks, rotation, shown in ((axes.set_xticks, 90, layer + 1 == layers), (axes.set_yticks, 0, head == 0)):
+                names = labels if shown else [""] * steps  # once a row and a column of panels
+                set_ticks(range(steps), names, rotation=rotation, fontsize=6, family=families(), parse_math=False)
     say_what_is_missing(figure, any(lacking))
     return figure
 

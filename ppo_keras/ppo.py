@@ -89,8 +89,10 @@ class PPO(keras.Model):
 
     def train_step(self, data):
         """One iteration of PPO. Returns the metrics of the glossary, as scalars."""
-        trajectory, metrics = self.collect(data)
-        metrics = metrics | self._improve(trajectory)
+        with tf.name_scope("collect"):
+            trajectory, metrics = self.collect(data)
+        with tf.name_scope("improve"):
+            metrics = metrics | self._improve(trajectory)
         self.iteration.assign_add(1)
         return metrics
 
@@ -230,7 +232,7 @@ class PPO(keras.Model):
             losses = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy  # (B, T)
             loss = masked_sum(losses, mask) / count
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
-        moved = tf.abs(values - trajectory.values) > (config.value_clip or float("inf"))
+        moved = tf.abs(values - trajectory.values) > (config.value_clip or tf.float32.max)  # finite: the debugger would report an infinity
         of_each_step = {
             "loss/total": losses,
             "loss/policy": policy_loss,

@@ -77,6 +77,7 @@ class Recorder(keras.callbacks.Callback):
                 if value is not None:
                     tensorboard.write_scalar(name, value)
             if self.board:
+                tensorboard.write_overview(metrics)
                 self.show(iteration)
         self.writer.flush()  # what a checkpoint counts as done is then on the disk
         self.run.append_metrics({"iteration": iteration, **metrics})

@@ -3,6 +3,7 @@
 import html
 import numbers
 import re
+import textwrap
 from dataclasses import asdict, fields, is_dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.glossary import FINAL, GLOSSARY
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
-CHARTS = {  # title: tags, of which a run has those of its kind; the handful to look at first
+CHARTS = {  # title: tags, of which a run has those of its kind; the handful to look at first, in this order
     "reward": ("objective/scores", "objective/rlhf_reward", "episode/return"),
     "KL from the reference": ("objective/kl",),
     "clip fraction": ("policy/clip_fraction",),
@@ -27,11 +28,13 @@ CHARTS = {  # title: tags, of which a run has those of its kind; the handful to 
     "learning rate": ("optimizer/learning_rate",),
     "tokens or steps a second": ("time/tokens_per_second", "time/steps_per_second"),
 }
+OVERVIEW = "0 overview"
 TABLE_METRICS = (  # columns of the HParams table
     "objective/scores", "objective/kl", "episode/return", "policy/entropy", "value/explained_variance",
     *(metric.name for metric in FINAL),
 )  # fmt: skip
 FIRST_COLUMNS = ("task", "model", "seed", "optimizer.learning_rate", "ppo.entropy_coefficient")
+LINE = 40  # characters of a text in a line of a table
 NOT_SETTINGS = {"run", "runs_folder", "overwrite", "seeds", "logging"}  # they change nothing that is measured
 DESCRIPTIONS = {
     metric.name: metric.meaning + (f" Healthy: {metric.healthy}." if metric.healthy else "") for metric in (*GLOSSARY, *FINAL)
@@ -41,6 +44,18 @@ DESCRIPTIONS = {
 def write_scalar(name, value):
     """A scalar with its description from the glossary, at the default writer and step."""
     tf.summary.scalar(name, value, description=DESCRIPTIONS.get(name))
+
+
+def write_overview(metrics):
+    """The handful once more, under tags that sort before all others: the page that TensorBoard opens on begins with them.
+
+    Args:
+        metrics: {name: number}, None where there is nothing to report.
+    """
+    for number, (title, tags) in enumerate(CHARTS.items(), start=1):
+        tag = next((tag for tag in tags if metrics.get(tag) is not None), None)
+        if tag:
+            tf.summary.scalar(f"{OVERVIEW}/{number} {title}", metrics[tag], description=f"{tag}: {DESCRIPTIONS[tag]}")
 
 
 def write_layout():
@@ -124,7 +139,7 @@ def write_table(tag, header, rows, description=None):
         header: names of the columns.
         rows: lists of cells; numbers are rounded.
     """
-    table = [[f"**{name}**" for name in header]] + [[cell(x) for x in row] for row in rows]
+    table = [[f"**{name}**" for name in header]] + [[wrapped(x) for x in row] for row in rows]
     tf.summary.text(tag, tf.constant(np.array(table)), description=description)
 
 
@@ -139,3 +154,10 @@ def cell(content):
         return f"{content:.3f}"
     text = re.sub(r"([\\`*_{}\[\]()#+\-.!|])", r"\\\1", html.escape(" ".join(content.split()), quote=False))
     return text.replace("~", "&#126;") or "(nothing)"
+
+
+def wrapped(content):
+    """The same in short lines: a long text leaves the other columns no room."""
+    if isinstance(content, numbers.Real):
+        return cell(content)
+    return "<br>".join(map(cell, textwrap.wrap(content, LINE) or [""]))

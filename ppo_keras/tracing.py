@@ -1,5 +1,6 @@
 """TensorBoard's tools for the inside of a run: the graph of a step, the profiler, the debugger. All are off unless asked for."""
 
+import contextlib
 import importlib.util
 from dataclasses import replace
 
@@ -54,7 +55,7 @@ class Profile(keras.callbacks.Callback):
 
     def __init__(self, run, first, last):
         super().__init__()
-        self.run, self.first, self.last, self.running = run, first, last, False
+        self.run, self.first, self.last, self.step = run, first, last, None
 
     def on_train_begin(self, logs=None):
         if importlib.util.find_spec("xprof") is None:
@@ -63,18 +64,22 @@ class Profile(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         nearest = int(self.model.iteration.numpy()) + 1
         calls_at_once = getattr(self.model, "iterations_per_call", 1)
-        if not self.running and nearest <= self.last and nearest + calls_at_once > self.first:
+        if self.step is None and nearest <= self.last and nearest + calls_at_once > self.first:
             tf.profiler.experimental.start(str(self.run.folder))
-            self.running = True
+            self.step = contextlib.ExitStack()
+        if self.step is not None:  # the profiler counts in steps that are marked
+            self.step.enter_context(tf.profiler.experimental.Trace("train", step_num=nearest, _r=1))
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.running and int(self.model.iteration.numpy()) >= self.last:
-            self.on_train_end()
+        if self.step is not None:
+            self.step.close()
+            if int(self.model.iteration.numpy()) >= self.last:
+                self.on_train_end()
 
     def on_train_end(self, logs=None):
-        if self.running:
+        if self.step is not None:
             tf.profiler.experimental.stop()
-        self.running = False
+        self.step = None
 
 
 class DebugDump(keras.callbacks.Callback):

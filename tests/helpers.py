@@ -156,7 +156,8 @@ def tiny_learner():
     reward = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1)
     config = PPOConfig(discount=1.0, epochs=1, minibatches=2)
     kl = KLConfig(kl_coefficient=0.1, kl_target=0.01, kl_horizon=20)
-    learner = LanguagePPO(random_table(), reward, END, PAD, 4, config, kl, name="learner")
+    judge = lambda prompts, responses: responses.log_probs[:, 0] + 1.0
+    learner = LanguagePPO(random_table(), reward, END, PAD, 4, config, kl, judge=judge, name="learner")
     learner.compile(keras.optimizers.Adam(keras.optimizers.schedules.PolynomialDecay(0.05, 40)), jit_compile=False)
     return learner
 

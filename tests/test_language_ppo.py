@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import END, NETWORKS, PAD, TablePolicy, assert_all_close, assert_close, mask_of, ragged_prompts, random_table, tiny_policy, weights_of
+from helpers import END, NETWORKS, PAD, TablePolicy, assert_all_close, assert_close, mask_of, ragged_prompts, random_table, tiny_learner, tiny_policy, weights_of
 from test_advantages import plain_advantages
 from test_generation import ends_soon
 from test_rewards import Words, tiny_reward
@@ -505,3 +505,16 @@ def test_plain_advantages_agree():
     assert_close(experience.advantages, advantages)
     assert_close(experience.returns, returns)
     assert_close(experience.returns[2], [4.2, 0, 0])  # one token: its return is its reward
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_prompts_without_a_static_shape_are_refused(run_eagerly):
+    """Catches: TensorFlow's error deep in the generation for a batch whose size is not known; eagerly every size is."""
+    ppo = tiny_learner()
+    ppo.compile(keras.optimizers.Adam(), jit_compile=False, run_eagerly=run_eagerly)
+    data = tf.data.Dataset.from_tensor_slices(ragged_prompts((2, 1, 2, 1), 2, vocabulary_size=6)).repeat().batch(4)
+    if run_eagerly:
+        ppo.fit(data, steps_per_epoch=1, verbose=0)
+    else:
+        with pytest.raises(InputError, match=r"shape \(None, 2\), expected sizes that are known. Use batch\(..., drop_remainder=True\)"):
+            ppo.fit(data, steps_per_epoch=1, verbose=0)

@@ -1,5 +1,6 @@
 """`ppo_keras.tensorboard`, `tracing`: a real TensorBoard server is asked what it shows of fresh runs of a text task and of an agent."""
 
+import contextlib
 import html
 import json
 import re
@@ -40,8 +41,15 @@ def ask(tmp_path_factory):
         patch.syspath_prepend(str(runs))
         trained(runs, "text", *TEXT, "--data", str(runs / "sentences.txt"), "--reward", "lengths_of_texts:score")
     trained(runs, "grid", *GRID)
+    get = serve(runs)
+    wait_for(lambda: all("final/seconds" in get("plugin/scalars/tags").get(run, {}) for run in ("text", "grid/seed-0", "grid/seed-1")))
+    return get
+
+
+def serve(folder):
+    """Starts TensorBoard. Returns a function: what its HTTP API answers."""
     server = program.TensorBoard()
-    server.configure(argv=[None, "--logdir", str(runs), "--port", "0", "--load_fast", "false", "--reload_interval", "1"])
+    server.configure(argv=[None, "--logdir", str(folder), "--port", "0", "--load_fast", "false", "--reload_interval", "1"])
     url = server.launch()
 
     def get(path, body=None, **query):
@@ -50,18 +58,22 @@ def ask(tmp_path_factory):
         request = urllib.request.Request(url + "data/" + path, data, {"Content-Type": "application/json"})
         return json.loads(urllib.request.urlopen(request).read())
 
-    for _ in range(120):  # it reads the files in a thread of its own; what was written last is read last
-        tags = get("plugin/scalars/tags")
-        if all("final/seconds" in tags.get(run, {}) for run in ("text", "grid/seed-0", "grid/seed-1")):
-            return get
+    return get
+
+
+def wait_for(holds):
+    """TensorBoard reads the files in a thread of its own; what was written last is read last."""
+    for _ in range(120):
+        if holds():
+            return
         time.sleep(0.25)
-    pytest.fail(f"TensorBoard read only {get('runs')}")
+    pytest.fail("TensorBoard did not read the runs in half a minute")
 
 
 def test_scalars_are_described(ask):
     """Catches: a metric of the glossary that is not written, one without its meaning and healthy range."""
     tags = ask("plugin/scalars/tags")
-    assert {tag for tag in tags["text"] if not tag.startswith("final/")} <= set(METRIC_NAMES)
+    assert {tag for tag in tags["text"] if not tag.startswith(("final/", tensorboard.OVERVIEW))} <= set(METRIC_NAMES)
     assert {"objective/kl", "loss/value", "time/tokens_per_second"} <= set(tags["text"]) and "episode/return" in tags["grid/seed-0"]
     for run in ("text", "grid/seed-1"):
         for metric in GLOSSARY:
@@ -69,6 +81,20 @@ def test_scalars_are_described(ask):
                 shown = re.sub(r"<[^>]*>", "", tags[run][metric.name]["description"])
                 assert metric.meaning.split(":")[0].split("`")[0].split("*")[0] in shown.replace("&lt;", "<") and ("Healthy" in shown) == bool(metric.healthy)
     assert [point[1] for point in ask("plugin/scalars/scalars", run="text", tag="objective/kl")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("run, reward, speed", [("text", "objective/scores", "time/tokens_per_second"), ("grid/seed-0", "episode/return", "time/steps_per_second")])
+def test_the_first_page_is_an_overview(ask, run, reward, speed):
+    """Catches: pictures or details before what matters (TensorBoard sorts by tag), a number that is not that of its metric, a chart without its meaning."""
+    tags = ask("plugin/scalars/tags")[run]
+    overview = [tag for tag in sorted(tags) if tag.startswith(tensorboard.OVERVIEW)]
+    assert [tag.split(" ", 2)[2] for tag in overview] == [title for title in tensorboard.CHARTS if run == "text" or title != "KL from the reference"]
+    others = {*tags, *ask("plugin/images/tags")[run], *ask("plugin/histograms/tags")[run]} - set(overview)
+    assert max(overview) < min(others)
+    for tag, name in ((overview[0], reward), (overview[-1], speed)):
+        assert name in tags[tag]["description"]
+        shown, own = (ask("plugin/scalars/scalars", run=run, tag=which) for which in (tag, name))
+        assert [point[1:] for point in shown] == [point[1:] for point in own]
 
 
 def test_the_layout_opens_on_what_matters(ask):
@@ -136,6 +162,20 @@ def test_the_graph_is_of_a_step(ask):
     assert [run for run, shown in graphs.items() if shown["run_graph"]] == ["text"]
 
 
+def test_the_debugger_and_the_profile_are_of_ppo(tmp_path):
+    """Catches: a dump that XLA leaves empty, an infinity in a healthy step (it hides the one that is looked for), a profile without steps."""
+    trained(tmp_path, "debug", *"gridworld --environments 4 --steps 16 --evaluation-episodes 4 --environment-steps 128 --debug-dump --profile 2:2".split())
+    get = serve(tmp_path / "debug")
+    wait_for(lambda: get("plugin/debugger-v2/runs"))
+    (run,) = get("plugin/debugger-v2/runs")
+    digests = lambda end: get("plugin/debugger-v2/graph_execution/digests", run=run, begin=0, end=end)
+    parts = lambda: {digest["op_name"].split("/")[0] for digest in digests(digests(0)["num_digests"])["graph_execution_digests"]}
+    wait_for(lambda: parts() >= {"collect", "improve"})
+    assert get("plugin/debugger-v2/alerts", run=run, begin=0, end=0)["num_alerts"] == 0
+    (profile,) = (tmp_path / "debug").glob("plugins/profile/*/*.xplane.pb")
+    assert b"train" in profile.read_bytes()
+
+
 # The parts.
 
 
@@ -152,6 +192,14 @@ def test_a_cell_shows_what_was_written(text):
 def test_empty_and_long_cells():
     """Catches: a cell that vanishes, a code block where a text begins with spaces, a number with fifteen digits."""
     assert tensorboard.cell("  \n") == "(nothing)" and tensorboard.cell("     a\n\n  b") == "a b" and tensorboard.cell(1 / 3) == "0.333"
+
+
+def test_long_texts_leave_room_for_other_columns():
+    """Catches: a text in one long line, next to which TensorBoard breaks every label and number in two; a word lost at a break."""
+    text = "The tone jumps from comedy to *torture* without warning, and the mix is awful."
+    lines = tensorboard.wrapped(text).split("<br>")
+    assert len(lines) == 2 and " ".join(lines) == tensorboard.cell(text)
+    assert len(tensorboard.wrapped("很" * 100).split("<br>")) == 3 and tensorboard.wrapped("") == tensorboard.cell("") and tensorboard.wrapped(0.5) == "0.500"
 
 
 def test_flat_settings():
@@ -195,6 +243,8 @@ def test_the_profiled_iterations(tmp_path, monkeypatch, per_call, started):
     seen, model = [], types.SimpleNamespace(iteration=tf.Variable(0), iterations_per_call=per_call)
     monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: seen.append(int(model.iteration) + 1))
     monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: seen.append(int(model.iteration) + 1))
+    steps = []
+    monkeypatch.setattr(tf.profiler.experimental, "Trace", lambda name, step_num, _r: contextlib.nullcontext(steps.append(step_num)))
     profile = tracing.Profile(types.SimpleNamespace(folder=tmp_path), 5, 8)
     profile.set_model(model)
     profile.on_train_begin()
@@ -204,6 +254,7 @@ def test_the_profiled_iterations(tmp_path, monkeypatch, per_call, started):
         profile.on_train_batch_end(call)
     profile.on_train_end()
     assert seen == started
+    assert steps == list(range(*started, per_call))  # each call is marked as a step
 
 
 def test_without_xprof_one_line_says_what_to_install(monkeypatch, capsys, tmp_path):

@@ -45,7 +45,8 @@ class LanguagePPO(PPO):
 
     Raises:
         ValueError: the reference shares variables with the policy.
-        InputError: a `short_penalty` without `usual_length`; a `responses_per_prompt` below 1; when it first collects, a reward of another shape.
+        InputError: a `short_penalty` without `usual_length`; a `responses_per_prompt` below 1; when it first collects, a reward of another shape, or
+            prompts without a static shape.
     """
 
     def __init__(
@@ -91,6 +92,8 @@ class LanguagePPO(PPO):
 
     def collect(self, data):
         """Writes a response to each prompt, scores it, and forms the trajectory."""
+        if not data[0].shape.is_fully_defined():
+            raise InputError(f"the prompts have shape {data[0].shape}, expected sizes that are known. Use batch(..., drop_remainder=True).")
         prompts = Prompts(*[tf.repeat(part, self.responses_per_prompt, axis=0) for part in data])
         responses, reference_log_probs = self._rollout(prompts)
         trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
