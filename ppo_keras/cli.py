@@ -22,7 +22,7 @@ from ppo_keras.errors import (
     NonFiniteError,
     ResumeWarning,
 )
-from ppo_keras.runs import PLACE, Run, flat
+from ppo_keras.runs import PLACE, STAGES, Run, flat
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
 OURS = (DataWarning, HealthWarning, ResumeWarning)
@@ -33,6 +33,8 @@ EXAMPLES = """examples:
   ppo-keras train cartpole-no-velocity --resume cartpole-no-velocity
   ppo-keras train gym:Acrobot-v1
   ppo-keras evaluate cartpole --episodes 100
+  ppo-keras compare generation:before generation
+  ppo-keras chat generation
   ppo-keras train generation --model lstm --run lstm --seed 1
   ppo-keras train generation --data reviews.csv --text-column review --label-column stars
   ppo-keras train generation --reward my_rewards:mentions_an_animal --run animals
@@ -109,15 +111,7 @@ def build_parser(arguments=()):
         )
     tasks.metavar = "TASK (also gym:ID, such as gym:Acrobot-v1)"
 
-    playing = commands.add_parser(
-        "evaluate", help="play episodes with the agent of a run", description="Plays episodes with the agent of a run; the last line is JSON.",
-        epilog="example:\n  ppo-keras evaluate cartpole --episodes 100", **style,
-    )  # fmt: skip
-    playing.add_argument("run", metavar="RUN", help="name or folder of a run")
-    playing.add_argument("--episodes", type=int, default=100, help="episodes played greedily, and as many sampled")
-    playing.add_argument("--seed", type=int, default=0, help="of the episodes")
-    playing.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
-    playing.set_defaults(command=_evaluate)
+    _add_readers(commands, style)
 
     writing = commands.add_parser(
         "generate", help="continue, answer, translate or label a prompt with the model of a run",
@@ -137,7 +131,7 @@ def build_parser(arguments=()):
     writing.add_argument("--top-p", type=float, help="sample among the most probable tokens that hold this probability")
     writing.add_argument("--seed", type=int, default=0, help="of the samples")
     writing.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
-    writing.set_defaults(command=_generate)
+    writing.set_defaults(command=_later("ppo_keras.tasks.write", "write"))
 
     bench = commands.add_parser("bench", help="measure speed", description="Measures speed; the last line is JSON.", **style)
     kinds = bench.add_subparsers(title="what", metavar="WHAT", required=True)
@@ -168,6 +162,64 @@ def build_parser(arguments=()):
     agents.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     agents.set_defaults(command=_bench_cartpole)
     return parser
+
+
+def _later(module, name):
+    """A command, imported when it is run."""
+
+    def command(arguments):
+        with quiet_start():
+            function = getattr(importlib.import_module(module), name)
+        function(arguments)
+
+    return command
+
+
+def _add_readers(commands, style):
+    """The commands that look at runs: evaluate, compare, chat."""
+    evaluating = commands.add_parser(
+        "evaluate", help="measure runs, with confidence intervals",
+        description="Measures runs of any task: return or reward, advantages, KL, entropy, time and pace. Texts are those of the test split. "
+        "Each run's folder gets evaluation.json, and evaluation.png with all runs of the command.",
+        epilog="examples:\n  ppo-keras evaluate cartpole --episodes 100\n  ppo-keras evaluate generation lstm --stage best", **style,
+    )  # fmt: skip
+    evaluating.add_argument("run", metavar="RUN", nargs="+", help="name or folder of a run; of several seeds, the units are the seeds")
+    evaluating.add_argument("--stage", choices=STAGES, default="after", help="the weights before PPO (of text), after it, or the most rewarded ones")
+    _add_sampling(evaluating)
+    evaluating.set_defaults(command=_later("ppo_keras.tasks.evaluate", "evaluate"))
+
+    comparing = commands.add_parser(
+        "compare", help="two runs, or stages of one, on the same prompts",
+        description="Two runs side by side on the same prompts (agents: episodes that begin alike), both scored by the reward of the first, and the "
+        "share on which the second wins. comparison.json in the folder of the first has all rows.",
+        epilog="examples:\n  ppo-keras compare generation:before generation\n  ppo-keras compare generation lstm --greedy", **style,
+    )  # fmt: skip
+    comparing.add_argument("first", metavar="RUN[:STAGE]", help=f"name or folder of a run; the stage is {', '.join(STAGES)} (after)")
+    comparing.add_argument("second", metavar="RUN[:STAGE]", help="the other")
+    comparing.add_argument("--greedy", action="store_true", help="always the most probable action or token")
+    comparing.add_argument("--show", type=int, default=10, help="rows that are printed")
+    _add_sampling(comparing)
+    comparing.set_defaults(command=_later("ppo_keras.tasks.compare", "compare"))
+
+    chatting = commands.add_parser(
+        "chat", help="type prompts to the model of a run",
+        description="Reads prompts, a line each, and prints the response with the log-probability, KL, entropy and value of every token (of a "
+        "classifier the probabilities of the labels), and the score where the reward needs no reference. quit, Ctrl-D or Ctrl-C ends it.",
+        epilog='examples:\n  ppo-keras chat generation --temperature 0.7\n  echo "The ending" | ppo-keras chat generation --greedy', **style,
+    )  # fmt: skip
+    chatting.add_argument("run", metavar="RUN", help="name or folder of a run")
+    chatting.add_argument("--stage", choices=STAGES, default="after", help="the weights before PPO, after it, or the most rewarded ones")
+    chatting.add_argument("--greedy", action="store_true", help="always the most probable token")
+    chatting.add_argument("--temperature", type=float, help="divides the logits (as in training)")
+    chatting.add_argument("--seed", type=int, default=0, help="of the samples")
+    chatting.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
+    chatting.set_defaults(command=_later("ppo_keras.tasks.chat", "chat"))
+
+
+def _add_sampling(command):
+    command.add_argument("--samples", "--episodes", dest="count", metavar="N", type=int, help="prompts, texts or episodes (as after training)")
+    command.add_argument("--seed", type=int, default=0, help="of the samples")
+    command.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
 
 
 def parse(arguments):
@@ -217,13 +269,6 @@ def _train_agent(task, config, resume):
     train(task, config, resume)
 
 
-def _evaluate(arguments):
-    with quiet_start():
-        from ppo_keras.tasks.play import evaluate
-
-    evaluate(arguments)
-
-
 def _bench_cartpole(arguments):
     with quiet_start():
         from ppo_keras.bench import bench_cartpole
@@ -236,13 +281,6 @@ def _train_text(task, config, resume):
         module = importlib.import_module(f"ppo_keras.tasks.{task.replace('-', '_')}")
 
     module.train(config, resume)
-
-
-def _generate(arguments):
-    with quiet_start():
-        from ppo_keras.tasks.write import write
-
-    write(arguments)
 
 
 def _bench_logging(arguments):

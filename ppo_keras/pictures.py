@@ -8,6 +8,8 @@ from matplotlib import font_manager, ft2font
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ppo_keras.measures import MEASURES
+
 ARROWS = ((0, 1), (0, -1), (-1, 0), (1, 0))  # up, down, left, right, as (x, y)
 
 
@@ -142,6 +144,44 @@ def attention_map(labels, weights, title, most=48):
                 names = labels if shown else [""] * steps  # once a row and a column of panels
                 set_ticks(range(steps), names, rotation=rotation, fontsize=6, family=families(), parse_math=False)
     say_what_is_missing(figure, any(lacking))
+    return figure
+
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")  # Okabe and Ito (2008): for all eyes
+
+
+def measure_bars(results, per_row=4):
+    """What `ppo-keras evaluate` measured: a panel for each measure, in it a bar for each run, with its confidence interval.
+
+    Args:
+        results: dicts as in `evaluation.json`.
+        per_row: panels side by side.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    names = [name for name in MEASURES if any(name in result["measures"] for result in results)]
+    rows = -(-len(names) // per_row)
+    figure = Figure(figsize=(3.0 * per_row, 2.3 * rows + 0.25 * len(results) + 0.2), layout="constrained")
+    bars = []
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(rows, per_row, i + 1)
+        axes.set_title(MEASURES[name][0], fontsize=9)
+        bars = []
+        for x, result in enumerate(results):
+            interval = result["measures"].get(name) or dict(estimate=np.nan, low=None, high=None)
+            middle = interval["estimate"]
+            reach = None if interval["low"] is None else [[middle - interval["low"]], [interval["high"] - middle]]
+            bars.append(axes.bar(x, middle, yerr=reach, color=COLOURS[x % len(COLOURS)], capsize=4, ecolor="0.2"))
+        axes.set_xticks([])
+        axes.set_xlim(-0.8, len(results) - 0.2)
+        axes.tick_params(labelsize=8)
+        axes.yaxis.get_offset_text().set_fontsize(8)
+        axes.axhline(0, color="0.2", linewidth=0.8)
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    labels = [written(f"{result['run']}, {result['stage']}")[0] for result in results]
+    figure.legend(bars, labels, loc="outside lower left", frameon=False, prop=dict(family=families(), size=9))
     return figure
 
 

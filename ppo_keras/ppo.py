@@ -144,13 +144,9 @@ class PPO(keras.Model):
 
     def estimate(self, trajectory):
         """Advantages (whitened if so configured) and value targets, computed once and outside every tape."""
-        config, mask = self.config, trajectory.mask
-        rewards = whiten(trajectory.rewards, mask, shift_mean=False) if config.whiten_rewards else trajectory.rewards
-        advantages, returns = generalized_advantages(
-            rewards, trajectory.values, trajectory.next_values, trajectory.ended, mask, config.discount, config.gae_lambda
-        )
-        if config.whiten_advantages:
-            advantages = whiten(advantages, mask)
+        advantages, returns = raw_advantages(trajectory, self.config)
+        if self.config.whiten_advantages:
+            advantages = whiten(advantages, trajectory.mask)
         return Experience(trajectory, tf.stop_gradient(advantages), tf.stop_gradient(returns))
 
     def update(self, experience):
@@ -257,6 +253,20 @@ class PPO(keras.Model):
         means = tf.reduce_sum(tf.where(mask > 0, tf.stack(list(of_each_step.values())), 0.0), axis=[1, 2]) / count
         # an embedding's gradient comes as slices, whose repeated rows a norm would not add up
         return [tf.convert_to_tensor(gradient) for gradient in gradients], dict(zip(of_each_step, tf.unstack(means)))
+
+
+def raw_advantages(trajectory, config):
+    """Advantages before they are whitened, and value targets, float32 `(B, T)` each.
+
+    Args:
+        trajectory: a `Trajectory`, or what else has `rewards`, `values`, `next_values`, `ended` and `mask`, `(B, T)` each.
+        config: a `PPOConfig`.
+    """
+    rewards, mask = trajectory.rewards, trajectory.mask
+    if config.whiten_rewards:
+        rewards = whiten(rewards, mask, shift_mean=False)
+    parts = trajectory.values, trajectory.next_values, trajectory.ended, mask
+    return generalized_advantages(rewards, *parts, config.discount, config.gae_lambda)
 
 
 FIRST_GAP = "policy/first_ratio_gap"

@@ -4,6 +4,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ppo_keras.measures import MEASURES
+
 SPREAD = {"standard deviation": "std", "least": "min", "most": "max"}  # column: what `seeds.spread` calls it
 
 
@@ -125,13 +127,79 @@ def print_seeds(summary, measures, folder):
     print_place(summary, folder)
 
 
-def print_episodes(result):
-    """What `ppo-keras evaluate` found."""
-    table = Table(title=f"\n{result['task']}, {result['model']}, {result['episodes']} episodes")
-    table.add_column("actions")
-    for title in ("return", "standard deviation", "least", "most", "length"):
-        table.add_column(title, justify="right")
-    for name in ("greedy", "sampled"):
-        figures = [result[name][key] for key in ("return", "return_std", "return_min", "return_max")]
-        table.add_row(name, *[f"{x:.3f}" for x in figures], f"{result[name]['length']:.1f}")
+def print_measures(results):
+    """What `ppo-keras evaluate` found, a column for each run."""
+    table = Table(title="\nWith 95 % confidence intervals")
+    table.add_column("measure")
+    for result in results:
+        seeds = f", {len(result['seeds'])} seeds" if "seeds" in result else ""
+        table.add_column(Text(f"{result['run']}\n{result['stage']}, {result['count']} {result['units']}{seeds}"), justify="right")
+    for name, (label, form) in MEASURES.items():
+        intervals = [result["measures"].get(name) for result in results]
+        if any(intervals):
+            table.add_row(label, *["" if interval is None else as_text(interval, form) for interval in intervals])
     Console().print(table)
+    places = ", ".join(f"{result['run']}/evaluation.json" for result in results)
+    Console().print(f"The numbers are in {places}, the picture is evaluation.png beside them.", soft_wrap=True)
+
+
+def as_text(interval, form):
+    """An interval, a dict, such as "0.53 (0.50 to 0.56)"."""
+    estimate, low, high = ("" if x is None else format(x, f"z{form}") for x in (interval["estimate"], interval["low"], interval["high"]))
+    return f"{estimate} ({low} to {high})" if low else estimate
+
+
+def print_comparison(result, show, place):
+    """What `ppo-keras compare` found, with so many rows of it."""
+    rows = Table(title=f"\nThe same {result['units']}", show_lines=True)
+    for title in (result["units"].removesuffix("s"), result["first"], "score", result["second"], "score"):
+        rows.add_column(Text(title), justify="right" if title == "score" else "left")
+    for row in result["rows"][:show]:
+        cells = row["prompt"], row["first"], f"{row['first_score']:z.3f}", row["second"], f"{row['second_score']:z.3f}"
+        rows.add_row(*map(Text, cells))
+    if show:
+        Console().print(rows)
+    for label, name, form in (
+        (f"mean score of {result['first']}", "first_mean", ".3f"),
+        (f"mean score of {result['second']}", "second_mean", ".3f"),
+        ("mean difference", "difference", ".3f"),
+        (f"the second wins on this share of {len(result['rows'])} {result['units']} (a tie counts half)", "second_wins", ".1%"),
+    ):
+        Console().print(Text(f"{label}: {as_text(result[name], form)}"), soft_wrap=True)
+    Console().print(Text(f"With 95 % confidence intervals; all rows are in {place}"), soft_wrap=True)
+
+
+def print_tokens(prompt, response, columns, ended, score):
+    """A response of `ppo-keras chat`.
+
+    Args:
+        prompt, response: str.
+        columns: {title: a value for each token}; the first are strings.
+        ended: whether it ended by itself.
+        score: of the whole, or None.
+    """
+    console = Console()
+    console.print(Text(f"{prompt} … {response.strip()}"), soft_wrap=True)
+    table = Table()
+    for title in columns:
+        table.add_column(title, justify="left" if title == "token" else "right")
+    for token, *numbers in zip(*columns.values()):
+        table.add_row(Text(token), *[f"{number:z.3f}" for number in numbers])
+    console.print(table)
+    console.print(
+        f"tokens: {len(columns['token'])}, {'ended by itself' if ended else 'cut off'}; log-probability {sum(columns['log-probability']):.3f}, "
+        f"KL from the reference {sum(columns['KL']):.3f} nats" + ("" if score is None else f"; score {score:.3f}"),
+        soft_wrap=True,
+    )
+
+
+def print_labels_of(label, names, before, now, value):
+    """What a classifier says of one text: its label, and the probabilities `(K,)` of all labels before PPO and now."""
+    table = Table()
+    for title in ("label", "before PPO", "now"):
+        table.add_column(title, justify="left" if title == "label" else "right")
+    for name, *shares in zip(names, before, now):
+        table.add_row(Text(name), *[f"{share:.3f}" for share in shares])
+    Console().print(Text(label))
+    Console().print(table)
+    Console().print(f"expected reward (the value): {value:.3f}")

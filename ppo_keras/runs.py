@@ -11,6 +11,7 @@ from pathlib import Path
 from ppo_keras.checkpoints import StateFiles
 from ppo_keras.errors import InputError, ResumeError
 
+STAGES = ("before", "after", "best")  # of the weights that a run keeps
 PLACE = ("run", "runs_folder", "overwrite")  # settings that say where a run lies, which may change
 
 
@@ -33,6 +34,8 @@ class Run:
     | `learning_curve.png`, `grid.png` | pictures of an agent's run |
     | `seed-*/` | of several seeds, each in a folder such as this one |
     | `summary.json` | the result |
+    | `evaluation.json`, `evaluation.png` | what `ppo-keras evaluate` measured |
+    | `comparison.json` | what `ppo-keras compare` saw |
     """
 
     def __init__(self, folder, replaced=None, resumed=False):
@@ -119,6 +122,11 @@ class Run:
             f"there is no run {run!r}. " + (f"Known runs: {', '.join(known)}." if known else f"{runs_folder}/ holds no runs yet.")
         )
 
+    def seeds(self):
+        """The runs of its seeds, in their order; empty where it is of one seed."""
+        folders = [path.parent for path in self.folder.glob("seed-*/config.json")]
+        return [Run(folder) for folder in sorted(folders, key=lambda folder: (len(folder.name), folder.name))]
+
     def check_one_seed(self):
         """Raises `InputError` if the run holds several seeds: one of them is meant then."""
         if self.load_json("config.json").get("seeds", 1) not in (1, None):
@@ -182,13 +190,14 @@ class Run:
 
     def save_tokenizer(self, tokenizer):
         """Writes `tokenizer.model`."""
-        self._write("tokenizer.model", tokenizer.model)
+        self.save_bytes("tokenizer.model", tokenizer.model)
 
     def save_json(self, name, content):
         """Writes a JSON file whole: a reader never sees half of it."""
-        self._write(name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        self.save_bytes(name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def _write(self, name, content):
+    def save_bytes(self, name, content):
+        """Writes a file whole."""
         temporary = self.folder / (name + ".part")
         try:
             temporary.write_bytes(content)
@@ -211,7 +220,7 @@ class Run:
 
     def save_samples(self, samples):
         """Writes dicts to `samples.jsonl`, a line each."""
-        self._write("samples.jsonl", "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode())
+        self.save_bytes("samples.jsonl", "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode())
 
     def load_settings(self, kind):
         """The settings in `config.json`, an instance of the dataclass `kind`."""
@@ -220,10 +229,10 @@ class Run:
         saved = self.load_json("config.json")
         try:
             return from_dict(kind, {field.name: saved[field.name] for field in fields(kind) if field.name in saved})
-        except InputError:
+        except InputError:  # a setting out of range says so itself
             raise
         except Exception as error:  # a value of another type fails in many ways
-            raise InputError(f"{self.path('config.json')} does not hold the settings of a run: {error}. Train the run again.") from error
+            raise InputError(f"{self.path('config.json')} holds a setting of another kind ({error}): it was changed by hand, or by another version. Train the run again.") from error
 
     def append_metrics(self, row):
         """Adds a dict of numbers to `metrics.csv`; the first row writes the header."""
@@ -243,7 +252,7 @@ class Run:
         header, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
         kept = [line for line in lines if line.endswith(b"\n") and int(line.split(b",")[0]) <= after]
         if kept:
-            self._write("metrics.csv", b"".join([header, *kept]))
+            self.save_bytes("metrics.csv", b"".join([header, *kept]))
         else:
             path.unlink()
 
@@ -276,7 +285,7 @@ class Run:
         writer = tf.summary.create_file_writer(str(self.folder))
         with writer.as_default(step=step):
             for name, content in pictures.items():
-                self._write(f"{name}.png", content)
+                self.save_bytes(f"{name}.png", content)
                 tf.summary.image(f"pictures/{name}", tf.io.decode_png(content, channels=4)[tf.newaxis])
         writer.close()
 
@@ -296,16 +305,33 @@ def flat(settings, prefix=""):
 
 
 def load_policy(run, name):
-    """A saved policy of a run. Nothing in the file is executed: Keras's `safe_mode` is on."""
-    import keras
-
+    """A saved policy of a run."""
     from ppo_keras.networks.actor_critic import ActorCritic
 
+    return load_model(run, name, ActorCritic, "a policy")
+
+
+def load_reward_model(run, name):
+    """The reward model or the judge of a run."""
+    from ppo_keras.language.rewards import RewardModel
+
+    return load_model(run, name, RewardModel, "a reward model")
+
+
+def load_model(run, name, kind, called):
+    """A saved model of a run, of this class. Nothing in the file is executed: Keras's `safe_mode` is on."""
+    import keras
+
     path = run.checkpoint(name)
+    if not run.has(name):
+        known = sorted(found.stem for found in run.folder.glob("checkpoints/*.keras"))
+        raise InputError(
+            f"{path} is missing. " + (f"There are: {', '.join(known)}." if known else "Was the run stopped before it saved any weights? Train it again.")
+        )
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged or altered file fails in many ways
         raise InputError(f"cannot load {path}: {error}") from error
-    if not isinstance(model, ActorCritic):
-        raise InputError(f"{path} holds a {type(model).__name__}, not a policy of ppo_keras.")
+    if not isinstance(model, kind):
+        raise InputError(f"{path} holds a {type(model).__name__}, not {called} of ppo_keras.")
     return model

@@ -335,9 +335,9 @@ def test_iterations_in_one_call_make_one_line(folder, tmp_path):
     assert summary["steps_per_second"] == pytest.approx(128 / seconds, rel=1e-6)
     assert run.states("training").numbers()[0] == 16
     assert run.load_json("config.json")["rows"] == MAP.split() and summary["optimal_return"] == pytest.approx(1 - 2 * 0.05)
-    result = json.loads(command("evaluate", str(run.folder), "--episodes", "12", "--seed", "4").out.splitlines()[-1])
-    assert result["greedy"]["return"] == pytest.approx(summary["evaluation_return"])  # of a map whose file is gone
-    assert result["sampled"]["return"] == pytest.approx(summary["evaluation_return_sampled"])
+    _, result = evaluated(run, "--episodes", "12", "--seed", "4")
+    assert result["return_greedy"] == pytest.approx(summary["evaluation_return"])  # of a map whose file is gone
+    assert result["return"] == pytest.approx(summary["evaluation_return_sampled"])
 
 
 def test_the_articles_own_numbers(folder):
@@ -345,8 +345,8 @@ def test_the_articles_own_numbers(folder):
     run = trained(folder, "article", "gridworld", *TINY, "--environment-steps", "2048", "--article-numbers", "--width", "16").run
     summary = run.load_json("summary.json")
     assert summary["optimal_return"] == pytest.approx(10) and summary["evaluation_return_sampled"] > 2
-    result = json.loads(command("evaluate", str(run.folder), "--episodes", "12", "--seed", "4").out.splitlines()[-1])
-    assert result["sampled"]["return"] == pytest.approx(summary["evaluation_return_sampled"])
+    _, result = evaluated(run, "--episodes", "12", "--seed", "4")
+    assert result["return"] == pytest.approx(summary["evaluation_return_sampled"])
 
 
 def test_a_run_through_the_bridge_compiles_each_part_once(folder, monkeypatch):
@@ -369,22 +369,22 @@ def test_a_run_through_the_bridge_compiles_each_part_once(folder, monkeypatch):
 # The command `evaluate`.
 
 
-def evaluated(*arguments):
-    """What `evaluate` prints: its table, and the JSON of its last line."""
-    done = command("evaluate", *arguments)
+def evaluated(run, *options):
+    """What `evaluate` prints of a `Run`, and the estimates that it writes."""
+    done = command("evaluate", str(run.folder), *options)
     assert done.code == 0, done.err
-    *table, last = done.out.splitlines()
-    return "\n".join(table), json.loads(last)
+    return done.out, {name: interval["estimate"] for name, interval in run.load_json("evaluation.json")["measures"].items()}
 
 
 def test_the_saved_policy_earns_what_the_trained_one_did(done):
     """Catches: statistics of observations, weights or a temperature that the file does not hold, a memory that outlives its episode."""
     summary = done.run.load_json("summary.json")
-    table, result = evaluated(str(done.run.folder), "--seed", "4", "--episodes", "2" if "pendulum" in str(done.run.folder) else "12")
-    assert result["greedy"]["return"] == pytest.approx(summary["evaluation_return"], rel=1e-6)
-    assert result["sampled"]["return"] == pytest.approx(summary["evaluation_return_sampled"], rel=1e-6)
-    assert (result["task"], result["model"]) == (summary["task"], summary["model"])
-    assert "greedy" in table and "sampled" in table and f"{result['sampled']['return']:.3f}" in table
+    table, result = evaluated(done.run, "--seed", "4", "--episodes", "2" if "pendulum" in str(done.run.folder) else "12")
+    assert result["return_greedy"] == pytest.approx(summary["evaluation_return"], rel=1e-6)
+    assert result["return"] == pytest.approx(summary["evaluation_return_sampled"], rel=1e-6)
+    assert done.run.load_json("evaluation.json")["task"] == summary["task"]
+    assert "greedy" in table and "sampled" in table and f"{result['return']:.3f}" in table
+    assert ("advantage_std" in result) == (not done.run.load_json("config.json")["normalize_rewards"])  # whose units are lost
 
 
 def test_statistics_of_observations_are_those_of_training(shared):
@@ -407,7 +407,7 @@ def test_greedy_episodes_by_hand(shared, monkeypatch):
     given, reset = [], gymnasium.vector.SyncVectorEnv.reset
     monkeypatch.setattr(gymnasium.vector.SyncVectorEnv, "reset", lambda self, seed: given.extend(seed) or reset(self, seed=seed))
     run = shared("pendulum").run
-    _, result = evaluated(str(run.folder), "--episodes", "2", "--seed", "7")
+    _, result = evaluated(run, "--episodes", "2", "--seed", "7")
     policy, returns = load_policy(run, "policy"), []
     mean, variance = policy.normalization.mean.numpy(), policy.normalization.variance.numpy()
     for seed in given[:2]:
@@ -422,22 +422,22 @@ def test_greedy_episodes_by_hand(shared, monkeypatch):
             observation, reward, terminated, over, _ = world.step(np.clip([action], -2, 2).astype(np.float32))
             total += float(reward)
         returns.append(total)
-    assert result["greedy"]["return"] == pytest.approx(np.mean(returns), rel=1e-3)
-    assert result["greedy"]["return_std"] == pytest.approx(np.std(returns), rel=1e-2)
-    assert (result["greedy"]["return_min"], result["greedy"]["return_max"]) == pytest.approx((min(returns), max(returns)), rel=1e-3)
-    assert result["greedy"]["length"] == 200
+    assert result["return_greedy"] == pytest.approx(np.mean(returns), rel=1e-3)
+    greedy = run.load_json("evaluation.json")["measures"]["return_greedy"]
+    assert (greedy["low"], greedy["high"]) == pytest.approx((min(returns), max(returns)), rel=1e-3)  # each is drawn twice in a quarter of the resamples
 
 
 def test_options_reach_the_player(shared, folder, monkeypatch, tmp_path):
     """Catches: an option that is parsed and dropped, another temperature than that of training, XLA after `--no-jit`."""
     calls = []
 
-    def spy(policy, environment, temperature, jit_compile, batch):
+    def spy(policy, environment, temperature, jit_compile, batch, record):
         return lambda episodes, greedy, seed: played(environment.name, episodes, greedy, seed, temperature, jit_compile)
 
     def played(*call):
         calls.append(call)
-        return types.SimpleNamespace(returns=np.array([1.0, 4.0], np.float32), lengths=np.array([5.0, 8.0], np.float32))
+        steps = evaluation.Steps(*[np.eye(2, dtype=np.float32)] * 4, *[np.ones([2, 2], np.float32)] * 2)
+        return evaluation.Episodes(np.array([1.0, 4.0], np.float32), np.array([2.0, 2.0], np.float32), steps)
 
     monkeypatch.setattr(play, "Player", spy)
     run = Run(tmp_path / "warm")
@@ -445,26 +445,36 @@ def test_options_reach_the_player(shared, folder, monkeypatch, tmp_path):
     (run.folder / "checkpoints" / "policy.keras").write_bytes((shared("grid").run.folder / "checkpoints" / "policy.keras").read_bytes())
     settings = shared("grid").run.load_json("config.json")
     run.save_json("config.json", settings | {"jit": True, "ppo": settings["ppo"] | {"temperature": 0.5}})
-    _, result = evaluated(str(run.folder))
-    evaluated("warm", "--runs-folder", str(tmp_path), "--episodes", "7", "--seed", "9")
-    shared("grid")
-    evaluated("grid", "--runs-folder", str(folder))
+    _, result = evaluated(run)
+    assert command("evaluate", "warm", "--runs-folder", str(tmp_path), "--episodes", "7", "--seed", "9").code == 0
+    evaluated(shared("grid").run)
     name = "gridworld"
-    assert calls[:2] == [(name, 100, True, 0, 0.5, True), (name, 100, False, 0, 0.5, True)]
-    assert calls[2:] == [(name, 7, True, 9, 0.5, True), (name, 7, False, 9, 0.5, True), (name, 100, True, 0, 1.0, False), (name, 100, False, 0, 1.0, False)]
-    figures = {"return": 2.5, "return_std": 1.5, "return_min": 1.0, "return_max": 4.0, "length": 6.5}
-    assert result == {"task": "gridworld", "model": "mlp", "episodes": 100, "greedy": figures, "sampled": figures}
+    assert calls[:2] == [(name, 12, False, 0, 0.5, True), (name, 12, True, 0, 0.5, True)]
+    assert calls[2:] == [(name, 7, False, 9, 0.5, True), (name, 7, True, 9, 0.5, True), (name, 12, False, 0, 1.0, False), (name, 12, True, 0, 1.0, False)]
+    assert result["return"] == result["return_greedy"] == 2.5 and result["entropy"] == 0.5
 
 
 def test_one_seed_of_several_is_played(seeds, folder):
     """Catches: `RUN/seed-4` not found, or its settings taken for those of several seeds."""
-    _, by_name = evaluated("seeds/seed-4", "--runs-folder", str(folder), "--episodes", "12", "--seed", "4")
-    summary = Run(seeds.run.folder / "seed-4").load_json("summary.json")
-    assert by_name["greedy"]["return"] == pytest.approx(summary["evaluation_return"], rel=1e-6)
+    assert command("evaluate", "seeds/seed-4", "--runs-folder", str(folder), "--episodes", "12", "--seed", "4").code == 0
+    run = Run(seeds.run.folder / "seed-4")
+    greedy = run.load_json("evaluation.json")["measures"]["return_greedy"]["estimate"]
+    assert greedy == pytest.approx(run.load_json("summary.json")["evaluation_return"], rel=1e-6)
 
 
-def test_evaluate_refuses_in_one_line(seeds, shared, folder, tmp_path):
-    """Catches: a traceback for several seeds, a writer, a run that is not there, that was stopped or is damaged, or a number out of range."""
+def test_seeds_are_the_units_of_several(seeds):
+    """Catches: episodes of all seeds thrown together, seeds that are all the first, a mean of something else."""
+    _, together = evaluated(seeds.run, "--episodes", "12", "--seed", "4")
+    result = seeds.run.load_json("evaluation.json")
+    assert list(result["seeds"]) == ["seed-3", "seed-4", "seed-5"]
+    for name in ("return", "entropy", "seconds"):
+        each = [one[name]["estimate"] for one in result["seeds"].values()]
+        assert together[name] == pytest.approx(np.mean(each)) and len(set(each)) == 3
+        assert min(each) <= result["measures"][name]["low"] < together[name] < result["measures"][name]["high"] <= max(each)
+
+
+def test_evaluate_refuses_in_one_line(shared, folder, tmp_path):
+    """Catches: a traceback for a task of somebody's own, a run that is not there, that was stopped or is damaged, or a number out of range."""
     shared("grid")
 
     def line(run, *options, folder=folder):
@@ -472,13 +482,11 @@ def test_evaluate_refuses_in_one_line(seeds, shared, folder, tmp_path):
         assert done.err.count("\n") == 1 and done.out == ""
         return error_line(done)
 
-    said = line("seeds")
-    assert "several seeds" in said and f"{seeds.run.folder}/seed-3" in said
     assert "there is no run 'gird'" in (said := line("gird")) and "grid" in said.split("Known runs:")[1]
-    assert "--episodes 0" in line("grid", "--episodes", "0") and "--seed -1" in line("grid", "--seed", "-1")
-    writer, stopped = (Run.create(tmp_path, name) for name in ("writer", "stopped"))
-    writer.save_config(parse(["train", "generation"]).config)
-    assert "ppo-keras generate" in line("writer", folder=tmp_path)
+    assert "--samples 0" in line("grid", "--episodes", "0") and "--seed -1" in line("grid", "--seed", "-1")
+    own, stopped = (Run.create(tmp_path, name) for name in ("own", "stopped"))
+    own.save_config(parse(["train", "generation"]).config, task="reverse")
+    assert "the task 'reverse'" in (said := line("own", folder=tmp_path)) and "ppo-keras generate" in said
     stopped.save_config(parse(["train", "cartpole"]).config, task="cartpole")
     assert "policy.keras" in line("stopped", folder=tmp_path)
     (stopped.folder / "checkpoints" / "policy.keras").write_bytes(b"half a file")

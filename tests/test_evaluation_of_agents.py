@@ -170,3 +170,64 @@ def test_a_finished_episode_stands_still():
     played = play(prefers(0.0, 1.0), Fragile(), 2, jit_compile=False)
     np.testing.assert_array_equal(played.lengths, [2, 5])
     assert_close(played.returns, [0.5 + 1.0, 0.5 + 1.0 + 3.0])
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_recorded_steps_against_a_loop(python):
+    """Catches: values of the next step, steps of another episode, a value behind a true end, V of a cut-off episode left out,
+    what lies behind an end that counts; a round that was shorter than another."""
+
+    class Ending(Forever):
+        """Copy i terminates after i + 2 steps, but is cut off at 4; pays 1 + its step. What is observed is the step."""
+
+        observation, time_limit = 6, 9
+
+        def reset(self, batch, seed):
+            return (tf.range(batch), tf.zeros([batch], tf.int32)), tf.zeros([batch], tf.int32)
+
+        def step(self, state, actions, seed):
+            copy, t = state[0], state[1] + 1
+            return Step((copy, t), t, tf.cast(t, tf.float32), t >= copy + 2, t >= 4)
+
+    class InPython:
+        """The same as an environment that does not compile."""
+
+        compiles, time_limit = False, 9
+        copy = lambda self: InPython()
+        close = lambda self: None
+        action_masks = lambda self, state: ()
+
+        def reset(self, batch, seed):
+            self.inner = Ending()
+            self.state, observation = self.inner.reset(batch, seed)
+            return self.state, observation
+
+        def step(self, actions):
+            step = self.inner.step(self.state, actions, None)
+            self.state = step.state
+            return step._replace(reward=step.reward.numpy(), terminated=step.terminated.numpy(), truncated=step.truncated.numpy()), step.observation
+
+    policy = tiny_agent("mlp", 6, 3)
+    player = Player(policy, InPython() if python else Ending(), 1.0, False, 4, record=True)
+    played = player(6, True, 0)
+    values, logits = (policy.step(tf.range(6), policy.initial_state(6), tf.ones([6]))[i].numpy() for i in (1, 0))
+    exact = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(played.lengths, [2, 3, 4, 4, 2, 3])
+    for i, length in enumerate((2, 3, 4, 4, 2, 3)):
+        rows = [column[i, :length] for column in played.steps]
+        # copy 2 terminates at the time limit: it has ended; copy 3 is cut off
+        later = [values[t + 1] if t + 1 < length or i == 3 else 0.0 for t in range(length)]
+        expected = range(1, length + 1), values[:length], later, -np.sum(np.exp(exact) * exact, axis=1)[:length], [0] * (length - 1) + [1], [1] * length
+        for row, wanted in zip(rows, expected):
+            assert_close(row, wanted)
+        assert not any(column[i, length:].any() for column in played.steps)
+    assert_close(played.returns, played.steps.rewards.sum(axis=1))
+
+
+def test_the_value_behind_a_cut_off_episode_is_recorded():
+    """Catches: a bootstrap value of 0 at a time limit, or that of the observation before."""
+    policy = tiny_agent("mlp", 3, 2)
+    value = float(policy.step(tf.constant([0]), policy.initial_state(1), tf.ones([1]))[1][0])
+    steps = Player(policy, Forever(), 1.0, False, 2, record=True)(3, False, 0).steps
+    assert_close(steps.next_values, np.full([3, 7], value))
+    assert steps.ended.sum() == 3 and steps.mask.sum() == 21

@@ -255,3 +255,24 @@ def test_a_png_is_one_and_of_a_size_to_look_at(draw):
     pixels = tf.io.decode_png(content, channels=3).numpy()
     assert pixels.shape[:2] == tuple(int(x * 120) for x in reversed(figure.get_size_inches()))
     assert 300 <= min(pixels.shape[:2]) and max(pixels.shape[:2]) <= 1500 and pixels.std() > 10
+
+
+def test_the_bars_of_several_runs():
+    """Catches: a bar of another run or measure, an interval drawn as its ends instead of its reach, a measure that one run lacks moved to the other."""
+    interval = lambda estimate, low=None, high=None: dict(estimate=estimate, low=low, high=high)
+    results = [
+        {"run": "runs/a", "stage": "after", "measures": {"return": interval(2.0, 1.5, 3.0), "seconds": interval(7.0)}},
+        {"run": "runs/b", "stage": "best", "measures": {"reward": interval(-1.0, -2.0, -0.5), "seconds": interval(9.0)}},
+    ]
+    figure = pictures.measure_bars(results)
+    panels = {axes.get_title().split(" ")[0]: axes for axes in figure.axes}
+    assert list(panels) == ["return", "reward", "run"]
+    heights = lambda name: [bar.get_height() for bar in panels[name].patches]
+    np.testing.assert_array_equal(heights("return"), [2.0, np.nan])
+    np.testing.assert_array_equal(heights("reward"), [np.nan, -1.0])
+    np.testing.assert_array_equal(heights("run"), [7.0, 9.0])
+    reaches = lambda name: [segment[:, 1].tolist() for bars in panels[name].containers if getattr(bars, "errorbar", None) for segment in bars.errorbar.lines[2][0].get_segments()]
+    assert reaches("return") == [[1.5, 3.0]] and reaches("reward") == [[-2.0, -0.5]] and reaches("run") == []
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["runs/a, after", "runs/b, best"]
+    assert [to_rgb(bar.get_facecolor()) for bar in panels["run"].patches] == [to_rgb(colour) for colour in pictures.COLOURS[:2]]
+    assert pictures.png(figure).startswith(b"\x89PNG")

@@ -68,7 +68,7 @@ def child(arguments, last, told):
         savez(file, **arrays)
 
     np.savez = half_first
-    for owner, name in ((StateFiles, "write"), (Run, "_write"), (Run, "append_metrics"), (Run, "save_model"), (callbacks.Progress, "on_train_batch_end")):
+    for owner, name in ((StateFiles, "write"), (Run, "save_bytes"), (Run, "append_metrics"), (Run, "save_model"), (callbacks.Progress, "on_train_batch_end")):
         ticks.around(owner, name)
     try:
         told.send((main(arguments), ticks.count))

@@ -12,11 +12,32 @@ from ppo_keras.environments.environment import where_each
 EVALUATION = 1000  # the first purpose of evaluation's draws; a learner of the same seed uses 0, 1 and 2
 
 
+class Steps(NamedTuple):
+    """Every step of `N` episodes, float32 `(N, T)`; 0 behind an episode's end. For `raw_advantages`, see `Trajectory`."""
+
+    rewards: np.ndarray
+    values: np.ndarray
+    next_values: np.ndarray
+    entropies: np.ndarray  # of the distribution that acted, nats
+    ended: np.ndarray
+    mask: np.ndarray
+
+
+class Rows(NamedTuple):
+    """One step of `B` episodes side by side as a `Player` writes it down, float32 `(B,)`; stacked `(T, B)`."""
+
+    rewards: np.ndarray
+    values: np.ndarray  # of the state before the step
+    cut_values: np.ndarray  # V(final observation) where the time limit ends the episode at this step; else 0
+    entropies: np.ndarray
+
+
 class Episodes(NamedTuple):
-    """What was earned in each episode, float32 `(N,)`, and how many steps it took."""
+    """What was earned in each episode, float32 `(N,)`, and how many steps it took; where they are recorded, its `Steps`."""
 
     returns: np.ndarray
     lengths: np.ndarray
+    steps: Steps | None = None
 
 
 def play(policy, environment, episodes, greedy=True, seed=0, temperature=1.0, jit_compile=True, at_once=128):
@@ -44,13 +65,14 @@ class Player:
     Args:
         policy, environment, temperature, jit_compile: see `play`.
         batch: episodes side by side.
+        record: keep every step.
     """
 
-    def __init__(self, policy, environment, temperature, jit_compile, batch):
+    def __init__(self, policy, environment, temperature, jit_compile, batch, record=False):
         self.policy, self.environment, self.temperature, self.batch = policy, environment, temperature, batch
-        self.limit = environment.time_limit or 10_000
+        self.limit, self.record = environment.time_limit or 10_000, record
         function = self._compiled_round if environment.compiles else self._choose
-        self.function = tf.function(function, jit_compile=jit_compile, autograph=False)
+        self.function, self.value = (tf.function(f, jit_compile=jit_compile, autograph=False) for f in (function, self._value))
 
     def __call__(self, episodes, greedy, seed):
         """Plays `episodes` episodes; see `play`."""
@@ -62,52 +84,81 @@ class Player:
             environment = self.environment.copy()  # the episodes under way in a learner's own go on undisturbed
             rounds = [self._python_round(environment, seed, greedy) for seed in seeds]
             environment.close()
-        return Episodes(*[np.concatenate([np.asarray(x) for x in part])[:episodes] for part in zip(*rounds)])
+        returns, lengths = (np.concatenate([np.asarray(one[i]) for one in rounds])[:episodes] for i in range(2))
+        return Episodes(returns, lengths, together([one[2] for one in rounds], lengths) if self.record else None)
 
     def _choose(self, observation, memory, starts, action_masks, seed, t, greedy):
-        """One action in each copy, and the memory after it."""
+        """One action in each copy, the memory after it, and value and entropy before it."""
         distribution = self.policy.distribution
-        logits, _, memory = self.policy.step(observation, memory, starts)
+        logits, values, memory = self.policy.step(observation, memory, starts)
         logits = acting(distribution, logits, self.temperature, action_masks)
         drawn = distribution.sample(logits, distribution.noise([self.batch], randomness.fold_in(seed, 2 * t + 1)))
-        return tf.where(greedy, distribution.mode(logits), drawn), memory
+        return tf.where(greedy, distribution.mode(logits), drawn), memory, values, distribution.entropy(logits)
+
+    def _value(self, observation, memory):
+        """V of an observation at which an episode was cut off, float32 `(B,)`."""
+        return self.policy.step(observation, memory, tf.zeros([self.batch]))[1]
 
     def _compiled_round(self, seed, greedy):
-        """One episode in each copy: returns and lengths `(B,)`."""
+        """One episode in each copy: returns and lengths `(B,)`, and its `Rows`, or None."""
         environment = self.environment
         state, observation = environment.reset(self.batch, randomness.fold_in(seed, 0))
         zeros = tf.zeros([self.batch])
 
-        def act(t, state, observation, memory, done, returns, lengths):
+        def act(t, state, observation, memory, done, returns, lengths, written):
             starts = tf.cast(tf.fill([self.batch], tf.equal(t, 0)), tf.float32)
-            actions, memory = self._choose(observation, memory, starts, environment.action_masks(state), seed, t, greedy)
+            masks = environment.action_masks(state)
+            actions, memory, values, entropies = self._choose(observation, memory, starts, masks, seed, t, greedy)
             step = environment.step(state, actions, randomness.fold_in(seed, 2 * t + 2))
+            if self.record:
+                cut = ~step.terminated & (step.truncated | tf.equal(t + 1, self.limit))
+                beyond = lambda: tf.where(cut, self._value(step.observation, memory), 0.0)
+                row = Rows(step.reward, values, tf.cond(tf.reduce_any(cut & ~done), beyond, lambda: zeros), entropies)
+                written = Rows(*[array.write(t, x) for array, x in zip(written, row)])
             counts = tf.cast(~done, tf.float32)
             done_now = done | step.terminated | step.truncated
             # an episode that is over stands still, so that no number of it can run away
             state, observation = where_each(done_now, (state, observation), (step.state, step.observation))
-            return t + 1, state, observation, memory, done_now, returns + counts * step.reward, lengths + counts
+            returns, lengths = returns + counts * step.reward, lengths + counts
+            return t + 1, state, observation, memory, done_now, returns, lengths, written
 
         memory, done = self.policy.initial_state(self.batch), tf.zeros([self.batch], tf.bool)
-        *_, returns, lengths = tf.while_loop(
+        empty = lambda: tf.TensorArray(tf.float32, self.limit, element_shape=[self.batch])
+        *_, returns, lengths, written = tf.while_loop(
             lambda t, state, observation, memory, done, *_: (t < self.limit) & ~tf.reduce_all(done),
             act,
-            (tf.constant(0), state, observation, memory, done, zeros, zeros),
+            (tf.constant(0), state, observation, memory, done, zeros, zeros, Rows(*[empty() for _ in Rows._fields]) if self.record else ()),
         )
-        return returns, lengths
+        return returns, lengths, Rows(*[array.stack() for array in written]) if self.record else None
 
     def _python_round(self, environment, seed, greedy):
         """The same around an environment in Python."""
         state, observation = environment.reset(self.batch, seed)
         memory, starts = self.policy.initial_state(self.batch), np.ones([self.batch], np.float32)
-        done, t = np.zeros([self.batch], bool), 0
+        done, t, nothing, written = np.zeros([self.batch], bool), 0, np.zeros([self.batch], np.float32), []
         returns, lengths = np.zeros([2, self.batch], np.float32)
         while not done.all() and t < self.limit:
             masks = environment.action_masks(state)
-            actions, memory = self.function(observation, memory, starts, masks, seed, tf.constant(t), greedy)
+            actions, memory, values, entropies = self.function(observation, memory, starts, masks, seed, tf.constant(t), greedy)
             step, observation = environment.step(actions.numpy())
+            if self.record:
+                cut = ~step.terminated & (step.truncated | (t + 1 == self.limit))
+                beyond = np.where(cut, self.value(step.observation, memory), 0.0) if (cut & ~done).any() else nothing
+                written.append(Rows(step.reward, values, beyond, entropies))
             returns += np.where(done, 0.0, step.reward)
             lengths += ~done
             starts = (step.terminated | step.truncated).astype(np.float32)
             done, t = done | (starts > 0), t + 1
-        return returns, lengths
+        return returns, lengths, Rows(*map(np.stack, zip(*written))) if self.record else None
+
+
+def together(rounds, lengths):
+    """`Steps` from the `Rows` `(T, B)` of several rounds, which may differ in `T`, and the lengths `(N,)` of the episodes that count."""
+    longest = int(lengths.max())
+    of_episodes = lambda array: np.pad(np.asarray(array)[:longest], [(0, max(0, longest - len(array))), (0, 0)]).T  # (B, longest)
+    columns = [np.concatenate(list(map(of_episodes, part)))[: len(lengths)] for part in zip(*rounds)]
+    steps = np.arange(longest)
+    mask, ended = (holds.astype(np.float32) for holds in (steps < lengths[:, np.newaxis], steps == lengths[:, np.newaxis] - 1))
+    rewards, values, cut_values, entropies = (np.where(mask > 0, column, 0.0).astype(np.float32) for column in columns)
+    later = np.pad(values[:, 1:], [(0, 0), (0, 1)])
+    return Steps(rewards, values, np.where(ended > 0, cut_values, later), entropies, ended, mask)

@@ -111,9 +111,12 @@ class Responder:
             greedy: always the most probable token; else one response is sampled.
             seed: int.
         """
+        return [text.strip() for text in self.tokenizer.decode_pairs(prompts, self.tokens(prompts, greedy, seed))[1]]
+
+    def tokens(self, prompts, greedy, seed):
+        """The same as `Responses` of NumPy arrays `(N, T)`, without values."""
         respond = lambda batch, draw: self.respond(batch, draw, greedy)
-        responses = Responses(*in_batches(respond, prompts, self.batch_size, seed), None)
-        return [text.strip() for text in self.tokenizer.decode_pairs(prompts, responses)[1]]
+        return Responses(*in_batches(respond, prompts, self.batch_size, seed), None)
 
 
 def in_batches(function, prompts, batch_size, seed):

@@ -14,8 +14,8 @@ from ppo_keras.language.rewards import PythonReward
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.report import print_answers
 from ppo_keras.tasks.seeds import each_seed
-from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import run_job
+from ppo_keras.tasks.writing import WriterJob
 
 
 def train(config, task, resume=False):
@@ -45,13 +45,13 @@ def train(config, task, resume=False):
     return run_job(config, each_seed(config, lambda one: AnsweringJob(one, task)), resume)
 
 
-class AnsweringJob(TextJob):
+class AnsweringJob(WriterJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
-    def __init__(self, config, task):
-        super().__init__(config, task.name)
-        self.task = task
-        self.corpus = task.load(minimum=config.batch_size // config.responses_per_prompt)
+    def __init__(self, config, task, run=None):
+        super().__init__(config, task.name, run)
+        self.task, self.reference = task, None
+        self.take_corpus(task.load(minimum=config.batch_size // config.responses_per_prompt))
         train = self.corpus.train
         count = max(1, round(config.supervised_share * len(train.texts)))
         if count < config.supervised.supervised_batch_size:
@@ -68,14 +68,14 @@ class AnsweringJob(TextJob):
         self.prompt_length = config.prompt_length or usual_length(questions["train"])
         self.context = self.prompt_length + self.response_length
         self.prompts = {name: self.pad(lists) for name, lists in questions.items()}
-        prompts = self.tokenizer.decode_batch(*self.prompts["train"])
-        held_out = self.tokenizer.decode_batch(*self.prompts["validation"])  # only looked at, see `HeldOutResponses`
-        self.references = dict(zip(held_out, self.corpus.validation.references))  # by prompt, as the tokenizer writes it
-        self.references |= dict(zip(prompts, train.references))
+        self.references = {}  # by prompt, as the tokenizer writes it; those of prompts held out are only looked at
+        for name in ("test", "validation", "train"):
+            self.references |= zip(self.tokenizer.decode_batch(*self.prompts[name]), getattr(self.corpus, name).references)
         self.reward = PythonReward(
             lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name
         )
-        self.reward.score(prompts[0], train.references[0][0])  # a mistake in it shows before the work begins
+        prompt, answers = next(iter(self.references.items()))
+        self.reward.score(prompt, answers[0])  # a mistake in it shows before the work begins
 
     def pairs(self, split, rows=None):
         """(prompt ids, answer ids) for every reference of a split, or of some rows of it."""
@@ -108,16 +108,34 @@ class AnsweringJob(TextJob):
             )  # fmt: skip
         self.policy.start_value_from_policy()
         run.save_model(self.policy, "before")
-        self.learner = LanguagePPO(
-            self.policy, self.reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
-            responses_per_prompt=config.responses_per_prompt, seed=config.seed, name="learner",
-        )  # fmt: skip
+        self.learner = self.make_learner()
         self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         self.respond = Responder(
             self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit
         )
         self.before = self.evaluate()
         self.measure(self.before)  # a mistake in it costs no training
+
+    def make_learner(self):
+        """The `LanguagePPO` of this run."""
+        config = self.config
+        return LanguagePPO(
+            self.policy, self.reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
+            responses_per_prompt=config.responses_per_prompt, reference=self.reference, seed=config.seed, name="learner",
+        )  # fmt: skip
+
+    def test_prompts(self, count=None):
+        """See `WriterJob`."""
+        return Prompts(*[part[:count] for part in self.prompts["test"]])
+
+    def encode_prompt(self, text):
+        """See `WriterJob`."""
+        return self.tokenizer.encode_question(" ".join(text.split()))
+
+    def score_as(self, other):
+        """See `WriterJob`."""
+        reward = lambda prompt, response: other.task.reward(response.strip(), self.references[prompt])
+        return PythonReward(reward, self.tokenizer, self.task.name)
 
     def improve(self, run, interrupt):
         """PPO on the training prompts whose references are not known (on all where all are), then the measures again. Returns the summary."""

@@ -15,9 +15,11 @@ from ppo_keras.errors import InputError
 from ppo_keras.health import Health
 from ppo_keras.language.evaluation import label_measures
 from ppo_keras.language.supervised import pad_texts, train_labels
+from ppo_keras.measures import Sample
 from ppo_keras.networks.encoder import NO_TOKEN
 from ppo_keras.recording import EnvironmentRecorder
 from ppo_keras.report import print_labels
+from ppo_keras.runs import load_policy
 from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.text import HELD_OUT, TextJob
 from ppo_keras.tasks.training import fit_and_save, run_job
@@ -45,13 +47,16 @@ def train(config, resume=False):
 class ClassificationJob(TextJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
-    def __init__(self, config):
-        super().__init__(config, "classification")
-        self.corpus = load_texts(
+    earned, units = "reward", "texts"
+
+    def __init__(self, config, run=None):
+        super().__init__(config, "classification", run)
+        corpus = load_texts(
             config.data, config.dataset, config.language, config.text_column, config.label_column, seed=config.seed,
             minimum=config.supervised.supervised_batch_size, validation_data=config.validation_data, test_data=config.test_data,
             two_labels=False,
         )  # fmt: skip
+        self.take_corpus(corpus)
         train, self.names = self.corpus.train, self.corpus.label_names
         if train.labels is None:
             raise InputError(f"{self.corpus.name} has no labels. Name their column with --label-column.")
@@ -63,6 +68,8 @@ class ClassificationJob(TextJob):
         self.text_length = config.text_length or int(np.percentile(lengths, 99))
         self.texts = {name: self.pad(getattr(self.corpus, name).texts) for name in ("train", "validation", "test")}
         self.labels = {name: getattr(self.corpus, name).labels for name in self.texts}
+        read = lambda model, texts: [part[:, 0] for part in model(texts[:, tf.newaxis], training=False)]  # logits (B, K), values (B,)
+        self.read = tf.function(read, jit_compile=config.jit, autograph=False)
 
     def encode(self, texts):
         """Token ids of texts."""
@@ -94,8 +101,6 @@ class ClassificationJob(TextJob):
         self.policy.start_value_from_policy()
         self.baseline = self.policy.copy(name="baseline")
         run.save_model(self.baseline, "before")
-        read = lambda model, texts: tf.nn.softmax(model(texts[:, tf.newaxis], training=False)[0][:, 0])
-        self.read = tf.function(read, jit_compile=config.jit, autograph=False)
         self.learner = EnvironmentPPO(
             self.policy, TextClassification(self.texts["train"], self.labels["train"], self.costs), config.ppo, config.batch_size, 1,
             seed=config.seed, name="learner",
@@ -149,10 +154,50 @@ class ClassificationJob(TextJob):
 
     def probabilities(self, model, split):
         """float32 `(N, K)` of the labels of the texts of a split, `N` of them."""
-        texts, size = self.texts[split], self.config.batch_size
+        return tf.nn.softmax(self.outputs(model, self.texts[split])[0]).numpy()
+
+    def outputs(self, model, texts):
+        """Logits `(N, K)` and values `(N,)` of texts `(N, L)`, NumPy arrays."""
+        size = self.config.batch_size
         filled = np.concatenate([texts, np.repeat(texts[:1], -len(texts) % size, axis=0)])  # full batches compile once
-        batches = np.split(filled, len(filled) // size)
-        return np.concatenate([self.read(model, tf.constant(batch)).numpy() for batch in batches])[: len(texts)]
+        outputs = [self.read(model, tf.constant(batch)) for batch in np.split(filled, len(filled) // size)]
+        return [np.concatenate(parts)[: len(texts)] for parts in zip(*outputs)]
+
+    def open(self, stage):
+        """Takes the classifier of a stage of the run ("before", "after" or "best"), and the one before PPO."""
+        self.policy, self.baseline = load_policy(self.run, stage), load_policy(self.run, "before")
+
+    def choose(self, count, seed):
+        """What `evaluate` and `compare` look at: labels (the most probable and sampled ones), log-probabilities and values.
+
+        Args:
+            count: texts, the first of the test split; None: all.
+            seed: of the sampled labels.
+
+        Returns:
+            ints `(N,)` twice, float32 `(N, K)` and `(N,)`.
+        """
+        logits, values = self.outputs(self.policy, self.texts["test"][:count])
+        log_probs = tf.nn.log_softmax(logits / self.config.ppo.temperature).numpy()
+        noise = np.random.default_rng(seed).gumbel(size=log_probs.shape)
+        return log_probs.argmax(axis=1), (log_probs + noise).argmax(axis=1), log_probs, values
+
+    def sample(self, count, seed):
+        """The `Sample` of `evaluate`: a text is an episode of one step. Divergence and entropy are exact."""
+        best, drawn, log_probs, values = self.choose(count, seed)
+        before = self.outputs(self.baseline, self.texts["test"][:count])[0] / self.config.ppo.temperature
+        probabilities, before = np.exp(log_probs), tf.nn.log_softmax(before).numpy()
+        earned = lambda chosen: -self.costs[self.labels["test"][:count], chosen]
+        advantages = (earned(drawn) - values)[:, np.newaxis]
+        entropies = -np.sum(probabilities * log_probs, axis=1, keepdims=True)
+        kl = np.sum(probabilities * (log_probs - before), axis=1)
+        return Sample(earned(drawn), earned(best), advantages, entropies, np.ones_like(entropies), kl)
+
+    def answer(self, other, count, seed, greedy):
+        """Texts, labels (lists of strings) and rewards `(N,)`, by the costs of an opened run of the same task and data."""
+        best, drawn, *_ = self.choose(count, seed)
+        chosen = best if greedy else drawn
+        return self.corpus.test.texts[:count], [self.names[i] for i in chosen], -other.costs[self.labels["test"][:count], chosen]
 
     def validation_reward(self):
         """The mean reward of the most probable labels of the validation split."""

@@ -10,13 +10,17 @@ import tensorflow as tf
 from ppo_keras import tensorboard, tracing
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
+from ppo_keras.errors import InputError
 from ppo_keras.health import Health
+from ppo_keras.measures import Sample
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.ppo import raw_advantages
 from ppo_keras.recording import Board, Cadence, EnvironmentRecorder
 from ppo_keras.report import print_agent
+from ppo_keras.runs import load_policy
 from ppo_keras.tasks.play import make_environment, new_player
 from ppo_keras.tasks.seeds import spread
-from ppo_keras.tasks.training import fit_and_save, run_job
+from ppo_keras.tasks.training import fit_and_save, plain_errors, run_job
 from ppo_keras.views import BatchHistograms, GridPicture, RolloutAttention
 
 
@@ -43,11 +47,18 @@ def train(task, config, resume=False):
 class AgentJob:
     """The parts of one run: checked when it is made, trained seed by seed, evaluated and drawn."""
 
-    def __init__(self, task, config):
-        self.task_name, self.config, self.began = task, tracing.without_jit(config), time.perf_counter()
-        config = self.config
+    earned, units = "return", "episodes"
+
+    def __init__(self, task, config, run=None):
+        self.task_name, self.config, self.run, self.began = task, tracing.without_jit(config), run, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
-        self.environment = make_environment(task, config)
+        self.environment = make_environment(task, self.config, run and run.load_json("config.json").get("rows"))
+        if run is None:
+            self.make_learner()
+
+    def make_learner(self):
+        """The policy, its `EnvironmentPPO`, compiled, and the player of its episodes."""
+        config = self.config
         network, of_numbers = config.network, not isinstance(self.environment.observation, int)
         self.policy = new_policy(
             config.model, self.environment.observation, self.environment.actions, width=network.width, layers=network.layers,
@@ -61,6 +72,37 @@ class AgentJob:
         updates = self.calls * per_call * config.ppo.epochs * config.ppo.minibatches
         self.learner.compile(config.optimizer.build(updates), jit_compile=config.jit)
         self.player = new_player(self.policy, self.environment, config, config.evaluation_episodes)
+
+    def open(self, stage):
+        """Takes the policy of the run, of a stage: "after" or "best"."""
+        if stage == "before":
+            raise InputError(f"{self.run.folder} is an agent's run, which has no stage before PPO. Use after or best.")
+        self.policy = load_policy(self.run, "policy" if stage == "after" else stage)
+
+    def play(self, count, seed, ways):
+        """`Episodes` of the policy that was opened, with their `Steps`, for each way: greedy (True) or sampled (False).
+
+        Args:
+            count: of episodes; None: as many as after training.
+            seed, ways: int, list of bools.
+        """
+        count = count or self.config.evaluation_episodes
+        with plain_errors():
+            player = new_player(self.policy, self.environment, self.config, count, record=True)
+            return [player(count, greedy, seed) for greedy in ways]
+
+    def sample(self, count, seed):
+        """The `Sample` of `evaluate`."""
+        drawn, greedy = self.play(count, seed, [False, True])
+        known = not self.config.normalize_rewards  # else the critic counts in units that are not saved with the policy
+        advantages = raw_advantages(drawn.steps, self.config.ppo)[0].numpy() if known else None
+        return Sample(drawn.returns, greedy.returns, advantages, drawn.steps.entropies, drawn.steps.mask, None)
+
+    def answer(self, other, count, seed, greedy):
+        """Names, lengths and returns of episodes that begin alike in every run of the same environment."""
+        (played,) = self.play(count, seed, [greedy])
+        names = [f"episode {i + 1}" for i in range(len(played.returns))]
+        return names, [f"length {length:.0f}" for length in played.lengths], played.returns
 
     @property
     def grid(self):

@@ -28,9 +28,11 @@ from ppo_keras.language.supervised import (
 from ppo_keras.language.tokenizer import UNKNOWN
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.report import print_evaluations
+from ppo_keras.runs import load_reward_model
 from ppo_keras.tasks.seeds import each_seed
-from ppo_keras.tasks.text import HELD_OUT, TextJob
+from ppo_keras.tasks.text import HELD_OUT
 from ppo_keras.tasks.training import run_job
+from ppo_keras.tasks.writing import WriterJob
 
 
 def train(config, resume=False):
@@ -52,17 +54,18 @@ def train(config, resume=False):
     return run_job(config, each_seed(config, GenerationJob), resume)
 
 
-class GenerationJob(TextJob):
+class GenerationJob(WriterJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
-    def __init__(self, config):
-        super().__init__(config, "generation")
+    def __init__(self, config, run=None):
+        super().__init__(config, "generation", run)
         self.function = load_function(config.reward) if config.reward else None
-        self.corpus = load_texts(
+        corpus = load_texts(
             config.data, config.dataset, config.language, config.text_column, config.label_column, config.chosen_column,
             config.rejected_column, seed=config.seed, minimum=max(config.batch_size, config.supervised.supervised_batch_size),
             validation_data=config.validation_data, test_data=config.test_data, two_labels=not config.control_codes,
         )  # fmt: skip
+        self.take_corpus(corpus)
         train = self.corpus.train
         if self.function is None and train.labels is None and train.rejected is None:
             raise InputError(
@@ -83,6 +86,7 @@ class GenerationJob(TextJob):
         self.context = self.prompt_length + self.response_length
         self.text_length = max(self.context, longest + self.code_length)
         self.prompts = self.make_prompts(self.corpus.test, config.evaluation_samples, seed=config.seed + 1)
+        self.reference = self.judge = self.reward_model = None
         if self.function is not None:  # a mistake in it shows before the work begins
             prompt, text = self.tokenizer.decode_batch(*self.prompts)[0], self.corpus.test.texts[0]
             PythonReward(self.function, self.tokenizer, config.reward).score(prompt, text.removeprefix(prompt))
@@ -130,7 +134,6 @@ class GenerationJob(TextJob):
         self.summary = {"writer_validation_cross_entropy": min(history["val_cross_entropy"])}
         self.policy.start_value_from_policy()
         run.save_model(self.policy, "before")
-        self.judge = self.reward_model = None
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         if self.function is None:
             with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
@@ -141,6 +144,7 @@ class GenerationJob(TextJob):
                 self.judge = self.train_scorer("judge", 1, settings | dict(callbacks=observers, files=run.states("judge")))
             run.save_model(self.judge, "judge")
         self.learner = self.make_learner()
+        self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         self.before = self.evaluate()
 
     def train_scorer(self, name, half, settings):
@@ -179,20 +183,45 @@ class GenerationJob(TextJob):
         return lambda prompts, responses: score_responses(model, prompts, responses)
 
     def make_learner(self):
-        """The `LanguagePPO` of this run, compiled."""
+        """The `LanguagePPO` of this run."""
         config = self.config
         if self.function is not None:
             reward = PythonReward(self.function, self.tokenizer, config.reward)
         else:  # a probability: bounded, so that one word of praise more does not pay for ever
             log_odds = self.as_asked(self.reward_model)
             reward = lambda prompts, responses: tf.sigmoid(log_odds(prompts, responses))
-        learner = LanguagePPO(
+        return LanguagePPO(
             self.policy, reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
-            config.missing_end_penalty, config.short_penalty, self.usual_length, judge=self.judge and self.as_asked(self.judge),
-            seed=config.seed, name="learner",
+            config.missing_end_penalty, config.short_penalty, self.usual_length, reference=self.reference,
+            judge=self.judge and self.as_asked(self.judge), seed=config.seed, name="learner",
         )  # fmt: skip
-        learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
-        return learner
+
+    def open(self, stage):
+        """See `WriterJob`."""
+        if self.function is None:
+            self.reward_model = load_reward_model(self.run, "reward")
+        super().open(stage)
+
+    def test_prompts(self, count=None):
+        """See `WriterJob`."""
+        return self.prompts if count is None else self.make_prompts(self.corpus.test, count, seed=self.config.seed + 1)
+
+    def encode_prompt(self, text):
+        """See `WriterJob`."""
+        return self.tokenizer.encode(text, begin=True)
+
+    def score_as(self, other):
+        """See `WriterJob`."""
+        if other.tokenizer.model != self.tokenizer.model:
+            raise InputError(
+                f"the tokenizers of {other.run.folder} and {self.run.folder} differ, so no reward reads both. "
+                "Train both with the same --vocabulary-size, with or without --control-codes."
+            )
+        return other.learner.score
+
+    def prompts_as(self, other, count):
+        """See `WriterJob`."""
+        return other.test_prompts(count)
 
     def improve(self, run, interrupt):
         """PPO, then the same measures as before it. Returns the summary."""

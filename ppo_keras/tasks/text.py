@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras import callbacks, tensorboard, tracing
+from ppo_keras.errors import InputError
 from ppo_keras.health import Health
 from ppo_keras.language.generation import Prompts
 from ppo_keras.language.tokenizer import Tokenizer
@@ -24,15 +25,29 @@ class TextJob:
     Args:
         config: a `TextConfig`.
         task_name: as on the command line.
+        run: a `Run` to open instead of training: `open(stage)` then takes its models.
     """
 
-    def __init__(self, config, task_name):
-        self.config, self.task_name, self.began = tracing.without_jit(config), task_name, time.perf_counter()
+    def __init__(self, config, task_name, run=None):
+        self.config, self.task_name, self.run, self.began = tracing.without_jit(config), task_name, run, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
 
+    def take_corpus(self, corpus):
+        """Sets `self.corpus`. Raises `InputError` where a run that is opened was trained on another."""
+        self.corpus = corpus
+        saved = corpus.fingerprint if self.run is None else self.run.load_json("config.json").get("texts")
+        if saved != corpus.fingerprint:
+            raise InputError(
+                f"{self.run.folder} was trained on other texts (checksum {saved}) than {corpus.name} now holds ({corpus.fingerprint}). "
+                "Put the data back as they were, or train the run again."
+            )
+
     def train_tokenizer(self, texts, symbols=()):
-        """Makes `self.tokenizer`."""
-        self.tokenizer = Tokenizer.train(texts, self.config.vocabulary_size, symbols)
+        """Makes `self.tokenizer`; that of a run that is opened is read."""
+        if self.run is None:
+            self.tokenizer = Tokenizer.train(texts, self.config.vocabulary_size, symbols)
+        else:
+            self.tokenizer = Tokenizer.load(self.run.path("tokenizer.model"))
 
     def save_settings(self, run, **facts):
         """Writes `config.json` and the tokenizer."""

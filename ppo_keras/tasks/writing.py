@@ -1,0 +1,54 @@
+"""What the tasks whose policy writes have in common once they are trained: the run is opened again, and its writer examined."""
+
+from ppo_keras.errors import InputError
+from ppo_keras.language.examination import examine, sample_responses
+from ppo_keras.language.generation import pad_prompts
+from ppo_keras.runs import load_policy
+from ppo_keras.tasks.text import TextJob
+from ppo_keras.tasks.training import plain_errors
+
+
+class WriterJob(TextJob):
+    """A `TextJob` with a `LanguagePPO`. A subclass defines
+
+    | method | meaning |
+    |---|---|
+    | `make_learner()` | the `LanguagePPO` of the run |
+    | `test_prompts(count)` | NumPy `Prompts` of the test split, by default as many as after training |
+    | `encode_prompt(text)` | token ids of what somebody types |
+    | `score_as(other)` | the reward of another opened run of the task, a function of this run's (`Prompts`, `Responses`) |
+    """
+
+    earned, units = "reward", "prompts"
+
+    def open(self, stage):
+        """Takes the models of the run: its writer of a stage ("before", "after" or "best"), and the reference."""
+        self.policy, self.reference = load_policy(self.run, stage), load_policy(self.run, "before")
+        self.learner = self.make_learner()
+
+    def sample(self, count, seed):
+        """The `Sample` of `evaluate`, of `count` prompts of the test split (None: as many as after training)."""
+        with plain_errors():
+            return sample_responses(self.learner, self.test_prompts(count), self.config.batch_size, seed, self.config.jit)
+
+    def prompts_as(self, other, count):
+        """The prompts that another opened run of the task has, as this one reads them."""
+        return self.test_prompts(count)
+
+    def answer(self, other, count, seed, greedy):
+        """Prompts, responses (lists of strings) and scores `(N,)`, by the reward of an opened run of the same task and data."""
+        prompts, score = self.prompts_as(other, count), self.score_as(other)
+        with plain_errors():
+            examined = examine(
+                self.learner, prompts, self.response_length, self.config.batch_size, seed, score, greedy, self.config.jit
+            )  # fmt: skip
+        return *self.tokenizer.decode_pairs(prompts, examined.responses), examined.scores
+
+    def reply(self, prompt, seed, greedy, score):
+        """The response to a prompt (str), `Examined`; with its score where there is a function for it."""
+        ids = self.encode_prompt(prompt)
+        room = self.context - len(ids)
+        if room < 1:
+            raise InputError(f"the prompt has {len(ids)} tokens, but the context of this run holds {self.context - 1} and a response. Shorten it.")
+        prompts = pad_prompts([ids], len(ids), self.tokenizer.pad_id)
+        return examine(self.learner, prompts, min(self.response_length, room), 1, seed, score, greedy, jit_compile=False)
