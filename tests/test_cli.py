@@ -461,5 +461,5 @@ def test_a_loaded_writer_is_the_saved_one(hand_made):
 def test_options_are_not_shortened(capsys):
     """Catches: a shortened option that changes a setting, which a run that goes on would not notice."""
     with pytest.raises(SystemExit):
-        parse(["train", "cartpole", "--environment-st", "9999"])
+        cli.parse(["train", "cartpole", "--environment-st", "9999"])
     assert "--environment-st" in capsys.readouterr().err
