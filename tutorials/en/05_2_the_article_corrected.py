@@ -2,7 +2,7 @@
 # # 5.2 The article's program, corrected
 #
 # **You will learn** what happens when the article's program is run, which of its mistakes raise an error and which only
-# spoil the numbers, and how the same five functions look when they are right: about 150 lines that learn. Minutes: about 1.
+# spoil the numbers, and how the same five functions look when they are right, so that they learn. Minutes: about 1.
 #
 # ## The article's passage
 #
@@ -55,7 +55,7 @@ print(chapter.text("mean reward of action 1 less that of action 0, 100,000 sampl
 # %% [markdown]
 # ## The networks
 #
-# Three lines of the article, and what they do:
+# Some lines of the article, and what they do:
 #
 # - `LSTM(128, input_shape=(10,))`: an LSTM reads (sequence, step, feature); `(10,)` has no features.
 # - `Dense(1, activation='sigmoid')` gives one probability for a whole sequence: one choice of two. A language model needs
@@ -396,7 +396,7 @@ axes.plot(range(1, ITERATIONS + 1), spoiled, linestyle="--", label=spoiled_label
 axes.axhline(1 / SYMBOLS, color="black", linestyle=":", label=chapter.label("chance", "随机水平"))
 axes.set_ylim(0, 1.02)
 axes.grid(alpha=0.3)
-axes.legend()
+figure.legend(loc="outside upper center", ncols=3)
 chapter.show(figure, "shares")
 ends = f"{np.mean(shares[-5:]):.3f}, {np.mean(spoiled[-5:]):.3f}"
 print(chapter.text("share at the end, corrected and spoiled:", "最后的比例,改正后与放回错误:"), ends)

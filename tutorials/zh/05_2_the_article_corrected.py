@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 5.2 改正原文的程序
 #
-# **本章要学会**:运行原文的程序会发生什么,哪些错误会报错,哪些只是悄悄算错;以及同样的五个函数改正之后的样子:约150行,真的能学会。
+# **本章要学会**:运行原文的程序会发生什么,哪些错误会报错,哪些只是悄悄算错;以及同样的五个函数改正之后的样子:真的能学会。
 # 需要约1分钟。
 #
 # ## 原文的段落
@@ -377,7 +377,7 @@ axes.plot(range(1, ITERATIONS + 1), spoiled, linestyle="--", label=spoiled_label
 axes.axhline(1 / SYMBOLS, color="black", linestyle=":", label=chapter.label("chance", "随机水平"))
 axes.set_ylim(0, 1.02)
 axes.grid(alpha=0.3)
-axes.legend()
+figure.legend(loc="outside upper center", ncols=3)
 chapter.show(figure, "shares")
 ends = f"{np.mean(shares[-5:]):.3f}, {np.mean(spoiled[-5:]):.3f}"
 print(chapter.text("share at the end, corrected and spoiled:", "最后的比例,改正后与放回错误:"), ends)
