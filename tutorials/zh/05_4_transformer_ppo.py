@@ -321,7 +321,8 @@ for place, (name, label) in enumerate(labels.items(), start=1):
     axes.plot(range(1, ITERATIONS + 1), history_beside[name], linestyle="--", label="TransformerActorCritic")
     axes.grid(alpha=0.3)
     axes.set_ylim(bottom=0)
-axes.legend()
+    axes.xaxis.get_major_locator().set_params(integer=True)
+figure.legend(handles=axes.lines, loc="outside upper center", ncols=2)
 chapter.show(figure, "scores")
 ends = [np.mean(one["objective/scores"][-5:]) for one in (history, history_beside)]
 print(chapter.text("score of the last five iterations, ours and the package's:", "最后五次迭代的得分,我们的与软件包的:"), np.round(ends, 3))
