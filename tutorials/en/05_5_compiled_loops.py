@@ -149,9 +149,9 @@ figure = Figure(figsize=(6.5, 2.6), layout="constrained")
 axes = figure.add_subplot(xlabel=chapter.label("milliseconds an iteration (logarithmic)", "一次迭代的毫秒数(对数坐标)"), xscale="log")
 names = [chapter.label("eager", "即时执行"), "tf.function", "XLA", chapter.label("XLA, 20 a call", "XLA,每次20轮")]
 bars = axes.barh(names, [1000 * s for s in iteration_seconds.values()], color="C0", hatch="//", edgecolor="white")
-axes.bar_label(bars, fmt="%.3g", padding=3)
+axes.bar_label(bars, fmt="{:,.1f}", padding=3)
 axes.invert_yaxis()
-axes.margins(x=0.15)
+axes.margins(x=0.25)
 chapter.show(figure, "iteration_seconds")
 saved = iteration_seconds["tf.function"] - iteration_seconds["XLA"]
 if saved > 0:
@@ -159,8 +159,7 @@ if saved > 0:
     print(chapter.text("here XLA's longer compilation pays after this many iterations:", "在这里,XLA较长的编译经过这么多次迭代才划算:"), max(0, round(worth)))
 
 # %% [markdown]
-# For a run of a few dozen iterations graphs are the better choice, for a long one XLA. Eager execution is for looking
-# inside.
+# For a short run graphs are the better choice, for a long one XLA. Eager execution is for looking inside.
 #
 # ## Trap 1: retracing
 #
