@@ -202,7 +202,7 @@ print(chapter.text("and open http://localhost:6006 in a browser.", "然后在浏
 
 # %%
 figure = Figure(figsize=(7, 2.8), layout="constrained")
-tags = {"episode/return": chapter.label("return of an episode", "回合的回报"), "policy/entropy": chapter.label("entropy, nats", "熵,奈特")}
+tags = {"episode/length": chapter.label("steps of an episode", "回合的步数"), "policy/entropy": chapter.label("entropy, nats", "熵,奈特")}
 for place, (tag, label) in enumerate(tags.items(), start=1):
     axes = figure.add_subplot(1, 2, place, xlabel=chapter.label("iteration", "迭代"), ylabel=label)
     axes.plot(range(1, ITERATIONS + 1), curves["from_scratch"][tag], marker="o")
