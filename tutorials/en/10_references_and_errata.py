@@ -325,6 +325,7 @@ assert below.sum() == len(table)
 # - Chan, T. F., Golub, G. H., LeVeque, R. J. (1979). *Updating formulae and a pairwise algorithm for computing sample variances*. Technical report STAN-CS-79-773, Stanford University.
 # - Efron, B. (1979). *Bootstrap methods: Another look at the jackknife*. The Annals of Statistics 7(1), 1-26. <https://doi.org/10.1214/aos/1176344552>
 # - Abadi, M., Chu, A., Goodfellow, I., McMahan, H. B., Mironov, I., Talwar, K., Zhang, L. (2016). *Deep learning with differential privacy*. ACM CCS. <https://arxiv.org/abs/1607.00133>
+# - Bun, M., Steinke, T. (2016). *Concentrated differential privacy: Simplifications, extensions, and lower bounds*. Theory of Cryptography Conference. <https://arxiv.org/abs/1605.02065>
 #
 # The next cell reads the list, checks the form of each entry, and then looks for every work that a docstring of the package cites.
 
