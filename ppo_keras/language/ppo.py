@@ -25,7 +25,8 @@ class LanguagePPO(PPO):
     `fit` takes a data set of `Prompts`, `(B / K, P)` each batch: an iteration writes `B` responses, K to each prompt.
 
     Args:
-        policy: an actor-critic over tokens, pre-trained.
+        policy: an actor-critic over tokens, pre-trained; also one of your own with `initial_state`, `step`, `read`, `call`,
+            `copy`, `has_memory` and `distribution`.
         reward: a `RewardModel`; a `PythonReward`; or a TensorFlow function of (`Prompts`, `Responses`) that compiles
             (without AutoGraph), to float32 `(B,)`.
         end_id: the token that ends a response.
