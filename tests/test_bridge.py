@@ -471,7 +471,7 @@ def test_playing_is_cut_off_at_the_limit():
     environment = GymnasiumEnvironment(lambda: Told())
     environment.time_limit = 9
     played = play(tiny_agent("mlp", (2,), 2), environment, 3, at_once=2, jit_compile=False)
-    np.testing.assert_array_equal(played, [[9] * 3, [9] * 3])
+    np.testing.assert_array_equal([played.returns, played.lengths], [[9] * 3, [9] * 3])
 
 
 def test_drawn_episodes_through_the_bridge():
