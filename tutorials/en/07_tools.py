@@ -355,8 +355,8 @@ axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 chapter.show(figure, "time")
 
 # %% [markdown]
-# The update reads every token `epochs` times forwards and backwards, so of the compiled parts it takes the most. What
-# Python takes beside it is the same for any size of network. The update is the place to begin if an iteration is slow: fewer epochs, a
+# The update reads every token `epochs` times forwards and backwards, so of the compiled parts it takes the most. The
+# rest is Python: the reward, and Keras itself. The update is the place to begin if an iteration is slow: fewer epochs, a
 # larger minibatch, XLA. `ppo-keras bench text` prints the same split for a larger model, with the share of the machine's peak.
 #
 # ## Summary

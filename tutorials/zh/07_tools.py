@@ -348,7 +348,7 @@ axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 chapter.show(figure, "time")
 
 # %% [markdown]
-# 更新要把每个词元正向和反向读`epochs`遍,所以在编译的部分里最费时;Python所占的时间与网络大小无关。迭代太慢就从更新入手:减少轮数,加大小批量,用XLA。`ppo-keras bench text`对更大的模型打印同样的
+# 更新要把每个词元正向和反向读`epochs`遍,所以在编译的部分里最费时;其余是Python:奖励函数和Keras本身。迭代太慢就从更新入手:减少轮数,加大小批量,用XLA。`ppo-keras bench text`对更大的模型打印同样的
 # 划分,并给出占机器峰值的比例。
 #
 # ## 小结
