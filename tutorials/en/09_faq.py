@@ -102,9 +102,6 @@ names = {
 speeds = {name: BATCH * LENGTH / duration for name, duration in times.items()}
 for name, speed in speeds.items():
     print(f"{speed:10,.0f} {chapter.text('tokens/s', '词元/秒')}  {names[name]}")
-assert speeds["graph"] > 2 * speeds["one"]
-assert speeds["graph"] > 1.2 * speeds["plain"]
-assert speeds["graph"] > 1.2 * speeds["eager"]
 
 # %% [markdown]
 # The gap between the second line and the fourth grows with the length of the text: the plain way needs $O(T^2)$ token

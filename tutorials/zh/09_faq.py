@@ -100,9 +100,6 @@ names = {
 speeds = {name: BATCH * LENGTH / duration for name, duration in times.items()}
 for name, speed in speeds.items():
     print(f"{speed:10,.0f} {chapter.text('tokens/s', '词元/秒')}  {names[name]}")
-assert speeds["graph"] > 2 * speeds["one"]
-assert speeds["graph"] > 1.2 * speeds["plain"]
-assert speeds["graph"] > 1.2 * speeds["eager"]
 
 # %% [markdown]
 # 第二行与第四行的差距随文本长度而增大:写$T$个词元,朴素做法要读$O(T^2)$次,有缓存只要$O(T)$次。XLA的收益因机器而异;
