@@ -161,11 +161,13 @@ whitened = (gae - gae.mean()) / np.sqrt(gae.var(ddof=1) + 1e-8)
 np.testing.assert_allclose(learner.estimate(trajectory).advantages, whitened, atol=1e-4)
 
 hits = trajectory.actions.numpy() == rows
-print(chapter.text("mean advantage of right symbols:", "说对的符号的平均优势:"), round(gae[hits].mean(), 3), chapter.text(" of wrong ones:", " 说错的:"), round(gae[~hits].mean(), 3))
+print(chapter.text("mean advantage of right symbols:", "说对的符号的平均优势:"), round(gae[hits].mean(), 3))
+print(chapter.text("mean advantage of wrong symbols:", "说错的符号的平均优势:"), round(gae[~hits].mean(), 3))
 assert gae[hits].mean() > gae[~hits].mean() + 0.05
 one_wrong = np.flatnonzero(hits.sum(axis=1) == LENGTH - 1)
 blamed = gae[one_wrong].argmin(axis=1) == hits[one_wrong].argmin(axis=1)  # the wrong symbol has the lowest advantage
-print(chapter.text("responses with one mistake:", "恰有一个错误的回复:"), len(one_wrong), chapter.text(" the mistake has the lowest advantage in", " 错误处优势最低的比例"), f"{blamed.mean():.0%}", chapter.text("(by chance 33%)", "(随机则为33%)"))
+print(chapter.text("responses with one mistake:", "恰有一个错误的回复:"), len(one_wrong))
+print(chapter.text("the mistake has the lowest advantage in", "错误处优势最低的比例"), f"{blamed.mean():.0%}", chapter.text("(by chance 33%)", "(随机则为33%)"))
 some = one_wrong[np.argmax(blamed)]
 title = f"{''.join(names(rows[some]))} -> {''.join(names(trajectory.actions.numpy()[some]))}"
 measures = {"advantage": gae[some], "value": values[some], "reward": rewards[some]}
@@ -190,7 +192,8 @@ for count in counts:
         train(learner, practised[:count])
     seen_share.append(right_on(learner, practised[:count]))
     unseen_share.append(right_on(learner, unseen))
-    print(f"{count:4d}", chapter.text("prompts: right on them", "个提示:其上的正确率"), f"{seen_share[-1]:.2f}", chapter.text("on unseen ones", "没练习过的"), f"{unseen_share[-1]:.2f}")
+    print(f"{count:4d}", chapter.text("prompts: right on them", "个提示:其上的正确率"), f"{seen_share[-1]:.2f}", end=" ")
+    print(chapter.text("on unseen ones", "没练习过的"), f"{unseen_share[-1]:.2f}")
 assert seen_share[0] - unseen_share[0] > 0.2 and seen_share[-1] - unseen_share[-1] < 0.1 and unseen_share[-1] > 0.8
 
 figure = Figure(figsize=(6, 3), layout="constrained")

@@ -177,9 +177,9 @@ agent = LanguagePPO(
     usual_length=np.mean(lengths) - PROMPT,
     judge=lambda prompts, responses: score_responses(judge, prompts, responses),
 )
-agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=True)
+agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=False)  # XLA would compile for longer than these few iterations take
 held_out = make_prompts("test", 256, seed=1)
-score = tf.function(agent.score, jit_compile=True, autograph=False)
+score = tf.function(agent.score, autograph=False)
 
 
 def evaluate():

@@ -100,9 +100,6 @@ names = {
 speeds = {name: BATCH * LENGTH / duration for name, duration in times.items()}
 for name, speed in speeds.items():
     print(f"{speed:10,.0f} {chapter.text('tokens/s', '词元/秒')}  {names[name]}")
-assert speeds["graph"] > 2 * speeds["one"]
-assert speeds["graph"] > 1.2 * speeds["plain"]
-assert speeds["graph"] > 1.2 * speeds["eager"]
 
 # %% [markdown]
 # 第二行与第四行的差距随文本长度而增大:写$T$个词元,朴素做法要读$O(T^2)$次,有缓存只要$O(T)$次。XLA的收益因机器而异;
@@ -234,7 +231,9 @@ for name, world in tries.items():
     print(f"{name:15s}", chapter.text("probability of reaching the goal from the left end:", "从左端到达终点的概率:"), np.round(lines[name], 3))
     if name == "n = 12, stones":
         hacked = world.policy_return(probabilities_of(learner))
-print(chapter.text("what the learner with stones earns:", "有石子的学习器得到的回报:"), round(hacked, 2), chapter.text("; straight to the goal:", ";直奔终点:"), round(0.1 * 10 + 1, 2))
+print(chapter.text("what the learner with stones earns:", "有石子的学习器得到的回报:"), round(hacked, 2))
+print(chapter.text("what it would earn on the straight way to the goal:", "直奔终点能得到的回报:"), round(sum(stones.values()) + 1, 2))
+assert hacked > sum(stones.values()) + 1
 assert lines["n = 5"][-1] > 0.9 and lines["n = 12"][-1] < 0.1 and lines["n = 12, starts"][-1] > 0.9
 assert lines["n = 12, stones"][-1] < 0.5
 
@@ -273,7 +272,8 @@ np.testing.assert_allclose(effective[:10], formula[:10], rtol=0.2)
 assert effective[-1] < 0.05 * N
 
 gone = np.abs(trained[pits.reachable] / 0.25 - 1) > 0.2  # a trained policy, on actions that a uniform one chose
-print(chapter.text("ratios of the trained policy outside 1 +- 0.2, on data of a uniform one:", "用均匀策略的数据,训练后策略的概率比落在1±0.2之外的比例:"), f"{gone.mean():.0%}")
+said = chapter.text("ratios of the trained policy outside 1 +- 0.2, on data of a uniform one:", "用均匀策略的数据,训练后策略的概率比落在1±0.2之外的比例:")
+print(said, f"{gone.mean():.0%}")
 assert gone.mean() > 0.5
 
 # %%
