@@ -159,7 +159,7 @@ agent = LanguagePPO(
     policy, PythonReward(is_right, tokenizer), tokenizer.end_id, tokenizer.pad_id, RESPONSE,
     config, KLConfig(kl_coefficient=0.0), responses_per_prompt=GROUP,
 )  # fmt: skip
-agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=True)
+agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=False)
 practice = Prompts(*[part[known:] for part in prompts["train"]])
 data = tf.data.Dataset.from_tensor_slices(practice).shuffle(len(practice.tokens), seed=0).repeat()
 data = data.batch(BATCH // GROUP, drop_remainder=True)
