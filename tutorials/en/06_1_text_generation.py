@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 6.1 Text generation, and how a reward is gamed
 #
-# **You will learn** to write down text generation as a reinforcement learning task, to train all its parts on film reviews,
-# to measure what PPO changes with a judge that took no part in it, and to watch the reward being gamed when the KL penalty
-# is switched off. Minutes: about 1.
+# **You will learn** to write down text generation as a reinforcement learning task, to train all its parts on film reviews, to
+# measure what PPO changes with a judge that took no part in it, and to watch the reward being gamed when the KL penalty is
+# switched off. Minutes: about 1.
 #
 # ## The article's passage
 #
@@ -13,11 +13,11 @@
 #
 # What is wrong with it:
 #
-# - State, action, reward, baseline and metric are not named; the sections on classification, questions and translation say the same
-#   sentence again.
+# - State, action, reward, baseline and metric are not named; the sections on classification, questions and translation say the
+#   same sentence again.
 # - A review that is made up cannot be "accurate": no text is the right one. There is only a reward, and PPO raises *that*.
-# - The reward is a model of what is wanted, with mistakes of its own. Pushed hard enough, a policy finds the mistakes. The article
-#   has neither a penalty against it nor a measure that would show it.
+# - The reward is a model of what is wanted, with mistakes of its own. Pushed hard enough, a policy finds the mistakes. The
+#   article has neither a penalty against it nor a measure that would show it.
 #
 # ## The task, completely
 #
@@ -70,8 +70,8 @@ print(chapter.text("pieces:", "词元种类:"), tokenizer.vocabulary_size, chapt
 # %% [markdown]
 # ## The reward of each token
 #
-# The score $s$ comes once, at the last token. Each token also pays for leaving the reference, a frozen copy of the writer (Ziegler
-# et al. 2019, eq. 2):
+# The score $s$ comes once, at the last token. Each token also pays for leaving the reference, a frozen copy of the writer
+# (Ziegler et al. 2019, eq. 2):
 #
 # $$r_t=-\beta\,\big(\log\pi(a_t|s_t)-\log\pi_{ref}(a_t|s_t)\big)+\mathbb{1}[t=T]\cdot s$$
 #
@@ -98,10 +98,11 @@ trajectory, _ = small.assemble(prompts, responses, tf.constant(reference_log_pro
 np.testing.assert_allclose(trajectory.rewards, rewards, rtol=1e-6)
 
 # %% [markdown]
-# The second response scores higher and earns less: it pays for tokens that the reference finds improbable, and for its missing end.
+# The second response scores higher and earns less: it pays for tokens that the reference finds improbable, and for its missing
+# end.
 #
-# Diversity is measured by distinct-2: different pairs of neighbouring tokens over all pairs (Li et al. 2016). A writer that says the
-# same to everyone has little of it.
+# Diversity is measured by distinct-2: different pairs of neighbouring tokens over all pairs (Li et al. 2016). A writer that
+# says the same to everyone has little of it.
 
 # %%
 def distinct_2(token_lists):
@@ -116,8 +117,8 @@ print(chapter.text("distinct-2 of the two responses:", "两条回复的distinct-
 # %% [markdown]
 # ## The parts: writer, reward model, judge
 #
-# The writer learns the language of reviews, good and bad, by maximum likelihood. Reward model and judge are small classifiers (the
-# mean of word embeddings, and one number from it), each trained on its own half.
+# The writer learns the language of reviews, good and bad, by maximum likelihood. Reward model and judge are small classifiers
+# (the mean of word embeddings, and one number from it), each trained on its own half.
 
 # %%
 writer = TransformerActorCritic(tokenizer.vocabulary_size, width=WIDTH, layers=1, heads=2, memory=context, dropout=0.1)
@@ -130,17 +131,18 @@ print(chapter.text("writer, nats a token on the validation split:", "写作模�
 
 
 def train_scorer(half, name):
-    """A `RewardModel` from one half of the labels."""
-    model = RewardModel(TokenEncoder(tokenizer.vocabulary_size, "bag", WIDTH, 1, dropout=0.3), dropout=0.3, name=name)
+    """A `RewardModel` from one half of the labels; `name` is printed."""
+    model = RewardModel(TokenEncoder(tokenizer.vocabulary_size, "bag", WIDTH, 1, dropout=0.3), dropout=0.3)
     rows = slice(half, None, 2)
     splits = [(texts[split][rows], getattr(corpus, split).labels[rows]) for split in ("train", "validation")]
     accuracy = train_classifier(model, *splits, config=learning, **settings).history["val_accuracy"]
-    print(name, chapter.text("accuracy on the validation split:", "在验证集上的准确率:"), round(max(accuracy), 2))
+    print(name, chapter.text("accuracy on the validation split:", "验证集上的准确率:"), round(max(accuracy), 2))
     assert max(accuracy) > 0.7
     return model
 
 
-reward_model, judge = train_scorer(0, "reward"), train_scorer(1, "judge")
+reward_model = train_scorer(0, chapter.text("reward model,", "奖励模型,"))
+judge = train_scorer(1, chapter.text("judge,", "裁判,"))
 
 # %% [markdown]
 # ## PPO with the KL penalty
@@ -238,7 +240,8 @@ assert after.distinct_2 < before.distinct_2
 # The reward rises, and the judge, which took no part in it, agrees. The KL stays small, and to the reference the texts look
 # hardly stranger than its own. Two things are less pleasant:
 #
-# - Diversity falls already: a positive review is one of fewer texts, and a policy gradient prefers what it happened to find first.
+# - Diversity falls already: a positive review is one of fewer texts, and a policy gradient prefers what it happened to find
+#   first.
 # - Coherence is that of the small writer. PPO chooses among what it can write; it does not teach it grammar.
 #
 # ## PPO without it
@@ -259,8 +262,8 @@ for name, column in columns.items():
         print(f"   {prompt} |{response}")
 
 # %% [markdown]
-# The reward is now nearly perfect, and the texts are word salad: a few adjectives that the reward model loves, strewn in wherever
-# they may stand. The policy has found what a bag of words cannot see, which is everything but the words.
+# The reward is now nearly perfect, and the texts are word salad: a few adjectives that the reward model loves, strewn in
+# wherever they may stand. The policy has found what a bag of words cannot see, which is everything but the words.
 #
 # Which of our measures noticed?
 #
@@ -302,8 +305,8 @@ chapter.show(figure, "with_and_without_the_kl_penalty")
 #
 # $$\pi^*(y)\propto\pi_{ref}(y)\,e^{s(y)/\beta}$$
 #
-# A response that the reference would never write stays improbable, whatever it scores. With $\beta\to 0$ only the response of the highest score
-# is left: the reward model's worst mistake.
+# A response that the reference would never write stays improbable, whatever it scores. With $\beta\to 0$ only the response of
+# the highest score is left: the reward model's worst mistake.
 
 # %%
 reference, scored = np.array([0.6, 0.399, 0.001]), np.array([0.3, 0.8, 1.0])  # a dull text, a good one, a word salad
@@ -314,17 +317,19 @@ for coefficient in (1.0, 0.1, 0.01):
 # %% [markdown]
 # ## Summary
 #
-# - State: prompt and text so far. Action: a token. Reward: a score at the end, less $\beta$ times the KL. Baseline: the writer before PPO.
-# - PPO raises the reward, not "quality". A judge that had no part in it says whether the two are the same, as far as it can see.
+# - State: prompt and text so far. Action: a token. Reward: a score at the end, less $\beta$ times the KL. Baseline: the writer
+#   before PPO.
+# - PPO raises the reward, not "quality". A judge that had no part in it says whether the two are the same, as far as it can
+#   see.
 # - Without a KL penalty the reward is gamed. Look at diversity, at the perplexity under the reference, and at the texts.
 #
 # ## Exercises
 #
-# 1. A response of two tokens has log-probabilities $-1$ and $-2$, under the reference $-2$ and $-2$; it ends, its score is 0.5 and
-#    $\beta=0.2$. What are the two rewards?
+# 1. A response of two tokens has log-probabilities $-1$ and $-2$, under the reference $-2$ and $-2$; it ends, its score is 0.5
+#    and $\beta=0.2$. What are the two rewards?
 # 2. What is distinct-2 of the responses "good good good good" and "good film", a token a word?
-# 3. The reference writes A with probability 0.9 and B with 0.1; A scores 0, B scores 1. With which probability does the best policy write
-#    B at $\beta=0.5$?
+# 3. The reference writes A with probability 0.9 and B with 0.1; A scores 0, B scores 1. With which probability does the best
+#    policy write B at $\beta=0.5$?
 #
 # The solutions are in `tutorials/solutions/06_1_text_generation.py`.
 

@@ -2,8 +2,8 @@
 # # 6.2 Text classification: a bandit
 #
 # **You will learn** to see classification as a reinforcement learning task of one step, why its gradient is weaker than that of
-# cross-entropy, what changes when one mistake costs five times as much as the other, and when PPO is worth it here and when it is not.
-# Minutes: under 1.
+# cross-entropy, what changes when one mistake costs five times as much as the other, and when PPO is worth it here and when it
+# is not. Minutes: under 1.
 #
 # ## The article's passage
 #
@@ -14,8 +14,8 @@
 # What is wrong with it:
 #
 # - It names no state, no action and no reward.
-# - It leaves out the baseline. Where the right labels are known, cross-entropy tells the model the answer; PPO only tells it how good its own
-#   guess was. To claim "more accurate" one has to compare the two.
+# - It leaves out the baseline. Where the right labels are known, cross-entropy tells the model the answer; PPO only tells it
+#   how good its own guess was. To claim "more accurate" one has to compare the two.
 # - It does not say what PPO could be *for*: mistakes of different cost, or feedback that names no right label.
 #
 # ## The task, completely
@@ -92,7 +92,8 @@ for label, choice, reward, advantage in zip(true, chosen, by_hand, advantages[:,
 #
 # $$\frac{\partial \log\pi(y)}{\partial z_y}=1-\pi(y)$$
 #
-# With a reward of 1 for the right label and 0 for another, the policy gradient is that of the expected reward, which is $\pi(y)$ itself:
+# With a reward of 1 for the right label and 0 for another, the policy gradient is that of the expected reward, which is
+# $\pi(y)$ itself:
 #
 # $$\frac{\partial \pi(y)}{\partial z_y}=\pi(y)\,\big(1-\pi(y)\big)$$
 #
@@ -112,14 +113,14 @@ for probability in (0.5, 0.1, 0.01):
     print(f"{probability:5.2f}   {supervised:13.4f}   {bandit:15.4f}")
 
 # %% [markdown]
-# A policy that is sure of the wrong label hardly ever hears that it is wrong. Therefore PPO begins with a supervised policy, and gets an
-# entropy bonus that keeps it from becoming sure.
+# A policy that is sure of the wrong label hardly ever hears that it is wrong. Therefore PPO begins with a supervised policy,
+# and gets an entropy bonus that keeps it from becoming sure.
 #
 # ## The baselines
 #
 # The network is the mean of word embeddings. It is trained twice with cross-entropy: on the reviews that have labels, and, for
-# comparison, on all of them. And the costs? Cross-entropy gives probabilities, and with them one can choose the label of *least expected cost*,
-# with no reinforcement learning at all:
+# comparison, on all of them. And the costs? Cross-entropy gives probabilities, and with them one can choose the label of *least
+# expected cost*, with no reinforcement learning at all:
 #
 # $$\arg\min_a \sum_y p(y|x)\,C_{y,a}$$
 
@@ -164,8 +165,8 @@ assert few_rule["cost"] < few_plain["cost"] - 0.1 and all_plain["accuracy"] > fe
 # %% [markdown]
 # ## PPO on feedback
 #
-# Both runs begin with the policy that has seen few labels. They practise on the reviews *without* labels and are told only what each
-# choice cost: in the first run every mistake costs 1, in the second calling a good film bad costs 5.
+# Both runs begin with the policy that has seen few labels. They practise on the reviews *without* labels and are told only what
+# each choice cost: in the first run every mistake costs 1, in the second calling a good film bad costs 5.
 
 # %%
 few.start_value_from_policy()
@@ -208,9 +209,10 @@ assert unequal["accuracy"] < equal["accuracy"]
 assert all_plain["accuracy"] > equal["accuracy"] - 0.03 and all_rule["cost"] < unequal["cost"] + 0.03  # labels: simpler, no worse
 
 # %% [markdown]
-# The cost is always that of the table 5:1, whatever a row was trained for. With nothing but feedback PPO beats the policy that it began
-# with, in accuracy and in cost. The two runs differ only in what they were told that a mistake costs: where a good film called bad costs five, the
-# policy calls more films good. It pays less, and is right less often. That is as it should be: accuracy was not asked for.
+# The cost is always that of the table 5:1, whatever a row was trained for. With nothing but feedback PPO beats the policy that
+# it began with, in accuracy and in cost. The two runs differ only in what they were told that a mistake costs: where a good
+# film called bad costs five, the policy calls more films good. It pays less, and is right less often. That is as it should be:
+# accuracy was not asked for.
 
 # %%
 figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -234,20 +236,20 @@ for number, (measure_name, label, lines) in enumerate(
 chapter.show(figure, "accuracy_and_cost")
 
 # %% [markdown]
-# Lines are means over the seeds, bands go from the least to the most. The horizontal lines are cross-entropy; on the right with the
-# rule of least expected cost.
+# Lines are means over the seeds, bands go from the least to the most. The horizontal lines are cross-entropy; on the right with
+# the rule of least expected cost.
 #
 # ## When is PPO worth it?
 #
-# *It is not* where the right labels and the costs are known. Cross-entropy on all labels with the rule of least expected cost, two lines of
-# code, is no worse in the table above. Its probabilities serve any table of costs without training again; PPO's policy serves the one that
-# it was trained for.
+# *It is not* where the right labels and the costs are known. Cross-entropy on all labels with the rule of least expected cost,
+# two lines of code, is no worse in the table above. Its probabilities serve any table of costs without training again; PPO's
+# policy serves the one that it was trained for.
 #
-# *It is* where there is only feedback: a click, a complaint, a bill; nobody says what would have been right. And where the reward does not
-# belong to single labels, so that no expected cost can be written down.
+# *It is* where there is only feedback: a click, a complaint, a bill; nobody says what would have been right. And where the
+# reward does not belong to single labels, so that no expected cost can be written down.
 #
-# A fair word about this chapter: with *two* labels, a cost gives the right label away. One could have turned the feedback into labels and used
-# cross-entropy. With many labels one cannot.
+# A fair word about this chapter: with *two* labels, a cost gives the right label away. One could have turned the feedback into
+# labels and used cross-entropy. With many labels one cannot.
 #
 # ## Summary
 #
@@ -257,11 +259,12 @@ chapter.show(figure, "accuracy_and_cost")
 #
 # ## Exercises
 #
-# 1. From which probability of "positive" on is "positive" the label of least expected cost, when calling a good film bad costs 5 and
-#    the other mistake costs 1?
-# 2. A policy gives the right one of two labels the probability 0.02. How large is the push of the policy gradient on its logit (reward 1 for the
-#    right label, 0 for the other)?
-# 3. The critic believes $V=-0.6$. A good film is called bad, at a cost of 5, and $\gamma=0.99$, $\lambda=0.95$. What is the advantage?
+# 1. From which probability of "positive" on is "positive" the label of least expected cost, when calling a good film bad costs
+#    5 and the other mistake costs 1?
+# 2. A policy gives the right one of two labels the probability 0.02. How large is the push of the policy gradient on its logit
+#    (reward 1 for the right label, 0 for the other)?
+# 3. The critic believes $V=-0.6$. A good film is called bad, at a cost of 5, and $\gamma=0.99$, $\lambda=0.95$. What is the
+#    advantage?
 #
 # The solutions are in `tutorials/solutions/06_2_text_classification.py`.
 

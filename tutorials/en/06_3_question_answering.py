@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 6.3 Question answering: a reward that can be checked
 #
-# **You will learn** to train on a reward that needs no reward model, because an answer is right or wrong; to use several answers to one question
-# as each other's baseline; and to improve a policy on questions whose answers it is never shown. Minutes: about 1.
+# **You will learn** to train on a reward that needs no reward model, because an answer is right or wrong; to use several
+# answers to one question as each other's baseline; and to improve a policy on questions whose answers it is never shown.
+# Minutes: about 1.
 #
 # ## The article's passage
 #
@@ -13,8 +14,8 @@
 # What is wrong with it:
 #
 # - It is the sentence of 6.1 and 6.2 again, with another noun. State, action, reward, baseline and metric are missing.
-# - "Accurate" and "reasonable" are two rewards, not one. The first can be checked by a program. The second needs a model of what people find
-#   reasonable, with all that chapter 6.1 has shown about such models.
+# - "Accurate" and "reasonable" are two rewards, not one. The first can be checked by a program. The second needs a model of
+#   what people find reasonable, with all that chapter 6.1 has shown about such models.
 # - Where answers are known, supervised training comes first. The article does not say what PPO adds.
 #
 # ## The task, completely
@@ -54,6 +55,7 @@ WIDTH, SHARE = 64, 0.1
 
 chapter = Chapter("06_3_question_answering")
 keras.utils.set_random_seed(0)
+names = {"greedy": chapter.text("greedy", "贪心"), "sampled": chapter.text("sampled", "采样")}
 corpus = load_pairs(bundled="questions/stories")
 train = corpus.train
 known = round(SHARE * len(train.texts))  # questions whose answers are shown
@@ -64,8 +66,8 @@ for text, references in zip(train.texts[:3], train.references):
 # %% [markdown]
 # ## The reward
 #
-# The reward is a program, so we can write it down: both texts in lower case, without punctuation and articles, must be equal (Rajpurkar et al.
-# 2016).
+# The reward is a program, so we can write it down: both texts in lower case, without punctuation and articles, must be equal
+# (Rajpurkar et al. 2016).
 
 # %%
 def simple_match(response, references):
@@ -86,18 +88,18 @@ print(chapter.text("the package's:", "软件包:"), exact_match("-5", ["5"]))
 assert simple_match("-5", ["5"]) != exact_match("-5", ["5"])
 
 # %% [markdown]
-# The last two lines are a warning. A program can have holes too, and a policy that earns a reward through one will use it. A reward that can be
-# checked is harder to game than a learned one; it is not safe by itself.
+# The last two lines are a warning. A program can have holes too, and a policy that earns a reward through one will use it. A
+# reward that can be checked is harder to game than a learned one; it is not safe by itself.
 #
 # ## Each other's baseline
 #
-# Some questions are easier than others. A right answer to an easy one is no news. So the policy answers each question $K$ times, and a score counts from
-# the mean score of the *other* answers (leave one out; Kool et al. 2019):
+# Some questions are easier than others. A right answer to an easy one is no news. So the policy answers each question $K$
+# times, and a score counts from the mean score of the *other* answers (leave one out; Kool et al. 2019):
 #
 # $$\hat s_i=s_i-\frac1{K-1}\sum_{j\ne i}s_j=\frac K{K-1}\,(s_i-\bar s)$$
 #
-# The baseline of an answer does not depend on that answer, so the gradient stays unbiased. Where all $K$ answers are right, or all are wrong, nothing
-# is left to be learned from.
+# The baseline of an answer does not depend on that answer, so the gradient stays unbiased. Where all $K$ answers are right, or
+# all are wrong, nothing is left to be learned from.
 
 # %%
 def leave_one_out(scores, group):
@@ -144,13 +146,13 @@ def answer_test():
 
 
 responses_before, before = answer_test()
-print(chapter.text("exact match on the test split:", "测试集上的精确匹配:"), {kind: round(value, 3) for kind, value in before.items()})
+print(chapter.text("exact match on the test split:", "测试集上的精确匹配:"), {names[kind]: round(value, 3) for kind, value in before.items()})
 
 # %% [markdown]
 # ## PPO on the others
 #
-# A `PythonReward` is any function of a prompt and a response. Ours looks up the answer, and keeps every score in a list for us. There is no KL
-# penalty: a right answer is right, however far from the supervised policy.
+# A `PythonReward` is any function of a prompt and a response. Ours looks up the answer, and keeps every score in a list for us.
+# There is no KL penalty: a right answer is right, however far from the supervised policy.
 
 # %%
 reference_of = dict(zip(tokenizer.decode_batch(*prompts["train"]), train.references))
@@ -190,7 +192,7 @@ agent.fit(data, steps_per_epoch=EVERY, epochs=ITERATIONS // EVERY, callbacks=[Lo
 responses_after, after = answer_test()
 print(chapter.text("exact match, before -> after:", "精确匹配,之前 -> 之后:"))
 for kind in before:
-    print(f"   {kind:8} {before[kind]:.3f} -> {after[kind]:.3f}")
+    print(f"   {names[kind]:8} {before[kind]:.3f} -> {after[kind]:.3f}")
 assert after["greedy"] > before["greedy"] + 0.03
 assert after["sampled"] > before["sampled"] + 0.08
 assert after["sampled"] - before["sampled"] > after["greedy"] - before["greedy"]
@@ -200,14 +202,16 @@ for i in [i for i in gained if not exact_match(responses_before["greedy"][i], co
     print(f"   {corpus.test.texts[i]}  {responses_before['greedy'][i]} -> {responses_after['greedy'][i]}")
 
 # %% [markdown]
-# The policy answers more *new* questions right, though PPO was never shown an answer: it drew answers, and was told which were right.
+# The policy answers more *new* questions right, though PPO was never shown an answer: it drew answers, and was told which were
+# right.
 #
 # Sampled answers gain more than greedy ones. A policy that samples pays for its doubts, and PPO takes the doubts away: where
-# the right answer was probable already, it is now nearly certain. Only the greedy gain says that the most probable answer itself became a
-# better one.
+# the right answer was probable already, it is now nearly certain. Only the greedy gain says that the most probable answer
+# itself became a better one.
 #
-# The scores that we kept show two more things. Much of their variance is only that some questions are easier than others; the baseline removes it.
-# And fewer and fewer questions have answers that are neither all right nor all wrong; only these teach anything.
+# The scores that we kept show two more things. Much of their variance is only that some questions are easier than others; the
+# baseline removes it. And fewer and fewer questions have answers that are neither all right nor all wrong; only these teach
+# anything.
 
 # %%
 groups = np.array(scores).reshape(ITERATIONS, BATCH // GROUP, GROUP)
@@ -236,11 +240,12 @@ axes.legend(fontsize=8, loc="center right")
 chapter.show(figure, "exact_match_and_signal")
 
 # %% [markdown]
-# As the policy becomes sure, the answers to one question agree, and the signal dries up. The entropy bonus is there to slow this down. Larger groups help: with more
-# answers to a question it happens less often that all agree (exercise 2).
+# As the policy becomes sure, the answers to one question agree, and the signal dries up. The entropy bonus is there to slow
+# this down. Larger groups help: with more answers to a question it happens less often that all agree (exercise 2).
 #
-# A fair word: here the program that checks holds the answers, so one could have trained on them. In earnest a verifiable reward is for
-# cases in which checking is easier than answering: tests that a program must pass, an equation into which a solution is put.
+# A fair word: here the program that checks holds the answers, so one could have trained on them. In earnest a verifiable reward
+# is for cases in which checking is easier than answering: tests that a program must pass, an equation into which a solution is
+# put.
 #
 # ## Summary
 #
@@ -252,8 +257,8 @@ chapter.show(figure, "exact_match_and_signal")
 # ## Exercises
 #
 # 1. Three answers to a question score 1, 0 and 0. What are the three scores, each less the mean of the others?
-# 2. An answer is right with probability 0.9. With which probability are four independent answers neither all right nor all wrong? And
-#    sixteen?
+# 2. An answer is right with probability 0.9. With which probability are four independent answers neither all right nor all
+#    wrong? And sixteen?
 # 3. The reference is "garden". Which of the responses "The garden.", "garden kitchen", "GARDEN" and "" score 1, which 0?
 #
 # The solutions are in `tutorials/solutions/06_3_question_answering.py`.

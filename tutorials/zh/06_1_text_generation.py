@@ -122,17 +122,18 @@ print(chapter.text("writer, nats a token on the validation split:", "写作模�
 
 
 def train_scorer(half, name):
-    """A `RewardModel` from one half of the labels."""
-    model = RewardModel(TokenEncoder(tokenizer.vocabulary_size, "bag", WIDTH, 1, dropout=0.3), dropout=0.3, name=name)
+    """A `RewardModel` from one half of the labels; `name` is printed."""
+    model = RewardModel(TokenEncoder(tokenizer.vocabulary_size, "bag", WIDTH, 1, dropout=0.3), dropout=0.3)
     rows = slice(half, None, 2)
     splits = [(texts[split][rows], getattr(corpus, split).labels[rows]) for split in ("train", "validation")]
     accuracy = train_classifier(model, *splits, config=learning, **settings).history["val_accuracy"]
-    print(name, chapter.text("accuracy on the validation split:", "在验证集上的准确率:"), round(max(accuracy), 2))
+    print(name, chapter.text("accuracy on the validation split:", "验证集上的准确率:"), round(max(accuracy), 2))
     assert max(accuracy) > 0.7
     return model
 
 
-reward_model, judge = train_scorer(0, "reward"), train_scorer(1, "judge")
+reward_model = train_scorer(0, chapter.text("reward model,", "奖励模型,"))
+judge = train_scorer(1, chapter.text("judge,", "裁判,"))
 
 # %% [markdown]
 # ## 有KL惩罚的PPO

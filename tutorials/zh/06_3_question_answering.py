@@ -50,6 +50,7 @@ WIDTH, SHARE = 64, 0.1
 
 chapter = Chapter("06_3_question_answering")
 keras.utils.set_random_seed(0)
+names = {"greedy": chapter.text("greedy", "贪心"), "sampled": chapter.text("sampled", "采样")}
 corpus = load_pairs(bundled="questions/stories")
 train = corpus.train
 known = round(SHARE * len(train.texts))  # questions whose answers are shown
@@ -136,7 +137,7 @@ def answer_test():
 
 
 responses_before, before = answer_test()
-print(chapter.text("exact match on the test split:", "测试集上的精确匹配:"), {kind: round(value, 3) for kind, value in before.items()})
+print(chapter.text("exact match on the test split:", "测试集上的精确匹配:"), {names[kind]: round(value, 3) for kind, value in before.items()})
 
 # %% [markdown]
 # ## 在其余问题上用PPO
@@ -181,7 +182,7 @@ agent.fit(data, steps_per_epoch=EVERY, epochs=ITERATIONS // EVERY, callbacks=[Lo
 responses_after, after = answer_test()
 print(chapter.text("exact match, before -> after:", "精确匹配,之前 -> 之后:"))
 for kind in before:
-    print(f"   {kind:8} {before[kind]:.3f} -> {after[kind]:.3f}")
+    print(f"   {names[kind]:8} {before[kind]:.3f} -> {after[kind]:.3f}")
 assert after["greedy"] > before["greedy"] + 0.03
 assert after["sampled"] > before["sampled"] + 0.08
 assert after["sampled"] - before["sampled"] > after["greedy"] - before["greedy"]
