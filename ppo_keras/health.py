@@ -84,6 +84,11 @@ class Health(keras.callbacks.Callback):
                 f"only {get('response/ended_share'):.0%} of the responses end by themselves. "
                 "Try a larger --missing-end-penalty or a larger --response-length",
             ),
+            "short": (
+                self.shrunk(),
+                f"{self.reward} rises while responses shrink to {get('response/length'):.1f} tokens, less than half of the start: brevity may be "
+                "all that is learned. Read samples.jsonl; try a --short-penalty or a larger --kl-coefficient",
+            ),
             "hacking": (
                 self.hacked(),
                 f"{self.reward} rises while the judge, which takes no part in it, falls: the reward is being gamed. "
@@ -95,6 +100,11 @@ class Health(keras.callbacks.Callback):
         """Entropy below a twentieth of its start, and no more reward than at the start."""
         entropy, reward = self.change("policy/entropy"), self.change(self.reward)
         return entropy is not None and reward is not None and entropy[1] < 0.05 * entropy[0] and reward[1] <= reward[0]
+
+    def shrunk(self):
+        """More reward than at the start, from responses of less than half the length."""
+        reward, length = self.change(self.reward), self.change("response/length")
+        return reward is not None and length is not None and reward[1] > reward[0] and length[1] < 0.5 * length[0]
 
     def hacked(self):
         """More reward than at the start, and less approval of the judge."""

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from ppo_keras.measures import MEASURES
 
 ARROWS = ((0, 1), (0, -1), (-1, 0), (1, 0))  # up, down, left, right, as (x, y)
+GRID_WORDS = ("values and policy", "value of a state", "goal", "pit")
 
 
 def learning_curve(curves, title, baseline=None):
@@ -43,33 +44,35 @@ def learning_curve(curves, title, baseline=None):
     return figure
 
 
-def grid_values(grid, values, probabilities):
+def grid_values(grid, values, probabilities, words=GRID_WORDS):
     """A grid world with the value of each cell as its colour and the policy as arrows, as long as they are probable.
 
     Args:
         grid: a `GridWorld`.
         values: `(cells,)`.
         probabilities: `(cells, 4)`: up, down, left, right.
+        words: title, name of the colours, and what is written into a goal and a pit; for another language.
 
     Returns:
         A matplotlib `Figure`.
     """
+    title, value, goal, pit = words
     height, width = len(grid.rows), len(grid.rows[0])
     picture = np.full([height, width], np.nan)
     for cell, (row, column) in enumerate(grid.positions):
         if not grid.terminal[cell]:  # nothing is left to be earned there, and the critic never learned it
             picture[row, column] = values[cell]
     figure = Figure(figsize=(1.6 + max(3, 0.9 * width), 0.6 + max(2.5, 0.9 * height)), layout="constrained")
-    axes = figure.add_subplot(title="values and policy", xticks=[], yticks=[])
+    axes = figure.add_subplot(title=title, xticks=[], yticks=[])
     axes.set_facecolor("0.3")  # walls
     image = axes.imshow(picture, cmap="viridis")
-    figure.colorbar(image, ax=axes, label="value of a state")
+    figure.colorbar(image, ax=axes, label=value)
     low, high = np.nanmin(picture), np.nanmax(picture)
     for cell, (row, column) in enumerate(grid.positions):
         if grid.terminal[cell]:
             kind = grid.rows[row][column]
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="white"))
-            axes.text(column, row, "goal" if kind == "G" else "pit", ha="center", va="center")
+            axes.text(column, row, goal if kind == "G" else pit, ha="center", va="center")
             continue
         ink = "white" if values[cell] < (low + high) / 2 else "black"
         axes.text(column, row + 0.4, f"{values[cell]:.2f}", ha="center", va="center", color=ink, fontsize=8)
@@ -117,7 +120,7 @@ def token_heat_map(tokens, rows, title, per_line=9):
     return figure
 
 
-def attention_map(labels, weights, title, most=48):
+def attention_map(labels, weights, title, most=48, panel="layer {}, head {}"):
     """What each step attends to: a panel a layer (down) and head (across); a row a step, dark where it looks.
 
     Args:
@@ -125,6 +128,7 @@ def attention_map(labels, weights, title, most=48):
         weights: `(L, H, T, T)`, rows sum to 1.
         title: of the picture.
         most: steps that are drawn; of more, the last.
+        panel: title of a panel, for another language.
 
     Returns:
         A matplotlib `Figure`.
@@ -138,7 +142,7 @@ def attention_map(labels, weights, title, most=48):
     for layer in range(layers):
         for head in range(heads):
             axes = figure.add_subplot(layers, heads, layer * heads + head + 1)
-            axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
+            axes.set_title(panel.format(layer + 1, head + 1), fontsize=8)
             axes.imshow(weights[layer, head], cmap="Greys", vmin=0, vmax=1)
             for set_ticks, rotation, shown in ((axes.set_xticks, 90, layer + 1 == layers), (axes.set_yticks, 0, head == 0)):
                 names = labels if shown else [""] * steps  # once a row and a column of panels

@@ -11,7 +11,7 @@ from ppo_keras.health import Health
 
 HEALTHY = {
     "objective/scores": 0.5, "objective/judged": 0.5, "response/token_kl": 0.2, "response/ended_share": 0.9, "policy/entropy": 1.0,
-    "policy/clip_fraction": 0.1, "policy/first_ratio_gap": 1e-6, "value/explained_variance": 0.3,
+    "policy/clip_fraction": 0.1, "policy/first_ratio_gap": 1e-6, "value/explained_variance": 0.3, "response/length": 12.0,
 }  # fmt: skip
 
 
@@ -40,6 +40,7 @@ SIGNS = {
     "clip": ({"policy/clip_fraction": lambda i: 0.75}, "75% of the ratios are clipped", "--learning-rate"),
     "value": ({"value/explained_variance": lambda i: -0.5}, "explained variance -0.50", "--value-coefficient"),
     "endless": ({"response/ended_share": lambda i: 0.02}, "only 2% of the responses end", "--missing-end-penalty"),
+    "short": ({"objective/scores": lambda i: 0.1 * i, "response/length": lambda i: 12.0 if i < 4 else 4.5}, "shrink to 4.5 tokens", "--short-penalty"),
     "hacking": ({"objective/scores": lambda i: 0.1 * i, "objective/judged": lambda i: 0.9 - 0.05 * i}, "gamed", "a better reward"),
 }
 
@@ -59,6 +60,8 @@ def test_a_healthy_run_is_left_in_peace():
     and where nothing is known yet."""
     assert said({}) == []
     assert said({"policy/entropy": lambda i: 0.8**i if i < 4 else 0.001, "objective/scores": lambda i: 0.1 * i}) == []
+    assert said({"response/length": lambda i: 12.0 if i < 4 else 4.5}) == []  # and no more reward
+    assert said({"objective/scores": lambda i: 0.1 * i, "response/length": lambda i: 12.0 if i < 4 else 6.5}) == []
     health = Health("episode/return", patience=1)
     health.set_model(types.SimpleNamespace(iteration=tf.Variable(1)))
     with warnings.catch_warnings():

@@ -144,6 +144,13 @@ def test_values_are_written_into_their_cells():
     assert texts == {(1, 0): "-0.50", (0, 0): "0.12", (0, 1): "1.00", (1, 2): "pit", (0, 2): "goal"}
 
 
+def test_a_grid_in_another_language():
+    """Catches: words that were asked for and stand elsewhere, English words left over."""
+    axes, bar = pictures.grid_values(GridWorld(GRID), VALUES, PROBABILITIES, words=("标题", "价值", "终点", "陷阱")).axes
+    words = [text.get_text() for text in axes.texts if not text.get_text().lstrip("-")[0].isdigit()]
+    assert (axes.get_title(), bar.get_ylabel(), words) == ("标题", "价值", ["陷阱", "终点"])
+
+
 def test_values_are_the_colours():
     """Catches: colours of other cells; a scale that the goal, the pit or a wall takes part in; a colour bar without a name."""
     axes, bar = grid()
@@ -225,6 +232,8 @@ def test_attention_by_hand():
     figure = pictures.attention_map(list("abcd"), weights, "title", most=3)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"layer {i}, head {j}" for i in (1, 2) for j in (1, 2, 3)]
+    other = pictures.attention_map(list("abcd"), weights, "title", panel="第{}层第{}头")
+    assert other.axes[3].get_title() == "第2层第1头"
     for i, (axes, expected) in enumerate(zip(figure.axes, weights.reshape(6, 4, 4))):
         assert_close(axes.images[0].get_array(), expected[1:, 1:])
         assert [tick.get_text() for tick in axes.get_xticklabels()] == (list("bcd") if i >= 3 else [""] * 3)

@@ -16,6 +16,7 @@ from ppo_keras.datasets.loader import load_pairs
 from ppo_keras.runs import Run, load_policy
 from ppo_keras.tasks import answering
 from ppo_keras.tasks.config import AnsweringConfig, QuestionAnsweringConfig
+from ppo_keras.tasks.question_answering import QuestionAnswering
 
 TINY = (
     "--layers 1 --width 16 --heads 2 --vocabulary-size 400 --supervised-epochs 1 --supervised-batch-size 8 --iterations 2 "
@@ -85,6 +86,16 @@ def test_questions_are_answered(place, model):
     assert "exact match" in done.out and "PPO" in done.err
     said = run("generate", "question-answering", "--prompt", after[0]["prompt"], "--greedy")
     assert said.code == 0 and said.out.strip() == after[0]["response"]
+
+
+def test_short_answers_can_be_made_to_pay(place):
+    """Catches: an option that reaches no learner, a usual length of prompts or of answers without their end token."""
+    config = QuestionAnsweringConfig(data="questions.tsv", supervised_share=1.0, short_penalty=0.5, vocabulary_size=400)
+    job = answering.AnsweringJob(config, QuestionAnswering(config))
+    job.policy = job.new_policy(memory=job.context)
+    learner = job.make_learner()
+    lengths = [len(job.tokenizer.encode(reference)) + 1 for several in job.corpus.train.references for reference in several]
+    assert learner.short_penalty == 0.5 and learner.usual_length == pytest.approx(np.mean(lengths))
 
 
 def test_translations_are_scored_by_sacrebleu(place):
@@ -198,6 +209,7 @@ def test_the_reward_of_a_prompt_is_for_its_own_references(place):
         ("question-answering --data questions.tsv --answer-column answer", "--question-column and --answer-column are given together"),
         ("question-answering --questions poems", "Use stories, arithmetic or all"),
         ("question-answering --partial-credit 1", "outside [0, 1)"),
+        ("translation --short-penalty -1", "short_penalty=-1.0 is negative. Use 0 to switch it off"),
         ("question-answering --data questions.tsv --batch-size 2000 --minibatches 2", "500 are needed"),
         ("question-answering --test-data questions.tsv", "go with --data"),
         ("translation --data questions.tsv", "has no column 'source'. It has: question, answer. Name the right one"),

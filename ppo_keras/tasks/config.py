@@ -166,6 +166,7 @@ class AnsweringConfig(TextConfig):
     supervised_share: float = 0.5  # of the training pairs, which supervised training sees; PPO practises on the others
     prompt_length: Optional[int] = None  # most tokens of a prompt, of a longer one the end; by default what the longest needs
     response_length: Optional[int] = None  # most tokens of a response; by default what the longest known reference needs
+    short_penalty: float = 0.0  # subtracted from the score in proportion to what a response lacks of the usual length
     responses_per_prompt: int = 4  # of an iteration's responses; with several, a score counts from the mean of the others
     ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, max_gradient_norm=1.0)
     kl: KLConfig = KLConfig(kl_coefficient=0.01)
@@ -184,6 +185,7 @@ class AnsweringConfig(TextConfig):
             self.responses_per_prompt >= 1,
             f"responses_per_prompt={self.responses_per_prompt} is less than 1. Use a whole number of 1 or more.",
         )
+        require(self.short_penalty >= 0, f"short_penalty={self.short_penalty} is negative. Use 0 to switch it off.")
         check_divides("responses_per_prompt", self.responses_per_prompt, "batch_size", self.batch_size)
         check_response_length(self.response_length)
 
