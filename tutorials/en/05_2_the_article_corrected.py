@@ -127,8 +127,8 @@ assert policy_net(tf.zeros([3, 7], tf.int32)).shape == (3, 7, SYMBOLS) and value
 # ## The experience
 #
 # The article draws actions beforehand, calls `predict` four times a sample (twice for the advantage, once in each loss) and
-# never keeps the probability with which an action was taken. PPO needs exactly that probability: it must be stored *when the action is taken*. One function
-# collects a batch: states, actions, their log-probabilities, values, rewards.
+# never keeps the probability with which an action was taken. PPO needs exactly that probability: it must be stored *when
+# the action is taken*. One function collects a batch: states, actions, their log-probabilities, values, rewards.
 
 # %%
 @tf.function

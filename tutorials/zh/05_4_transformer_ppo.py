@@ -67,7 +67,7 @@ np.testing.assert_allclose(rotated(query, tf.constant([17])), rotate(query, tf.c
 # %% [markdown]
 # ## 用Keras的层搭建演员-评论家
 #
-# 一个函数`extend`完成一切:它把$T$个新的步接到有$M$个槽的缓存后面,并让它们的查询去看这些槽。`call`用整个序列扩展空缓存,`step`用一个词元扩展。
+# 一个函数`extend`完成一切:它把$T$个新的步写进有$M$个槽的缓存,并让它们的查询去看这些槽。`call`用整个序列扩展空缓存,`step`用一个词元扩展。
 # `starts`标出文本的开头;`begins`给出每一步所属文本的开始时间。一个槽可见,当且仅当它不晚于这一步,也不早于文本的开始。
 
 # %%
@@ -308,7 +308,7 @@ assert after > before + 0.3, (before, after)
 assert max(history["policy/first_ratio_gap"]) < 1e-3  # the cache and the whole text gave the same numbers, every time
 
 # %% [markdown]
-# 每一行依次是提示、PPO之前写的、PPO之后写的。得分只看最后一个符号;学会的也只是这一点,句子并没有因此变好(6.1从这里继续)。
+# 每一行依次是提示、PPO之前写的、PPO之后写的。(显示不出的符号是半个汉字:词表里没有的字按字节切分。)得分只看最后一个符号;学会的也只是这一点,句子并没有因此变好(6.1从这里继续)。
 # 软件包的策略,从同样的权重和随机种子出发:
 
 # %%
