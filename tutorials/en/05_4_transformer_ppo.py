@@ -24,7 +24,8 @@
 #
 # Attention (Vaswani et al. 2017, eq. 1), $-\infty$ where a step must not look:
 #
-# $$\mathrm{softmax}\Big(\frac{QK^\top}{\sqrt d}+M\Big)V,\qquad M_{ij}=\begin{cases}0&j\le i\text{ and of the same text}\\-\infty&\text{else}\end{cases}$$
+# $$\mathrm{softmax}\Big(\frac{QK^\top}{\sqrt d}+M\Big)V,\qquad
+# M_{ij}=\begin{cases}0&j\le i\text{ and of the same text}\\-\infty&\text{else}\end{cases}$$
 #
 # Several of these run side by side, each with its own queries, keys and values on a share of the width: the **heads**.
 #
@@ -356,7 +357,11 @@ attention = writer.extend(tf.constant([ids]), writer.initial_state(1), tf.zeros(
 weights = np.stack([one[0, :, :, : len(ids)] for one in attention])  # (L, H, T, T)
 np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
 assert np.triu(weights, 1).max() == 0
-chapter.show(attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids)), "attention")
+figure = attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids))
+for place, axes in enumerate(figure.axes):
+    layer, head = place // weights.shape[1] + 1, place % weights.shape[1] + 1
+    axes.set_title(chapter.label(f"layer {layer}, head {head}", f"第{layer}层,第{head}头"), fontsize=8)
+chapter.show(figure, "attention")
 
 # %% [markdown]
 # ## Summary

@@ -281,7 +281,7 @@ assert after > before + 0.3, (before, after)
 assert max(history["policy/first_ratio_gap"]) < 1e-3  # acting and learning computed the same, every time
 
 # %% [markdown]
-# 上面每一行依次是提示、PPO之前写的、PPO之后写的。(显示不出的符号是半个汉字:词表里没有的字按字节切分。)
+# 上面每一行依次是提示、PPO之前写的、PPO之后写的。(显示不出的符号是一个汉字的一部分:词表里没有的字按字节切分。)
 # 也看看语言本身:得分只要求一个词,只有KL惩罚在维护句子的质量。6.1从这里继续。
 #
 # 对`policy/first_ratio_gap`的断言,就是训练过程中对“`step`等于`call`”的检验:每次迭代的第一次更新之前,概率比都是1。

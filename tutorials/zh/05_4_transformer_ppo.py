@@ -19,7 +19,8 @@
 #
 # 注意力(Vaswani等,2017,式1),不许看的地方是$-\infty$:
 #
-# $$\mathrm{softmax}\Big(\frac{QK^\top}{\sqrt d}+M\Big)V,\qquad M_{ij}=\begin{cases}0&j\le i\text{且同属一段文本}\\-\infty&\text{否则}\end{cases}$$
+# $$\mathrm{softmax}\Big(\frac{QK^\top}{\sqrt d}+M\Big)V,\qquad
+# M_{ij}=\begin{cases}0&j\le i\text{且同属一段文本}\\-\infty&\text{否则}\end{cases}$$
 #
 # 若干个这样的注意力并排进行,每个有自己的查询、键和值,占宽度的一份:这就是**头**(head)。
 #
@@ -308,7 +309,7 @@ assert after > before + 0.3, (before, after)
 assert max(history["policy/first_ratio_gap"]) < 1e-3  # the cache and the whole text gave the same numbers, every time
 
 # %% [markdown]
-# 每一行依次是提示、PPO之前写的、PPO之后写的。(显示不出的符号是半个汉字:词表里没有的字按字节切分。)得分只看最后一个符号;学会的也只是这一点,句子并没有因此变好(6.1从这里继续)。
+# 每一行依次是提示、PPO之前写的、PPO之后写的。(显示不出的符号是一个汉字的一部分:词表里没有的字按字节切分。)得分只看最后一个符号;学会的也只是这一点,句子并没有因此变好(6.1从这里继续)。
 # 软件包的策略,从同样的权重和随机种子出发:
 
 # %%
@@ -343,7 +344,11 @@ attention = writer.extend(tf.constant([ids]), writer.initial_state(1), tf.zeros(
 weights = np.stack([one[0, :, :, : len(ids)] for one in attention])  # (L, H, T, T)
 np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
 assert np.triu(weights, 1).max() == 0
-chapter.show(attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids)), "attention")
+figure = attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids))
+for place, axes in enumerate(figure.axes):
+    layer, head = place // weights.shape[1] + 1, place % weights.shape[1] + 1
+    axes.set_title(chapter.label(f"layer {layer}, head {head}", f"第{layer}层,第{head}头"), fontsize=8)
+chapter.show(figure, "attention")
 
 # %% [markdown]
 # ## 小结
