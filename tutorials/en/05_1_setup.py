@@ -13,7 +13,7 @@
 #
 # - Python 3.6 has had no updates since the end of 2021, and today's TensorFlow and Keras have no packages for it. "Or
 #   newer" is not right either: the newest Python is often too new for TensorFlow.
-# - No version is named. With another Keras than the one that the author had, the article's program would fail in other
+# - No version is named. With another Keras than the one that the author had, the article's program may fail in other
 #   places.
 # - No virtual environment, nothing about a GPU, and no TensorBoard, which the article recommends in section 7: TensorFlow
 #   no longer installs it.
@@ -231,18 +231,19 @@ print(chapter.text("all commands:", "所有命令:"), "ppo-keras --help")
 # %% [markdown]
 # ## Summary
 #
-# - Name versions, with a lower *and* an upper bound, and compare them as numbers.
+# - Name the versions, of Python with a lower *and* an upper bound, and compare them as numbers.
 # - TensorFlow, Keras and TensorBoard are three packages with versions of their own; PyTorch is not needed.
-# - No GPU is needed; with one, nothing changes but the speed.
+# - No GPU is needed; with one, the speed changes, and the last digits.
 # - TensorBoard shows what `tf.summary` wrote into a folder: check that the files are there before you look for a mistake
 #   elsewhere.
 #
 # ## Exercises
 #
 # 1. Which of Python 3.6, 3.10, 3.12, 3.14 does `setup.cfg` allow? Answer with four numbers, 1 for yes and 0 for no.
-# 2. How many scalars did our callback write in all? (Two of the numbers above.)
-# 3. The policy has two networks of width 16 (state and hidden layer) for 4 states, 4 actions and a value, all float32. How
-#    many bytes are its weights?
+# 2. How many scalars did our callback write in all? (From two of the numbers printed above.)
+# 3. The policy is two separate networks, one for the actions and one for the value. Each has three dense layers with
+#    biases: from the state (4 numbers, one of them 1) to 16 numbers, from 16 to 16, and from 16 to its outputs (4 logits, or
+#    1 value). All are float32, 4 bytes each. How many bytes are the weights?
 #
 # The solutions are in `tutorials/solutions/05_1_setup.py`.
 

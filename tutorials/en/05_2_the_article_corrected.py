@@ -10,9 +10,9 @@
 # > `def train_model` … `def test_model` … 输出结果将显示策略网络预测的动作概率。
 #
 # (*"Here is the source code of the project … the output will show the action probabilities that the policy network
-# predicts."*) No output is shown. There is none: the program stops at its first network. Below, the article's own lines are
-# run, in order. Where they raise, the message is printed; where they run, a number shows what is wrong. After each group
-# comes the corrected function.
+# predicts."*) No output is shown. With the versions of this repository there is none: the program stops at its first
+# network. Below, the article's own lines are run, in order. Where they raise, the message is printed; where they run, a
+# number shows what is wrong. After each group comes the corrected function.
 #
 # The article's data are random floats. They hold nothing to learn, as the first cell shows: the actions were not chosen by
 # a policy, and the rewards do not depend on them.
@@ -61,8 +61,8 @@ print(chapter.text("mean reward of action 1 less that of action 0, 100,000 sampl
 # - `Dense(1, activation='sigmoid')` gives one probability for a whole sequence: one choice of two. A language model needs
 #   one logit a token of the vocabulary, at every step.
 # - `predict(states[i])` drops the batch axis. Keras does not complain: it reads one state of ten steps as ten states.
-# - `activation='relu'` leaves the memory unbounded (and rules out cuDNN's fast kernel). With recurrent weights that
-#   training has made larger, it explodes.
+# - `activation='relu'` leaves the memory unbounded (and rules out cuDNN's fast kernel). With large recurrent weights (below,
+#   four times an orthogonal matrix) it explodes; with `tanh` no output exceeds 1.
 
 # %%
 def article_network(input_shape):
@@ -126,9 +126,9 @@ assert policy_net(tf.zeros([3, 7], tf.int32)).shape == (3, 7, SYMBOLS) and value
 # %% [markdown]
 # ## The experience
 #
-# The article draws actions beforehand, evaluates `predict` three times a sample and never keeps the probability with which
-# an action was taken. PPO needs exactly that probability: it must be stored *when the action is taken*. One function
-# collects a batch: states, actions, their log-probabilities, values, rewards.
+# The article draws actions beforehand, calls `predict` four times a sample (twice for the advantage, once in each loss) and
+# never keeps the probability with which an action was taken. PPO needs exactly that probability: it must be stored *when
+# the action is taken*. One function collects a batch: states, actions, their log-probabilities, values, rewards.
 
 # %%
 @tf.function
@@ -205,11 +205,11 @@ np.testing.assert_allclose(advantages, packaged[0], rtol=1e-5, atol=1e-6)
 np.testing.assert_allclose(returns, packaged[1], rtol=1e-5, atol=1e-6)
 
 # %% [markdown]
-# With TD(0) only the last token is told that something went well.
+# With TD(0) and a critic that knows nothing, only the last token is told that something went well.
 #
 # ## The losses: the lines that raise
 #
-# Four lines of `ppo`, each run for itself, with what they need repaired before it.
+# Some lines of `ppo`, each run for itself, with what it needs repaired before it.
 #
 # - `predict` returns NumPy, and the rewards of `np.random.rand` are float64: the sum with a float32 tensor fails.
 # - `tape.gradient` wants variables; the article hands it models.
@@ -248,12 +248,12 @@ assert all(gradient is None for gradient in after_predict + outside)
 # %% [markdown]
 # ## The losses: the lines that run and are wrong
 #
-# These are worse, because no message tells.
+# These are worse, because no message tells you.
 #
 # - `action * tf.math.log(action_probs)`: for action 0 the product is 0, and so is its gradient. Half of the experience
 #   teaches nothing.
-# - `tf.math.log` of a sigmoid: a confident network gives exactly 0, whose logarithm is $-\infty$. `log_softmax` of the
-#   logits stays finite.
+# - `tf.math.log` of a sigmoid: a network that is sure of action 0 gives action 1 a probability of exactly 0 in float32. Its
+#   logarithm is $-\infty$, the gradient not a number. `log_softmax` of the logits stays finite.
 # - `value_net.predict(states) - rewards` has the shapes `(N, 1)` and `(N,)`: NumPy makes `(N, N)` of them. A perfect critic
 #   gets a loss.
 # - `old_action_probs = action_probs`: old and new are the same numbers, so the ratio is 1 for ever and nothing is ever
@@ -328,9 +328,9 @@ print(chapter.text("the losses equal the package's", "损失与软件包的一�
 # %% [markdown]
 # ## Training and testing
 #
-# `train_model` repeats: collect, estimate the advantages once, several passes in minibatches. `alpha` is used (by Adam),
-# which the article forgets. `test_model` prints an action, not a probability: the article's `actions =
-# policy_net.predict(test_states)` are numbers such as 0.5.
+# `train_model` repeats: collect, estimate the advantages once, several passes in minibatches. `alpha` goes to Adam; the
+# article passes it on and never reads it. `test_model` gives actions; the article's `actions =
+# policy_net.predict(test_states)` are outputs of a sigmoid, that is, probabilities.
 
 # %%
 def train_model(policy_net, value_net, alpha, gamma, num_epochs, gae_lambda=0.95, batch=128, passes=4, minibatches=4, seed=0):
@@ -374,10 +374,11 @@ print(chapter.text("share of right tokens, greedy:", "贪心回复中正确词�
 assert shares[0] < 0.3 and np.mean(shares[-5:]) > 0.8 and right > 0.9, (shares, right)
 
 # %% [markdown]
-# ## One mistake put back
+# ## Two mistakes put back
 #
-# What does a single one of the silent mistakes cost? The same program, but with the article's advantage and its target for
-# the critic: TD(0), and the immediate reward. Only the last tokens hear of the reward.
+# What do two of the silent mistakes cost? The same program, but with the article's advantage, TD(0), and its target for the
+# critic, the immediate reward. The last token hears of the reward through $r$, the one before it through $V$. The critic's
+# target in all earlier states is 0, so the tokens before these two hear nothing.
 
 # %%
 correct_advantages = advantages_and_returns
@@ -411,6 +412,8 @@ assert np.mean(shares[-5:]) > np.mean(spoiled[-5:]) + 0.15
 #   leaves 1.
 # - PPO is: act and *store* the log-probability; advantages once, with the recursion and the ends; several passes of the
 #   clipped loss, the model called inside the tape.
+# - This task needs neither a bonus for entropy nor a penalty for the distance from a reference model. A real language model
+#   needs at least the latter: see 6.1.
 # - In the package the same steps are `LanguagePPO.collect`, `PPO.estimate` and `PPO.gradients`.
 #
 # ## Exercises
@@ -420,6 +423,7 @@ assert np.mean(shares[-5:]) > np.mean(spoiled[-5:]) + 0.15
 # 2. The critic's outputs are `[[0.], [1.], [2.]]`, the targets `[0., 1., 2.]`. What mean squared error does the article's
 #    line give?
 # 3. The ratio is 1.5 and $\epsilon=0.2$. What is the derivative of the clipped loss by the ratio for $A=1$, and for $A=-1$?
+#    (The loss is $L$ above, to be minimised.)
 #
 # The solutions are in `tutorials/solutions/05_2_the_article_corrected.py`.
 

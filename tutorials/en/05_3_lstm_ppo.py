@@ -75,12 +75,15 @@ print(chapter.text("by hand and by Keras: the same h and c", "手算与Keras:h�
 # %% [markdown]
 # ## The actor-critic, from Keras layers
 #
-# One embedding, one cell, a norm, and two heads: logits (the embedding used backwards) and a value. `step` acts; `call`
-# reads sequences; both use `advance`. `call` embeds and scores all steps in one product each; only the recurrence is a
-# loop. `LSTM` of Keras would hide that loop, and cannot reset one sequence of a batch in the middle.
+# One embedding, one cell, a layer normalization, and two heads: logits (the embedding used backwards) and a value. `embed`
+# multiplies by $\sqrt D$ (as Vaswani et al. 2017 do, section 3.4), because the weights begin small. `step` acts; `call`
+# reads sequences; both use `advance`. `call` embeds and scores all steps at once; only the recurrence is a loop. `LSTM` of
+# Keras would hide that loop, and cannot reset one sequence of a batch in the middle.
 #
-# These methods (with `read` and `copy`) are all that `LanguagePPO` asks of a policy, so we can train this class with it
-# below.
+# `has_memory` tells the learner that its minibatches must be whole sequences: the memory at a step comes from the steps
+# before it, and a step torn out of its sequence would be read with another memory than the one it was taken with.
+#
+# What `LanguagePPO` asks of a policy is all here, so we can train this class with it below.
 
 # %%
 class Writer(keras.Model):
@@ -199,8 +202,8 @@ print(chapter.text("the package's LSTMActorCritic gives the same numbers", "软�
 # %% [markdown]
 # ## A writer: a little supervised training
 #
-# The bundled everyday sentences, cut into tokens. Cross-entropy of each next token teaches the writer to write like them
-# (not well, in so few steps).
+# The bundled everyday sentences, cut into tokens. Minimising the cross-entropy of each next token teaches the writer to
+# write like them (not well, in so few steps: see the texts below).
 
 # %%
 corpus = load_pairs(bundled="phrases", defaults=("english", "chinese"))
@@ -240,7 +243,7 @@ assert np.mean(cross_entropies[-10:]) < cross_entropies[0] - 2
 # The score: 1 if a sentence speaks of food or drink, else 0. Any Python function of prompt and response will do. Prompts
 # are the first one to three tokens of sentences, padded on the left; `episode_starts` marks where each begins, so the
 # memory is empty there and padding changes nothing. A KL penalty keeps the writer near what it was. The settings are those
-# of a short run; XLA is off, because compiling would take longer than the run.
+# of a short run; for it XLA is off, because compiling takes time that only long runs win back (5.5 measures it).
 
 # %%
 FOOD = chapter.text(
@@ -289,13 +292,16 @@ assert after > before + 0.3, (before, after)
 assert max(history["policy/first_ratio_gap"]) < 1e-3  # acting and learning computed the same, every time
 
 # %% [markdown]
-# Every line above shows a prompt, what was written before PPO, and what after. The assertion on `policy/first_ratio_gap` is
-# the test of `step` = `call` inside of the training: before the first update of each iteration, the ratio is 1.
+# Every line above shows a prompt, what was written before PPO, and what after. Look at the language, too: the score asks for
+# one word, and only the KL penalty speaks for good sentences. 6.1 goes on from there.
+#
+# The assertion on `policy/first_ratio_gap` is the test of `step` = `call` inside the training: before the first update of
+# each iteration, the ratio is 1.
 #
 # ## The package's policy beside it
 #
-# The same weights in an `LSTMActorCritic`, the same seed: the first iteration has the same entropy and KL, and the curves
-# stay close (rounding makes them part in time).
+# The same weights in an `LSTMActorCritic`, the same seed: the first iteration has the same entropy and the same scores.
+# Later, rounding can turn one token into another, and the curves part a little.
 
 # %%
 history_beside = practise(beside)
@@ -323,7 +329,7 @@ assert min(ends) > before + 0.2
 # - An LSTM policy gives a distribution and a value at every step; its memory is two vectors, of constant size.
 # - `step` (acting) and `call` (learning) must agree, resets and left padding included; `policy/first_ratio_gap` watches
 #   that during training.
-# - A reset is a multiplication of the memory by 0, at the step where a text begins.
+# - A reset is a multiplication of the memory by 0, at the step where a text begins. Minibatches are whole sequences.
 # - `LanguagePPO` trains any model that has `initial_state`, `step`, `read`, `call`, `copy`, `has_memory` and
 #   `distribution`.
 #

@@ -11,7 +11,7 @@
 # > 大语言模型的核心是深度神经网络,特别是循环神经网络(RNN)及其变体,如长短期记忆网络(LSTM)和门控循环单元(GRU)。
 #
 # (*"The core of large language models is the deep neural network, in particular the recurrent one and its variants LSTM and
-# GRU."*) The language models that PPO made known (InstructGPT and what followed) are decoder-only Transformers. The
+# GRU."*) The language models that made PPO known (InstructGPT and what followed) are decoder-only Transformers. The
 # article's section 2.1 does not name them, and its program has none.
 #
 # ## The idea
@@ -24,11 +24,14 @@
 #
 # Attention (Vaswani et al. 2017, eq. 1), $-\infty$ where a step must not look:
 #
-# $$\mathrm{softmax}\Big(\frac{QK^\top}{\sqrt d}+M\Big)V,\qquad M_{ij}=\begin{cases}0&j\le i\text{ and of the same text}\\-\infty&\text{else}\end{cases}$$
+# $$\mathrm{softmax}\Big(\frac{QK^\top}{\sqrt d}+M\Big)V,\qquad
+# M_{ij}=\begin{cases}0&j\le i\text{ and of the same text}\\-\infty&\text{else}\end{cases}$$
+#
+# Several of these run side by side, each with its own queries, keys and values on a share of the width: the **heads**.
 #
 # Rotary positions (Su et al. 2021, eq. 34) turn each pair of numbers of a query or key by an angle proportional to its time
-# $t$. A product of two of them then depends on the difference of their times only: padding on the left moves all times
-# alike, and changes nothing.
+# $t$ (which numbers make a pair is a convention; here $x_i$ and $x_{i+d/2}$). A product of two of them then depends on the
+# difference of their times only: padding on the left moves all times alike, and changes nothing.
 
 # %%
 import keras
@@ -73,8 +76,8 @@ np.testing.assert_allclose(rotated(query, tf.constant([17])), rotate(query, tf.c
 #
 # One function, `extend`, does everything: it appends $T$ new steps to a cache of $M$ slots and lets their queries look at
 # the slots. `call` extends an empty cache by a whole sequence; `step`, by one token. `starts` marks where a text begins;
-# `begins` says of each step at which time its text began. A slot is visible if it is not later than the step and not before
-# that.
+# `begins` says of each step at which time its text began. A slot is visible if it is not later than the step and not earlier
+# than the beginning of its text.
 
 # %%
 def remember(cache, new, times):
@@ -216,7 +219,7 @@ assert with_starts < 1e-5 and without > 1e-3
 
 # %% [markdown]
 # The package's `TransformerActorCritic` is the same network. Its cache is a ring, so that an agent's episode may be longer
-# than the memory; and its last block leaves out the queries of the prompt. With our weights:
+# than the memory; and its last block leaves out the queries of the prompt. With our weights it gives our numbers:
 
 # %%
 def packaged(writer):
@@ -240,7 +243,7 @@ print(chapter.text("the package's TransformerActorCritic gives the same numbers"
 # %% [markdown]
 # ## A writer: a little supervised training
 #
-# As in 5.3: the bundled everyday sentences, cross-entropy of each next token.
+# As in 5.3: the bundled everyday sentences; the cross-entropy of each next token is minimised.
 
 # %%
 corpus = load_pairs(bundled="phrases", defaults=("english", "chinese"))
@@ -317,8 +320,9 @@ assert after > before + 0.3, (before, after)
 assert max(history["policy/first_ratio_gap"]) < 1e-3  # the cache and the whole text gave the same numbers, every time
 
 # %% [markdown]
-# Every line shows a prompt, what was written before PPO, and what after. The package's policy, from the same weights and
-# seed:
+# Every line shows a prompt, what was written before PPO, and what after. The score looks at the last sign only; that much
+# is learned, and the sentences do not become better for it (6.1 goes on from there). The package's policy, from the same
+# weights and seed:
 
 # %%
 history_beside = practise(beside)
@@ -353,21 +357,26 @@ attention = writer.extend(tf.constant([ids]), writer.initial_state(1), tf.zeros(
 weights = np.stack([one[0, :, :, : len(ids)] for one in attention])  # (L, H, T, T)
 np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
 assert np.triu(weights, 1).max() == 0
-chapter.show(attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids)), "attention")
+figure = attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids))
+for place, axes in enumerate(figure.axes):
+    layer, head = place // weights.shape[1] + 1, place % weights.shape[1] + 1
+    axes.set_title(chapter.label(f"layer {layer}, head {head}", f"第{layer}层,第{head}头"), fontsize=8)
+chapter.show(figure, "attention")
 
 # %% [markdown]
 # ## Summary
 #
-# - A decoder block is attention over what came before, and an MLP, each added to what flows by.
+# - A decoder block is attention over what came before, and an MLP (two dense layers); the output of each is added to its
+#   input.
 # - The cache makes writing a token cost one position; it is right if `step` equals `call`.
-# - Rotary positions and a mask by text make left padding harmless.
+# - Rotary positions, and a mask that keeps texts apart, make left padding harmless.
 # - For PPO nothing changes: a Transformer is a policy with `step` and `call`, as the LSTM of 5.3 is.
 #
 # ## Exercises
 #
-# 1. How many numbers does the cache of one text hold, with 2 layers, 2 heads, width 64 and 20 slots?
+# 1. How many numbers does the cache of one text hold (keys and values), with 2 layers, 2 heads, width 64 and 20 slots?
 # 2. Two steps; the scaled score of the second for the first is 0, for itself $\ln 3$. Write the 2 x 2 matrix of attention
-#    weights.
+#    weights, under the causal mask, a row a step.
 # 3. A query and a key are both $(1, 0)$ ($d=2$), at times 3 and 1. What is the product of the rotated two?
 #
 # The solutions are in `tutorials/solutions/05_4_transformer_ppo.py`.

@@ -9,7 +9,7 @@ def which_pythons():
 
 def scalars_written():
     metrics = len(ITERATION_METRICS) + 3  # and three of the episodes: the number printed above
-    return metrics * 5  # iterations
+    return metrics * 5  # ITERATIONS of the chapter
 
 
 def bytes_of_the_policy():

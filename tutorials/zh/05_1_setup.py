@@ -10,7 +10,7 @@
 # 问题在于:
 #
 # - Python 3.6自2021年底起不再更新,今天的TensorFlow和Keras没有它的安装包。“或更高版本”也不对:最新的Python对TensorFlow来说往往太新。
-# - 没有写任何版本。Keras的版本与作者的不同,原文的程序就会在别的地方出错。
+# - 没有写任何版本。Keras的版本与作者的不同,原文的程序就可能在别的地方出错。
 # - 没有虚拟环境,没有提GPU,也没有TensorBoard;原文第7节推荐了它,而TensorFlow已不再附带安装。
 # - 原文第3节用的是PyTorch(`torch`),却没有任何地方安装它。
 #
@@ -19,8 +19,8 @@
 # 在本仓库的一份克隆里,用`setup.cfg`允许的Python:
 #
 # ```bash
-# python3 -m venv .venv && source .venv/bin/activate   # Windows: .venv\Scripts\activate
-# pip install -e .                                     # with an NVIDIA GPU: pip install -e ".[gpu]"
+# python3 -m venv .venv && source .venv/bin/activate   # Windows上:.venv\Scripts\activate
+# pip install -e .                                     # 有NVIDIA GPU时:pip install -e ".[gpu]"
 # ```
 #
 # 以下只做检查。需要什么写在`setup.cfg`里,我们就从那里读。
@@ -222,16 +222,17 @@ print(chapter.text("all commands:", "所有命令:"), "ppo-keras --help")
 # %% [markdown]
 # ## 小结
 #
-# - 写明版本,既有下界*也*有上界,并按数字比较。
+# - 写明版本,对Python既写下界*也*写上界,并按数字比较。
 # - TensorFlow、Keras和TensorBoard是三个软件包,各有各的版本;不需要PyTorch。
-# - 不需要GPU;有GPU时,变的只是速度。
+# - 不需要GPU;有GPU时,变的是速度和末尾几位数字。
 # - TensorBoard显示的是`tf.summary`写进文件夹的内容:先确认文件在那里,再去别处找错。
 #
 # ## 练习
 #
 # 1. Python 3.6, 3.10, 3.12, 3.14之中,`setup.cfg`允许哪些?用四个数回答,1为允许,0为不允许。
-# 2. 我们的回调函数一共写了多少个标量?(用到上面的两个数。)
-# 3. 策略由两个宽度为16的网络组成(读状态的一层和一个隐藏层),有4个状态、4个动作和一个价值,全部是float32。它的权重占多少字节?
+# 2. 我们的回调函数一共写了多少个标量?(由上面打印的两个数得出。)
+# 3. 策略由两个独立的网络组成,一个给出动作,一个给出价值。各有三个带偏置的全连接层:从状态(4个数,其中一个是1)到16个数,从16到16,
+#    再从16到输出(4个logit,或1个价值)。全部是float32,每个占4字节。权重一共占多少字节?
 #
 # 答案在`tutorials/solutions/05_1_setup.py`。
 

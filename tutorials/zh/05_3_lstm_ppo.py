@@ -71,10 +71,13 @@ print(chapter.text("by hand and by Keras: the same h and c", "手算与Keras:h�
 # %% [markdown]
 # ## 用Keras的层搭建演员-评论家
 #
-# 一个嵌入层,一个单元,一个归一化,两个头:logit(把嵌入反过来用)和价值。`step`用于行动,`call`读入序列,两者都用`advance`。`call`把所有步的嵌入和打分
-# 各用一次乘法完成,只有递推是循环。Keras的`LSTM`把循环藏了起来,也不能在中途重置一批中的某一个序列。
+# 一个嵌入层,一个单元,一个层归一化,两个头:logit(把嵌入反过来用)和价值。`embed`乘以$\sqrt D$(与Vaswani等2017第3.4节一样),
+# 因为初始权重很小。`step`用于行动,`call`读入序列,两者都用`advance`。`call`一次完成所有步的嵌入和输出,只有递推是循环。
+# Keras的`LSTM`把循环藏了起来,也不能在中途重置一批中的某一个序列。
 #
-# 这些方法(加上`read`和`copy`)就是`LanguagePPO`对策略的全部要求,所以下面可以直接用它训练这个类。
+# `has_memory`告诉学习器:小批量必须由整条序列组成。某一步的记忆来自它之前的各步;从序列中单独抽出一步,读它时的记忆就不是当初行动时的记忆了。
+#
+# `LanguagePPO`对策略的要求都在这里,所以下面可以直接用它训练这个类。
 
 # %%
 class Writer(keras.Model):
@@ -191,7 +194,7 @@ print(chapter.text("the package's LSTMActorCritic gives the same numbers", "软�
 # %% [markdown]
 # ## 写手:少量有监督训练
 #
-# 数据是软件包自带的日常句子,切成词元。每个下一词元的交叉熵教写手模仿它们(步数这么少,写得并不好)。
+# 数据是软件包自带的日常句子,切成词元。最小化每个下一词元的交叉熵,写手就学着模仿它们(步数这么少,写得并不好:见下面的文本)。
 
 # %%
 corpus = load_pairs(bundled="phrases", defaults=("english", "chinese"))
@@ -229,7 +232,7 @@ assert np.mean(cross_entropies[-10:]) < cross_entropies[0] - 2
 # ## PPO
 #
 # 得分:句子提到吃的或喝的,得1分,否则0分。任何以提示和回复为参数的Python函数都可以。提示是句子开头的一到三个词元,在左边填充;`episode_starts`标出
-# 各自的开头,那里的记忆是空的,所以填充不改变任何结果。KL惩罚使写手不远离原来的样子。这里是短训练的设置;没有用XLA,因为编译比训练还久。
+# 各自的开头,那里的记忆是空的,所以填充不改变任何结果。KL惩罚使写手不远离原来的样子。这里是短训练的设置;没有用XLA,因为编译花的时间只有长训练才赚得回来(5.5会测量)。
 
 # %%
 FOOD = chapter.text(
@@ -278,11 +281,15 @@ assert after > before + 0.3, (before, after)
 assert max(history["policy/first_ratio_gap"]) < 1e-3  # acting and learning computed the same, every time
 
 # %% [markdown]
-# 上面每一行依次是提示、PPO之前写的、PPO之后写的。对`policy/first_ratio_gap`的断言,就是训练过程中对“`step`等于`call`”的检验:每次迭代的第一次更新之前,概率比都是1。
+# 上面每一行依次是提示、PPO之前写的、PPO之后写的。(显示不出的符号是一个汉字的一部分:词表里没有的字按字节切分。)
+# 也看看语言本身:得分只要求一个词,只有KL惩罚在维护句子的质量。6.1从这里继续。
+#
+# 对`policy/first_ratio_gap`的断言,就是训练过程中对“`step`等于`call`”的检验:每次迭代的第一次更新之前,概率比都是1。
 #
 # ## 与软件包的策略并排
 #
-# 把同样的权重放进`LSTMActorCritic`,用同样的随机种子:第一次迭代的熵和KL相同,曲线始终接近(舍入误差会让它们慢慢分开)。
+# 把同样的权重放进`LSTMActorCritic`,用同样的随机种子:第一次迭代的熵和得分相同。之后舍入误差可能使某个词元变成另一个,
+# 两条曲线便稍稍分开。
 
 # %%
 history_beside = practise(beside)
@@ -309,7 +316,7 @@ assert min(ends) > before + 0.2
 #
 # - LSTM策略在每一步都给出一个分布和一个价值;它的记忆是两个向量,大小不变。
 # - `step`(行动)与`call`(学习)必须一致,包括重置和左填充;训练时由`policy/first_ratio_gap`监视。
-# - 重置就是在文本开始的那一步,把记忆乘以0。
+# - 重置就是在文本开始的那一步,把记忆乘以0。小批量由整条序列组成。
 # - 任何具有`initial_state`,`step`,`read`,`call`,`copy`,`has_memory`和`distribution`的模型,`LanguagePPO`都能训练。
 #
 # ## 练习

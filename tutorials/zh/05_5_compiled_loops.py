@@ -12,7 +12,8 @@
 # 问题在于:
 #
 # - 程序对每一个样本都调用好几次`predict`。`predict`每次都要搭建数据管道和进度报告,它是为大数组准备的。
-# - 剪枝、预处理和梯度裁剪并不能使PPO变快(梯度裁剪只是限制梯度的大小)。真正有用的是:成批的环境或文本,编译的循环,生成时的缓存,整块数组的小批量。
+# - 第一条是对的,程序里却没有做。(权重的)剪枝、预处理和梯度裁剪并不能使PPO的循环变快;梯度裁剪只是限制梯度的大小。
+#   真正有用的是:成批的环境或文本,编译的循环,生成时的缓存,整块数组的小批量。
 #
 # ## 想法
 #
@@ -23,8 +24,8 @@
 #
 # $$A_t=\delta_t+\gamma\lambda A_{t+1}$$
 #
-# 分别写成Python循环(从零实现),`tf.while_loop`,以及软件包的写法,即$\log_2 T$轮。表中列出图里的运算个数,第一次调用的时间(包括追踪和编译),以及之后一次调用的时间。
-# 时间是运行本章的机器上的,不作断言。
+# 分别写成Python循环(从零实现),`tf.scan`(内部就是`tf.while_loop`),以及软件包的写法,即$\log_2 T$轮。表中列出图里的运算个数,
+# 第一次调用的时间(包括追踪和编译),以及之后一次调用的时间。时间取决于运行本章的机器,不作断言。
 
 # %%
 import random
@@ -86,16 +87,18 @@ print(chapter.text("way, operations in the graph, first call and later call in m
 for name, (function, jit) in ways.items():
     if jit is not None:
         function = tf.function(function, jit_compile=jit, autograph=False)
-        operations[name] = len(function.get_concrete_function(deltas).graph.get_operations())
     (first, result), later = seconds(lambda: function(deltas)), min(seconds(lambda: function(deltas))[0] for _ in range(5))
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+    if jit is not None:
+        operations[name] = len(function.get_concrete_function(deltas).graph.get_operations())
     print(f"  {name:22s} {operations.get(name, '-'):>6} {1000 * first:9.1f} {1000 * later:9.2f}")
 assert operations["Python, tf.function"] > 5 * operations["tf.scan, tf.function"]
 
 # %% [markdown]
-# 在`tf.function`里,Python循环会被展开:每一轮都变成图中的运算,追踪很久,编译更久。`tf.while_loop`和`tf.scan`无论循环多少轮都只是一个运算。
+# 在`tf.function`里,Python循环会被展开:每一轮都变成图中的运算,代价由第一次调用承担,循环越长代价越大。
+# `tf.while_loop`和`tf.scan`无论循环多少轮都只是一个运算。
 #
-# ## 同一个学习器,四种方式
+# ## 同一个学习器,五种方式
 #
 # 现在看整个PPO:在CartPole中行动,计算优势,几轮小批量更新。怎样运行由`compile`决定:
 #
@@ -103,11 +106,13 @@ assert operations["Python, tf.function"] > 5 * operations["tf.scan, tf.function"
 # |---|---|
 # | `compile(run_eagerly=True)` | 逐行运行Python:用于调试 |
 # | `compile(jit_compile=False)` | 每次迭代一个图 |
+# | `compile(jit_compile=False, steps_per_execution=20)` | 一个图,`fit`每进入一次做二十次迭代 |
 # | `compile(jit_compile=True)` | 每次迭代一个XLA程序 |
 # | `EnvironmentPPO(..., iterations_per_call=20)` | 一个XLA程序里做二十次迭代 |
 #
-# 最后一种省去了Keras在两次调用之间做的事:回调,指标,取数据。(Keras自己的`compile(steps_per_execution=20)`对任何模型都能做到这一点,只是循环在XLA之外。)
-# 无论哪种方式,第一次迭代的损失必须相同。
+# 一次调用做二十次迭代,省去了Keras在两次调用之间做的事:回调,指标,取数据。Keras的`steps_per_execution`对任何模型都能做到;与XLA合用时,
+# 它的循环在XLA之外,`fit`报告的是最后一次迭代的指标。`iterations_per_call`是软件包的:循环在XLA之内,指标是各次迭代的平均。
+# 凡是`fit`能看到每一次迭代的方式,第一次迭代的损失必须相同。
 
 # %%
 def learner(iterations_per_call=1, **settings):
@@ -120,36 +125,44 @@ def learner(iterations_per_call=1, **settings):
     return agent
 
 
-settings = {"eager": dict(run_eagerly=True), "tf.function": dict(jit_compile=False), "XLA": dict(jit_compile=True)}
+settings = {"eager": dict(run_eagerly=True), "tf.function": dict(jit_compile=False)}
+settings["tf.function, 20 a call"] = dict(jit_compile=False, steps_per_execution=20)
+settings["XLA"] = dict(jit_compile=True)
 settings["XLA, 20 a call"] = dict(jit_compile=True, iterations_per_call=20)
 first_seconds, iteration_seconds, losses = {}, {}, {}
 print(chapter.text("way, first call in seconds, iteration in milliseconds:", "方式,第一次调用的秒数,一次迭代的毫秒数:"))
 for name, how in settings.items():
     agent, a_call = learner(**how), how.get("iterations_per_call", 1)
-    first_seconds[name], history = seconds(lambda: agent.fit(verbose=0).history)
+    first = how.get("steps_per_execution", 1)
+    first_seconds[name], history = seconds(lambda: agent.fit(steps_per_epoch=first, verbose=0).history)
     losses[name] = history["loss/total"][0]
     calls = 1 if name == "eager" else ITERATIONS // a_call
     fit = lambda: seconds(lambda: agent.fit(steps_per_epoch=calls, verbose=0).history)[0]
     iteration_seconds[name] = min(fit() for _ in range(1 if name == "eager" else 4)) / (calls * a_call)
-    print(f"  {name:16s} {first_seconds[name]:8.2f} {1000 * iteration_seconds[name]:9.2f}")
+    print(f"  {name:22s} {first_seconds[name]:8.2f} {1000 * iteration_seconds[name]:9.2f}")
 for name in ("tf.function", "XLA"):
     np.testing.assert_allclose(losses[name], losses["eager"], rtol=1e-3)
 
-figure = Figure(figsize=(6.5, 2.6), layout="constrained")
+figure = Figure(figsize=(6.5, 3.0), layout="constrained")
 axes = figure.add_subplot(xlabel=chapter.label("milliseconds an iteration (logarithmic)", "一次迭代的毫秒数(对数坐标)"), xscale="log")
-names = [chapter.label("eager", "即时执行"), "tf.function", "XLA", chapter.label("XLA, 20 a call", "XLA,每次20轮")]
+names = [chapter.label("eager", "即时执行"), "tf.function", chapter.label("tf.function, 20 a call", "tf.function,每次20轮")]
+names += ["XLA", chapter.label("XLA, 20 a call", "XLA,每次20轮")]
 bars = axes.barh(names, [1000 * s for s in iteration_seconds.values()], color="C0", hatch="//", edgecolor="white")
 axes.bar_label(bars, fmt="{:,.1f}", padding=3)
 axes.invert_yaxis()
 axes.margins(x=0.25)
 chapter.show(figure, "iteration_seconds")
-saved = iteration_seconds["tf.function"] - iteration_seconds["XLA"]
+graph, xla = "tf.function, 20 a call", "XLA, 20 a call"
+saved = iteration_seconds[graph] - iteration_seconds[xla]
 if saved > 0:
-    worth = (first_seconds["XLA"] - first_seconds["tf.function"]) / saved
-    print(chapter.text("here XLA's longer compilation pays after this many iterations:", "在这里,XLA较长的编译经过这么多次迭代才划算:"), max(0, round(worth)))
+    worth = max(0, round((first_seconds[xla] - first_seconds[graph]) / saved))
+    said = chapter.text("20 a call, XLA's longer compilation pays after this many iterations:", "每次20轮时,XLA较长的编译经过这么多次迭代才划算:")
+    print(said, worth)
+else:
+    print(chapter.text("20 a call, XLA is not faster than a graph here", "每次20轮时,XLA在这里不比图快"))
 
 # %% [markdown]
-# 短的训练用图更合适,长的用XLA。即时执行是用来查看内部的。
+# 怎样选择,看最后一行:训练比它短就用图,比它长就用XLA。即时执行是用来查看内部的。
 #
 # ## 陷阱一:重复追踪
 #
@@ -260,16 +273,16 @@ for name, error in errors.items():
 assert errors["bfloat16"] > 0.01 and errors["float32"] < 1e-4
 
 # %% [markdown]
-# 这样大的误差与裁剪范围同一数量级:PPO会去裁剪舍入误差。
+# bfloat16的误差与裁剪范围(0.2)同一数量级:PPO会从舍入误差中学习,并去裁剪它。
 #
 # ## 在GPU上
 #
 # - 保持`jit_compile=True`:每次迭代一个XLA程序,也意味着小内核之间不必等待Python。
-# - GPU需要大批量:更多的`environments`,每次迭代更多的回复。CartPole上的小MLP在CPU上更快。
+# - GPU需要大批量:更多的`environments`,每次迭代更多的回复。CartPole上的小MLP很可能在CPU上更快:在两者上各运行一次本章就知道。
 # - 从Ampere(2020年)起可用`dtype="mixed_bfloat16"`。在那里float32乘法默认用TF32;
 #   要与CPU比较数值,用`tf.config.experimental.enable_tensor_float_32_execution(False)`关掉它。
 # - TensorFlow会占满显存,除非先调用`tf.config.experimental.set_memory_growth(gpu, True)`。
-# - cuDNN的快速LSTM要求默认的激活函数和右填充的掩码;软件包用自己的单元做扫描,XLA在哪里都能编译。
+# - cuDNN的快速LSTM要求默认的激活函数和右填充的掩码;软件包用`tf.scan`逐步执行自己的单元,在任何设备上都能用XLA编译。
 # - Python写的奖励在编译的各部分之间运行;TensorFlow写的奖励与其余部分一起编译。
 
 # %%
@@ -288,7 +301,7 @@ print(chapter.text(f"GPUs that TensorFlow sees: {len(gpus)}", f"TensorFlow看到
 #
 # 1. 一个新的单参数`tf.function`依次以1, 2, 2, `tf.constant(1)`, `tf.constant(2)`调用。一共追踪几次?
 # 2. `scale = 2.0; f = tf.function(lambda x: scale * x)`。先以`tf.constant(1.0)`调用;然后`scale = 5.0`;再以`tf.constant(3.0)`调用。第二次调用的结果是多少?
-# 3. 1.003在bfloat16(一个1,小数点后七位二进制)中是多少?
+# 3. 1.003在bfloat16中是多少?(在1附近:一个1加小数点后七位二进制,舍入到最近的数。)
 #
 # 答案在`tutorials/solutions/05_5_compiled_loops.py`。
 
