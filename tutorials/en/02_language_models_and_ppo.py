@@ -12,8 +12,9 @@
 # >
 # > 2.4 `A[输入文本] --> B{使用大语言模型}` …… `A -->|计算奖励| D{PPO算法}` ……计算生成的文本与目标文本之间的奖励。
 #
-# ("The core is deep neural networks, especially the RNN and its variants"; "PPO updates the parameters by the prediction error, evaluates the model, avoids overfitting"; in the
-# diagram the reward is computed from the input text, in the prose from the generated and a target text.)
+# ("The core is deep neural networks, especially the RNN and its variants"; "PPO updates the parameters by the prediction error,
+# evaluates the model, avoids overfitting"; in the diagram the reward is computed from the input text, in the prose from the
+# generated and a target text.)
 #
 # What is wrong with it:
 #
