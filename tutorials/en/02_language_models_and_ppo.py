@@ -115,7 +115,7 @@ for model in (writer, LSTMActorCritic(tokenizer.vocabulary_size, width=32)):
 # - The **reward** is a number for prompt and response: a trained model, frozen, or any function.
 # - The **value** $V_\phi$ (critic) predicts, before each token, what is still to come.
 #
-# In this package policy and value are one network with two heads: a call gives logits and values.
+# Here policy and value are one network with two heads, and a call gives logits and values (`shared=False` makes two networks).
 
 # %%
 figure = Figure(figsize=(9, 4.6), layout="constrained")

@@ -107,7 +107,7 @@ for model in (writer, LSTMActorCritic(tokenizer.vocabulary_size, width=32)):
 # - **奖励**是给提示和回复的一个数:由训练好并冻结的模型给出,或由任何一个函数给出。
 # - **价值**$V_\phi$(评论家)在每个词元之前预测后面还会得到多少。
 #
-# 在本软件包里,策略和价值是一个网络的两个输出头:一次调用同时给出logit和价值。
+# 这里策略和价值是一个网络的两个输出头,一次调用同时给出logit和价值(`shared=False`则为两个网络)。
 
 # %%
 figure = Figure(figsize=(9, 4.6), layout="constrained")

@@ -514,6 +514,9 @@ with tf.GradientTape() as tape:
     objective = tf.minimum(ratio * advantage, tf.clip_by_value(ratio, 0.8, 1.2) * advantage)
 chapter.check(slope_of_the_clipped_objective(ratio.numpy(), advantage.numpy(), 0.2), tape.gradient(objective, ratio))
 
+pi = softmax(np.array([1.0, 0.0, 0.3]))
 squares = ((np.eye(3) - pi) ** 2).sum(axis=1)  # of the gradient of log pi(a), for each a
-chapter.check(best_baseline(pi, mu), (pi * mu * squares).sum() / (pi * squares).sum())
+expected = (pi * mu * squares).sum() / (pi * squares).sum()
+assert min(abs(expected - pi @ mu), abs(expected - mu.mean())) > 0.05  # neither J nor the plain mean
+chapter.check(best_baseline(pi, mu), expected)
 chapter.check(samples_worth(np.array([0.5, 1.0, 2.0, 0.5])), 4.0**2 / (0.25 + 1.0 + 4.0 + 0.25))
