@@ -8,18 +8,22 @@
 #
 # > 摘要:……本文展示了如何将PPO算法应用于大语言模型训练中……
 # >
-# > 1.4.1 PPO算法:一种基于策略梯度的强化学习算法,用于优化大语言模型的参数;……梯度下降:……使损失函数达到最小。
+# > 1.4.1 PPO算法:一种基于策略梯度的强化学习算法,用于优化大语言模型的参数;强化学习:……通过不断试错和反馈来优化决策过程
+# >
+# > 1.4.2 梯度下降:……通过不断调整模型参数,使损失函数达到最小。
 #
 # (The abstract promises to apply PPO to the training of a language model. The terms define PPO as an algorithm "to optimise the
-# parameters of large language models", reinforcement learning as "trial, error and feedback", and gradient descent.)
+# parameters of large language models", reinforcement learning as "trial, error and feedback" that improve decisions, and gradient
+# descent as the lowering of a loss.)
 #
 # What is wrong with it:
 #
 # - The promise is not kept: the article has no text, no tokenizer and no language model, and its algorithm is not PPO (chapter 3).
 # - PPO is general. It came from games and robots (Schulman et al. 2017); language models are one use.
 # - Reinforcement learning without sequences of decisions and without a return is no definition.
-# - PPO *ascends* an objective. That is written as a loss of opposite sign, but it is not the lowering of an error.
-# - The abbreviations lack those that matter here: KL, GAE, TD, RLHF, Transformer.
+# - Gradient descent is defined rightly, but it is half of the matter: PPO *ascends* an objective. That is written as a loss of
+#   opposite sign, but it is not the lowering of an error.
+# - Terms and abbreviations lack those that matter here: KL, GAE, TD, RLHF, Transformer.
 #
 # ## The idea
 #
@@ -36,6 +40,10 @@
 # What is raised is
 #
 # $$\mathbb{E}_{y\sim\pi_\theta}\big[R(x,y)\big]-\beta\,\mathrm{KL}\big(\pi_\theta\,\|\,\pi_{ref}\big)$$
+#
+# Here $x$ is a prompt, $y$ a response, and $R$ the reward; $\pi_\theta$ is the model with its parameters $\theta$, and $\pi_{ref}$ the
+# reference. The KL divergence measures how far the first is from the second; $\beta$ is the price of it. $\mathbb{E}_{y\sim\pi_\theta}$
+# is the mean over responses that the model writes.
 #
 # ## The terms
 #
@@ -57,16 +65,16 @@
 # | policy $\pi$ | 策略 | the probabilities of actions in a state; here the language model | 状态下各动作的概率;这里就是语言模型 |
 # | value $V$, critic | 价值、评论家(价值网络) | the expected return from a state on, under the policy; the network that estimates it | 从某状态起、按策略行动的期望回报;估计它的网络 |
 # | advantage $A$ | 优势 | how much better an action is than the policy's average: $Q-V$ | 动作比策略的平均好多少:$Q-V$ |
-# | baseline | 基线 | a number subtracted from returns; takes away noise, changes no mean | 从回报中减去的数;减小噪声,不改变均值 |
+# | baseline | 基线 | a number subtracted from returns; it takes noise from the policy gradient and leaves its mean | 从回报中减去的数;减小策略梯度的噪声,不改变其均值 |
 # | actor-critic | 演员-评论家 | a policy and a value that learn side by side | 同时学习的策略与价值 |
 # | policy gradient, REINFORCE | 策略梯度 | the gradient of the expected return with respect to the policy's parameters, from samples | 期望回报对策略参数的梯度,由样本估计 |
 # | TD error $\delta$ | 时序差分误差 | $r+\gamma V(s')-V(s)$ (temporal difference) | $r+\gamma V(s')-V(s)$ |
 # | GAE | 广义优势估计 | generalized advantage estimation: a decaying sum of TD errors | TD误差的衰减和 |
 # | importance sampling, ratio | 重要性采样、概率比 | $\pi/\pi_{old}$ weights samples of an older policy | 用$\pi/\pi_{old}$给旧策略的样本加权 |
-# | clipping | 裁剪 | no gradient once the ratio has left $1\pm\epsilon$ as far as the advantage asks | 概率比按优势的方向离开$1\pm\epsilon$后不再有梯度 |
+# | clipping | 裁剪 | no gradient once the ratio has left $1\pm\epsilon$ in the direction that the advantage asks for | 概率比按优势的方向离开$1\pm\epsilon$后不再有梯度 |
 # | PPO * | 近端策略优化 | proximal policy optimization: policy gradient with that clipping, for any decision problem | 带有这种裁剪的策略梯度,适用于任何决策问题 |
 # | entropy | 熵 | how undecided a policy is, in nats | 策略有多不确定,单位是奈特 |
-# | KL divergence | KL散度 | how far one distribution is from another (Kullback and Leibler) | 一个分布离另一个有多远 |
+# | KL divergence | KL散度 | how far one distribution is from another (Kullback and Leibler); not the same in both directions | 一个分布离另一个有多远;两个方向的值不同 |
 # | reference model | 参考模型 | a frozen copy of the policy before PPO | PPO之前策略的冻结副本 |
 # | reward model | 奖励模型 | a network trained on labels or preferences to score responses | 用标签或偏好训练、给回复打分的网络 |
 # | RLHF | 基于人类反馈的强化学习 | RL from human feedback: the reward model learned from people's preferences | 奖励模型由人的偏好学来的强化学习 |
@@ -76,7 +84,7 @@
 # | cross-entropy, perplexity | 交叉熵、困惑度 | mean $-\log p$ of the right token; its exponential | 正确词元$-\log p$的均值;它的指数 |
 # | gradient descent, ascent * | 梯度下降、梯度上升 | steps that lower a loss; that raise an objective, as in PPO (written as a loss of opposite sign) | 降低损失的步;提高目标的步,PPO属于后者(写成符号相反的损失) |
 # | epoch, minibatch | 轮、小批量 | one pass over the data; the part used by one optimizer step | 把数据过一遍;优化器一步所用的部分 |
-# | greedy, sampling, temperature | 贪心、采样、温度 | the likeliest token; a random one; what divides the logits | 取最可能的词元;随机抽取;除logit的数 |
+# | greedy, sampling, temperature | 贪心、采样、温度 | the likeliest token; a random one, by its probability; what divides the logits | 取最可能的词元;按概率随机抽取;logit要除以的数 |
 # | left padding, mask | 左填充、掩码 | filling up prompts at the left; what says which tokens are real | 在提示左边补齐;说明哪些词元是真的 |
 # | random seed | 随机种子 | where random numbers start; the same seed, the same run | 随机数的起点;种子相同,运行就相同 |
 # | NLP, ML, DL | 自然语言处理、机器学习、深度学习 | natural language processing, machine learning, deep learning | 见左 |
@@ -136,7 +144,7 @@ assert losses[-1] < losses[0]
 
 # %% [markdown]
 # Second step: the reward. Any Python function of prompt and response will do. This one pays 1 if the response holds at least one
-# word of praise. Prompts are the first tokens of reviews; those of the test split were never seen in training.
+# word of praise. Prompts are the first tokens of reviews; the reviews of the test split were never seen in training.
 
 # %%
 PRAISE = set("good great best fine lovely wonderful beautiful clever funny charming delight perfect superb brilliant love loved enjoy enjoyed warm fun".split())
@@ -195,7 +203,7 @@ for i in range(0, ITERATIONS, 3):
 after = measure()
 print(chapter.text("share of responses that praise, before and after:", "称赞的回复所占比例,之前与之后:"), f"{before.reward:.3f} -> {after.reward:.3f}")
 look(after)
-assert after.reward > before.reward + 0.3
+assert after.reward > max(before.reward + 0.3, 0.6)
 print(chapter.text(f"seconds since the beginning: {time.perf_counter() - begun:.0f}", f"从开始到现在的秒数:{time.perf_counter() - begun:.0f}"))
 
 # %% [markdown]
@@ -240,7 +248,7 @@ right.grid(alpha=0.3, axis="x")
 chapter.show(figure, "training")
 
 # %% [markdown]
-# The writer did what was paid for, and no more: it found words that please, says them in nearly every response, and varies less. Whether
+# The writer did what was paid for, and no more: it found words that please, says them in most responses, and varies less. Whether
 # a review makes sense was not part of the reward. To say well what one wants is the hard part; PPO then finds the way, the short cuts too.
 #
 # ## Where to go next
@@ -265,7 +273,8 @@ chapter.show(figure, "training")
 #
 # 1. Write a reward: the share of the words of a response that are words of praise (0 where there are no words).
 # 2. What PPO raises: the mean score less $\beta$ times the mean KL, from the scores and the KLs of some responses.
-# 3. The variety of a list of token lists: different pairs of neighbours over all pairs.
+# 3. The variety of a list of token lists: the number of different pairs of neighbours over that of all pairs, counted over all
+#    lists together (a pair lies within one list).
 #
 # The solutions are in `tutorials/solutions/01_introduction.py`.
 
@@ -282,7 +291,7 @@ def objective(scores, kls, beta):
 
 @chapter.exercise
 def variety(token_lists):
-    return None  # a number
+    return None  # a number, from a list of lists of ids
 
 
 sentence = "a warm and funny film with a good ending".split()

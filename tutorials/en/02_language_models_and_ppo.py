@@ -10,18 +10,19 @@
 # >
 # > 2.3 通过PPO算法,我们可以根据模型的预测误差来更新模型参数……评估模型性能……避免模型出现过度拟合现象。
 # >
-# > 2.4 ……`A[输入文本] -->|计算奖励| D{PPO算法}`……计算生成的文本与目标文本之间的奖励。
+# > 2.4 `A[输入文本] --> B{使用大语言模型}` …… `A -->|计算奖励| D{PPO算法}` ……计算生成的文本与目标文本之间的奖励。
 #
-# ("The core is the RNN"; "PPO updates the parameters by the prediction error, evaluates the model, avoids overfitting"; in the
-# diagram the reward is computed from the input text, in the prose from the generated and a target text.)
+# ("The core is deep neural networks, especially the RNN and its variants"; "PPO updates the parameters by the prediction error,
+# evaluates the model, avoids overfitting"; in the diagram the reward is computed from the input text, in the prose from the
+# generated and a target text.)
 #
 # What is wrong with it:
 #
 # - Today's language models are decoder-only Transformers (Vaswani et al. 2017). An LSTM also works; the package has both.
 # - A prediction error is what *supervised* training lowers. PPO raises a reward; there is no target text at all.
-# - The reward comes from prompt *and* response. An arrow from the input alone would pay the same for every response.
-# - PPO does not evaluate, and does not prevent overfitting: a policy that is trained against a learned reward finds its mistakes
-#   (reward over-optimisation). Against that help a KL penalty and a measure that took no part in the reward.
+# - The reward comes from prompt *and* response. An arrow from the input alone would pay the same for every response to it.
+# - PPO does not evaluate, and does not prevent overfitting: a policy that is trained against a learned reward finds the mistakes
+#   of that reward (reward over-optimisation). Against that help a KL penalty and a measure that took no part in the reward.
 # - Three of the four models are missing: the reference, the reward model and the value.
 # - Section 2.2 fits any actor-critic method. What makes it PPO, ratio and clipping, is in chapter 3.
 #
@@ -94,7 +95,8 @@ print(chapter.text("validation cross-entropy, nats a token:", "验证集交叉�
 assert losses[-1] < losses[0] < np.log(tokenizer.vocabulary_size)
 
 # %% [markdown]
-# A state holds only what is past: changing a token changes nothing before it. That is what "decoder" means, and it holds for the LSTM too.
+# A state holds only what is past: changing a token changes nothing before it. That is what "decoder-only" means (the attention looks
+# back only), and it holds for the LSTM too.
 
 # %%
 ids = tf.constant([tokenizer.encode(example, begin=True)[:10]])
@@ -112,6 +114,8 @@ for model in (writer, LSTMActorCritic(tokenizer.vocabulary_size, width=32)):
 # - The **reference** $\pi_{ref}$ is a frozen copy of the policy at the start. It says how probable each token was then.
 # - The **reward** is a number for prompt and response: a trained model, frozen, or any function.
 # - The **value** $V_\phi$ (critic) predicts, before each token, what is still to come.
+#
+# Here policy and value are one network with two heads, and a call gives logits and values (`shared=False` makes two networks).
 
 # %%
 figure = Figure(figsize=(9, 4.6), layout="constrained")
@@ -286,6 +290,8 @@ print(chapter.text("largest distance of a ratio from 1, before any update:", "�
 assert np.abs(np.exp(log_ratio) - 1).max() < 1e-3
 experience = learner.estimate(trajectory)
 assert not experience.advantages[shown, n:].numpy().any()  # padding has no advantage
+tokens = experience.advantages.numpy()[trajectory.mask.numpy() > 0]
+np.testing.assert_allclose([tokens.mean(), tokens.std(ddof=1)], [0.0, 1.0], atol=1e-3)
 rows = {
     "KL": (trajectory.log_probs - reference_log_probs)[shown, :n].numpy(),
     chapter.label("reward", "奖励"): trajectory.rewards[shown, :n].numpy(),
@@ -295,6 +301,9 @@ rows = {
 chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above 0, blue below", "一个回复:红色大于0,蓝色小于0")), "response")
 
 # %% [markdown]
+# Each row of the picture has its own scale, which stands beside its name; the numbers of the first three rows can be read off the table
+# above. The advantages are already brought to mean 0 and standard deviation 1 over all tokens (chapter 3).
+#
 # ## Summary
 #
 # - A response is an episode: the state is the text so far, an action is a token, the world only appends.
@@ -304,7 +313,7 @@ chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above
 #
 # ## Exercises
 #
-# 1. The rewards of one response, from its log-probabilities, those of the reference, its score and beta.
+# 1. The rewards of one response that pays no penalty, from its log-probabilities, those of the reference, its score and beta.
 # 2. `next_values` of one response, from its values.
 # 3. The perplexity of a response is $\exp(-\frac1n\sum_t\log\pi(a_t|s_t))$ over its real tokens. Compute that of each row.
 #
@@ -313,17 +322,17 @@ chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above
 # %%
 @chapter.exercise
 def rewards_of(log_probs, reference_log_probs, score, beta):
-    return None  # an array like log_probs
+    return None  # an array like log_probs, (n,)
 
 
 @chapter.exercise
 def next_values_of(values):
-    return None  # an array like values
+    return None  # an array like values, (n,)
 
 
 @chapter.exercise
 def perplexities(log_probs, mask):
-    return None  # one number a row
+    return None  # one number a row, (B,), from two arrays (B, T)
 
 
 part = slice(0, n)

@@ -7,12 +7,17 @@
 #
 # ## The article's passage
 #
+# > 3.1 ……PPO算法的核心思想是利用近端策略优化技术,使得策略更新更加稳定和高效。
+# >
 # > 3.2.1 ……`optimizer = torch.optim.Adam(policy_net.parameters(), lr=alpha)` …… `alpha = 0.001`
 # >
 # > 3.2.2 对于每个时间步t……计算优势函数估计值Rt = VθValue(st+1) - VθValue(st)……
 #
-# (Section 3.2: "for every time step, choose an action, take it, compute the advantage, update both networks", with code.)
-# The code, line by line, and what breaks:
+# (Section 3.1: "the core idea of PPO is to use proximal policy optimisation, which makes updates more stable and efficient".
+# Section 3.2: "for every time step, choose an action, take it, compute the advantage, update both networks", with code.)
+#
+# The sentence of 3.1 explains PPO by its own name: what is proximal, and by which means, is not said. This chapter says it: the ratio
+# and its clipping. Then the code of 3.2, line by line, and what breaks:
 #
 # | the article's line | what is wrong | put right |
 # |---|---|---|
@@ -31,7 +36,8 @@
 #
 # The prose beside it says $R_t=V(s_{t+1})-V(s_t)$: without a reward and a discount, and $R$ usually is a return.
 #
-# Two of these lines can be tried at once.
+# Two of these lines can be tried at once. The world is that of chapter 4.3: four states in a square, moves up, down, left and right;
+# entering state 4 pays 1 and ends the episode, and every other step pays 0.
 
 # %%
 import keras
@@ -78,7 +84,8 @@ for s in range(3):
 # $$\frac{\partial\log\pi(a)}{\partial z_b}=\mathbb{1}[b=a]-\pi(b)$$
 #
 # With states nothing changes: the log-probability of a whole episode is a sum, in which the moves of the world do not depend on
-# the policy, so each $\nabla\log\pi(a_t|s_t)$ is multiplied by the return that follows it.
+# the policy. So each $\nabla\log\pi(a_t|s_t)$ is multiplied by the return of the episode; of it the rewards before $a_t$ can be left
+# out, for they do not depend on $a_t$ (the next section shows why that leaves the mean). What remains is the return that follows.
 #
 # Here $\mu$ is known, so that the exact gradient, $\pi(b)(\mu_b-J)$, can be set beside the mean of the samples.
 
@@ -236,9 +243,11 @@ assert greedy.all() and after > before + 0.02 and after > 0.97
 #
 # $$\mathbb{E}_{a\sim\pi}[f(a)]=\sum_a\pi_{old}(a)\frac{\pi(a)}{\pi_{old}(a)}f(a)=\mathbb{E}_{a\sim\pi_{old}}[r\,f(a)],\qquad r=\frac{\pi(a)}{\pi_{old}(a)}$$
 #
+# (As in the paper, the letter $r$ is the ratio from here on; in chapter 4 $r_t$ is a reward again, where it bears the index of a step.)
 # So $\mathbb{E}_{old}[rA]$ is an objective that can be raised over several steps with the same samples, and at $r=1$ its gradient
 # is the policy gradient, since $\nabla r=r\,\nabla\log\pi$. The price: the farther the policy moves, the more a few
-# large ratios decide. With ratios of variance $v$, $N$ samples are worth about $N/(1+v)$.
+# large ratios decide. With ratios of variance $v$, $N$ samples are worth about $N/(1+v)$. With states there is one price more: the
+# ratio weights the action, but the states are still those that the old policy visits. Both are reasons to stay near.
 
 # %%
 old = np.full(3, 1 / 3)
@@ -311,7 +320,7 @@ for axes in (left, right):
 chapter.show(figure, "clipping")
 
 # %% [markdown]
-# Without clipping the first rounds are faster: they jump. But some runs have put everything on a wrong arm and stay there.
+# Without clipping the first round gains more: it jumps. But some runs have put everything on a wrong arm and stay there.
 # Clipped, every round moves a little, and later samples can correct earlier luck.
 #
 # ## All of it: PPO
@@ -325,8 +334,10 @@ chapter.show(figure, "clipping")
 #
 # $$-L^{CLIP}+c_v\tfrac12(V-R)^2-c_e\,S$$
 #
-# where $S$ is the entropy of the policy, which is to stay above 0 for a while. Two common details complete it: the value is
-# clipped in its way too, and the norm of the gradient is limited. The policy is now a network of the package.
+# where $R=A_t+V(s_t)$ is the value target of step 2, held fixed, and $S$ the entropy of the policy, which is to stay above 0 for a
+# while; $c_v$ and $c_e$ are weights. Three common details complete it: the advantages are brought to mean 0 and standard deviation 1;
+# the value is clipped too (the larger of two squared errors counts: that of the new value, and that of the new value held within
+# $\epsilon$ of the old one); and the norm of the gradient is limited. The policy is now a network of the package.
 
 # %%
 config = PPOConfig(discount=discount, gae_lambda=0.95, clip_ratio=0.2, value_clip=0.2, value_coefficient=0.5,
@@ -479,7 +490,7 @@ assert moved > 20 * apart
 
 # %% [markdown]
 # What the package adds: padding that counts nowhere (text), memory (LSTM, Transformer), compilation, an early stop by
-# `target_kl`. Read `ppo_keras/ppo.py` from `train_step` on; you know every line of it now.
+# `target_kl`. Read `ppo_keras/ppo.py` from `train_step` on; you know its steps now.
 #
 # ## Summary
 #
@@ -492,25 +503,25 @@ assert moved > 20 * apart
 #
 # 1. The derivative of $\min(rA,\mathrm{clip}(r,1-\epsilon,1+\epsilon)A)$ with respect to $r$, for arrays $r$ and $A$.
 # 2. The constant baseline with the least variance is not $J$ but $b^*=\mathbb{E}[R\,\|\nabla\log\pi\|^2]/\mathbb{E}[\|\nabla\log\pi\|^2]$.
-#    Compute it for a softmax policy `pi` and mean rewards `mu`, exactly.
-# 3. $n$ samples have the given ratios. What are they worth: $(\sum r)^2/\sum r^2$?
+#    (gradients with respect to the logits). Compute it for a softmax policy `pi` and mean rewards `mu`, exactly.
+# 3. How many samples are $n$ samples with the given ratios worth? Compute $(\sum r)^2/\sum r^2$ (with mean 1 it is $n/(1+v)$).
 #
 # The solutions are in `tutorials/solutions/03_policy_gradient_to_ppo.py`.
 
 # %%
 @chapter.exercise
 def slope_of_the_clipped_objective(ratio, advantage, clip_ratio):
-    return None  # an array like ratio
+    return None  # an array like ratio, (n,)
 
 
 @chapter.exercise
 def best_baseline(pi, mu):
-    return None  # a number
+    return None  # a number, from two arrays (3,)
 
 
 @chapter.exercise
 def samples_worth(ratios):
-    return None  # a number
+    return None  # a number, from an array (n,)
 
 
 ratio, advantage = tf.constant([1.3, 0.7, 1.3, 0.7, 1.1]), tf.constant([1.0, 1.0, -1.0, -1.0, 2.0])
@@ -519,6 +530,9 @@ with tf.GradientTape() as tape:
     objective = tf.minimum(ratio * advantage, tf.clip_by_value(ratio, 0.8, 1.2) * advantage)
 chapter.check(slope_of_the_clipped_objective(ratio.numpy(), advantage.numpy(), 0.2), tape.gradient(objective, ratio))
 
+pi = softmax(np.array([1.0, 0.0, 0.3]))
 squares = ((np.eye(3) - pi) ** 2).sum(axis=1)  # of the gradient of log pi(a), for each a
-chapter.check(best_baseline(pi, mu), (pi * mu * squares).sum() / (pi * squares).sum())
+expected = (pi * mu * squares).sum() / (pi * squares).sum()
+assert min(abs(expected - pi @ mu), abs(expected - mu.mean())) > 0.05  # neither J nor the plain mean
+chapter.check(best_baseline(pi, mu), expected)
 chapter.check(samples_worth(np.array([0.5, 1.0, 2.0, 0.5])), 4.0**2 / (0.25 + 1.0 + 4.0 + 0.25))

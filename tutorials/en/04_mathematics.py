@@ -32,7 +32,8 @@
 # $$\pi_\theta(a|s)=\frac{\exp z_\theta(s,a)}{\sum_{a'\in\mathcal{V}}\exp z_\theta(s,a')},\qquad
 # \log\pi_\theta(a|s)=z_\theta(s,a)-\log\sum_{a'}\exp z_\theta(s,a')$$
 #
-# Only differences of logits count. The logarithm is computed by the second form: the first overflows.
+# Only differences of logits count. So the largest logit may be subtracted from all before anything is raised to a power of $e$: without
+# that both forms overflow. The logarithm is then computed by the second form, because a very small probability would round to 0.
 
 # %%
 import keras
@@ -70,8 +71,13 @@ print(chapter.text("log-probability of the likeliest token, by hand and by the p
 large = z.astype(np.float32) + 100
 with np.errstate(over="ignore", invalid="ignore"):
     naive = np.exp(large) / np.exp(large).sum()
+    naive_log = large - np.log(np.exp(large).sum())
 print(chapter.text("the first form at logits near 100, float32:", "logit在100附近时的第一种写法,float32:"), naive[token])
-assert np.isnan(naive[token])
+small = large - large.max()
+stable = small - np.log(np.exp(small).sum())
+print(chapter.text("the second form there, plainly and with the largest subtracted:", "此时的第二种写法,直接计算与先减去最大值:"), naive_log[token], f"{stable[token]:.5f}")
+assert np.isnan(naive[token]) and np.isinf(naive_log[token])
+np.testing.assert_allclose(stable[token], log_pi[token], atol=1e-3)
 
 # %% [markdown]
 # ## The value: an expectation
@@ -81,9 +87,11 @@ assert np.isnan(naive[token])
 #
 # $$V^\pi(s)=\mathbb{E}_\pi\Big[\sum_{k\ge 0}\gamma^k r_{t+k}\,\Big|\,s_t=s\Big],\qquad V_\phi(s)\approx V^\pi(s)$$
 #
-# Here $r_t$ is the reward of the action $a_t$ (some books call it $r_{t+1}$; the article uses both). For a small world the
-# expectation is exact: $V^\pi=r_\pi+\gamma P_\pi V^\pi$ are linear equations. We take the grid world of chapter 4.3 and a policy at
-# random, solve them, and compare with the mean over episodes that are really played.
+# Here $r_t$ is the reward of the action $a_t$ (some books call it $r_{t+1}$; the article uses both), and $\gamma$ the discount.
+# For a small world the expectation is exact: $V^\pi=r_\pi+\gamma P_\pi V^\pi$ are linear equations, where $r_\pi$ is the mean reward in each
+# state and $P_\pi$ holds the probabilities of moving from state to state. We take the grid world of chapter 4.3 (states 1 to 4 in a
+# square; entering 4 pays 1 and ends the episode) and a policy at random, solve them, and compare with the mean over episodes that
+# are really played.
 
 # %%
 world, discount = GridWorld.article(), 0.9
@@ -178,13 +186,15 @@ for s, a in goal:
 # The fourth formula conditions on one state $s$ and speaks of its best action. The objective is the expected return of whole
 # episodes, over the states in which they begin and all that follows:
 #
-# $$J(\theta)=\mathbb{E}_{\tau\sim\pi_\theta}\Big[\sum_{t\ge0}\gamma^t r_t\Big]=\sum_{s_0}\rho(s_0)V^{\pi_\theta}(s_0)$$
+# $$J(\theta)=\mathbb{E}_{\tau\sim\pi_\theta}\Big[\sum_{t\ge0}\gamma^t r_t\Big]=\sum_{s_0}p_0(s_0)V^{\pi_\theta}(s_0)$$
 #
+# Here $\tau$ is a trajectory (the record of an episode) and $p_0(s_0)$ the probability that it begins in $s_0$.
 # With shared parameters it makes a difference: what is best in one state may be bad in another. And its gradient is where the
 # advantage comes in. For a table of logits $z(s,a)$ (policy gradient theorem; Sutton et al. 2000)
 #
 # $$\frac{\partial J}{\partial z(s,a)}=d(s)\,\pi(a|s)\,A^\pi(s,a),\qquad d(s)=\mathbb{E}\Big[\sum_t\gamma^t\mathbb{1}[s_t=s]\Big]$$
 #
+# In practice the weight $\gamma^t$ in $d(s)$ is left out: every visited state counts fully, in chapter 3 and in the package too.
 # The check: change each logit by a little, and solve the world anew.
 
 # %%
@@ -207,6 +217,7 @@ always = lambda a: np.tile(np.eye(4)[a] * 0.997 + 0.00075, (3, 1))  # one move f
 for name, a in ((chapter.text("right", "右"), 3), (chapter.text("up", "上"), 0)):
     values = solve(always(a))[0]
     print(chapter.text(f"nearly always {name}: V(2) = {values[1]:.3f}, V(3) = {values[2]:.3f}", f"几乎总是向{name}:V(2) = {values[1]:.3f},V(3) = {values[2]:.3f}"))
+    assert (values[1] > 0.9 > 0.1 > values[2]) if a == 3 else (values[2] > 0.9 > 0.1 > values[1])
 
 # %% [markdown]
 # ## The TD error: an advantage from one step
@@ -222,7 +233,8 @@ for name, a in ((chapter.text("right", "右"), 3), (chapter.text("up", "上"), 0
 #
 # $$A_t=\sum_{l\ge0}(\gamma\lambda)^l\delta_{t+l}=\delta_t+\gamma\lambda(1-\text{end}_t)A_{t+1}$$
 #
-# Three steps by hand, the last of which ends the episode.
+# where $\text{end}_t$ is 1 at the last step of an episode and 0 elsewhere; the sum stops there. Three steps by hand, the last of which
+# ends the episode.
 
 # %%
 r, v, lam = [0.0, -0.1, 1.0], [0.5, 0.6, 0.8], 0.8
@@ -262,7 +274,7 @@ print(chapter.text("bias at lambda 0 and 1:", "lambda为0和1时的偏差:"), f"
 assert bias[-1] < 0.1 * bias[0] and spread[-1] > spread[0] + 0.1
 
 figure = Figure(figsize=(6, 3.2), layout="constrained")
-axes = figure.add_subplot(xlabel="λ", ylabel=chapter.label("of one estimate of A(1, up)", "A(1,上)的单个估计"))
+axes = figure.add_subplot(xlabel="λ", ylabel=chapter.label("error of an estimate of A(1, up)", "A(1,上)的估计误差"))
 axes.plot(lambdas, bias, "-o", label=chapter.label("bias", "偏差"))
 axes.plot(lambdas, spread, "--s", label=chapter.label("standard deviation", "标准差"))
 axes.set_ylim(bottom=0)
@@ -273,7 +285,7 @@ chapter.show(figure, "lambda")
 # %% [markdown]
 # ## The clipped objective
 #
-# The article has none of what follows. With $r=\pi_\theta(a|s)/\pi_{old}(a|s)$, PPO raises (Schulman et al. 2017, eq. 7)
+# The article has none of what follows. With the ratio $r=\pi_\theta(a|s)/\pi_{old}(a|s)$, PPO raises (Schulman et al. 2017, eq. 7)
 #
 # $$L^{CLIP}=\min\big(rA,\ \mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)$$
 #
@@ -308,7 +320,9 @@ np.testing.assert_allclose(v_loss, [0.5 * max((1.0 - 2.0) ** 2, (0.5 + 0.2 - 2.0
 print(chapter.text("value loss of V = 1, old 0.5, target 2, clipped at 0.2:", "V = 1、旧值0.5、目标2、裁剪0.2时的价值损失:"), f"{v_loss[0]:.3f}")
 
 # %% [markdown]
-# The critic's loss has a clip of its own: half the larger of $(V-R)^2$ and $(\mathrm{clip}(V,V_{old}\pm\epsilon)-R)^2$. What PPO minimises is
+# The critic's loss $L^V$ has a clip of its own: half the larger of $(V-R)^2$ and $(\mathrm{clip}(V,V_{old}\pm\epsilon)-R)^2$, where $R$ is
+# the value target, $A_t+V_{old}(s_t)$. The paper does not have this clip; it came with OpenAI's code. With the entropy $S$ (below) and two
+# weights, what PPO minimises is
 #
 # $$-L^{CLIP}+c_v L^V-c_e S$$
 #
@@ -373,7 +387,7 @@ chapter.show(figure, "kl")
 #
 # $$S(\pi)=-\sum_a\pi(a|s)\log\pi(a|s)$$
 #
-# It is 0 for a policy that always does the same and $\log|\mathcal{V}|$ for one that does everything equally often; $e^S$ is the number
+# The entropy is 0 for a policy that always does the same and $\log|\mathcal{V}|$ for one that does everything equally often; $e^S$ is the number
 # of equally likely choices that would be as uncertain. PPO subtracts $c_e S$ from its loss, so that a policy does not stop exploring
 # too early. A temperature $T$ divides the logits: a small one lowers the entropy.
 
@@ -400,7 +414,8 @@ np.testing.assert_allclose(by_hand, np.log(len(z)), rtol=1e-3)
 #
 # ## Exercises
 #
-# 1. Write GAE for one sequence, NumPy arrays `(T,)`, with ends in the middle.
+# 1. Write GAE for one sequence, NumPy arrays `(T,)`, with ends in the middle (there `next_values` is 0 already). Behind the last
+#    step, which ends no episode, only `next_values` is known.
 # 2. What is the exact $\mathrm{KL}(p\|q)$ of two probability vectors?
 # 3. What is the expectation of $k_2$ under $p$ (so that its bias can be computed without samples)?
 #
@@ -409,12 +424,12 @@ np.testing.assert_allclose(by_hand, np.log(len(z)), rtol=1e-3)
 # %%
 @chapter.exercise
 def gae(rewards, values, next_values, ended, discount, gae_lambda):
-    return None  # an array like rewards
+    return None  # an array like rewards, (T,)
 
 
 @chapter.exercise
 def exact_kl(p, q):
-    return None  # a number
+    return None  # a number, in nats, from two arrays (50,)
 
 
 @chapter.exercise
@@ -423,6 +438,7 @@ def mean_of_k2(p, q):
 
 
 steps = [random.normal(size=6) for _ in range(3)] + [np.array([0, 0, 1, 0, 0, 0.0])]
+steps[2] *= 1 - steps[3]  # no value behind an end
 expected, _ = generalized_advantages(*[row(x) for x in steps], row([1.0] * 6), 0.99, 0.95)
 chapter.check(gae(*steps, 0.99, 0.95), expected[0], tolerance=1e-4)
 p = softmax(q_logits + direction)

@@ -7,15 +7,17 @@
 #
 # > 摘要:……本文展示了如何将PPO算法应用于大语言模型训练中……
 # >
-# > 1.4.1 PPO算法:一种基于策略梯度的强化学习算法,用于优化大语言模型的参数;……梯度下降:……使损失函数达到最小。
+# > 1.4.1 PPO算法:一种基于策略梯度的强化学习算法,用于优化大语言模型的参数;强化学习:……通过不断试错和反馈来优化决策过程
+# >
+# > 1.4.2 梯度下降:……通过不断调整模型参数,使损失函数达到最小。
 #
 # 问题在于:
 #
 # - 承诺没有兑现:原文里没有文本,没有分词器,也没有语言模型,所写的算法也不是PPO(见第3章)。
 # - PPO是通用的。它最初用于游戏和机器人(Schulman等,2017),语言模型只是用途之一。
 # - 把强化学习说成“不断试错和反馈”,没有一连串的决策,也没有回报,这算不上定义。
-# - PPO是*提高*一个目标。它写成符号相反的损失,但并不是在降低某种误差。
-# - 缩略词缺了这里真正要用的:KL、GAE、TD、RLHF、Transformer。
+# - 梯度下降的定义没有错,但只说了一半:PPO要*提高*一个目标。程序里写成符号相反的损失,但并不是在降低某种误差。
+# - 术语和缩略词缺了这里真正要用的:KL、GAE、TD、RLHF、Transformer。
 #
 # ## 思路
 #
@@ -30,6 +32,9 @@
 # 所要提高的是
 #
 # $$\mathbb{E}_{y\sim\pi_\theta}\big[R(x,y)\big]-\beta\,\mathrm{KL}\big(\pi_\theta\,\|\,\pi_{ref}\big)$$
+#
+# 其中$x$是提示,$y$是回复,$R$是奖励;$\pi_\theta$是参数为$\theta$的模型,$\pi_{ref}$是参考模型。KL散度衡量前者离后者有多远,
+# $\beta$是它的价格。$\mathbb{E}_{y\sim\pi_\theta}$是对模型写出的回复取均值。
 #
 # ## 术语
 #
@@ -51,16 +56,16 @@
 # | policy $\pi$ | 策略 | the probabilities of actions in a state; here the language model | 状态下各动作的概率;这里就是语言模型 |
 # | value $V$, critic | 价值、评论家(价值网络) | the expected return from a state on, under the policy; the network that estimates it | 从某状态起、按策略行动的期望回报;估计它的网络 |
 # | advantage $A$ | 优势 | how much better an action is than the policy's average: $Q-V$ | 动作比策略的平均好多少:$Q-V$ |
-# | baseline | 基线 | a number subtracted from returns; takes away noise, changes no mean | 从回报中减去的数;减小噪声,不改变均值 |
+# | baseline | 基线 | a number subtracted from returns; it takes noise from the policy gradient and leaves its mean | 从回报中减去的数;减小策略梯度的噪声,不改变其均值 |
 # | actor-critic | 演员-评论家 | a policy and a value that learn side by side | 同时学习的策略与价值 |
 # | policy gradient, REINFORCE | 策略梯度 | the gradient of the expected return with respect to the policy's parameters, from samples | 期望回报对策略参数的梯度,由样本估计 |
 # | TD error $\delta$ | 时序差分误差 | $r+\gamma V(s')-V(s)$ (temporal difference) | $r+\gamma V(s')-V(s)$ |
 # | GAE | 广义优势估计 | generalized advantage estimation: a decaying sum of TD errors | TD误差的衰减和 |
 # | importance sampling, ratio | 重要性采样、概率比 | $\pi/\pi_{old}$ weights samples of an older policy | 用$\pi/\pi_{old}$给旧策略的样本加权 |
-# | clipping | 裁剪 | no gradient once the ratio has left $1\pm\epsilon$ as far as the advantage asks | 概率比按优势的方向离开$1\pm\epsilon$后不再有梯度 |
+# | clipping | 裁剪 | no gradient once the ratio has left $1\pm\epsilon$ in the direction that the advantage asks for | 概率比按优势的方向离开$1\pm\epsilon$后不再有梯度 |
 # | PPO * | 近端策略优化 | proximal policy optimization: policy gradient with that clipping, for any decision problem | 带有这种裁剪的策略梯度,适用于任何决策问题 |
 # | entropy | 熵 | how undecided a policy is, in nats | 策略有多不确定,单位是奈特 |
-# | KL divergence | KL散度 | how far one distribution is from another (Kullback and Leibler) | 一个分布离另一个有多远 |
+# | KL divergence | KL散度 | how far one distribution is from another (Kullback and Leibler); not the same in both directions | 一个分布离另一个有多远;两个方向的值不同 |
 # | reference model | 参考模型 | a frozen copy of the policy before PPO | PPO之前策略的冻结副本 |
 # | reward model | 奖励模型 | a network trained on labels or preferences to score responses | 用标签或偏好训练、给回复打分的网络 |
 # | RLHF | 基于人类反馈的强化学习 | RL from human feedback: the reward model learned from people's preferences | 奖励模型由人的偏好学来的强化学习 |
@@ -70,7 +75,7 @@
 # | cross-entropy, perplexity | 交叉熵、困惑度 | mean $-\log p$ of the right token; its exponential | 正确词元$-\log p$的均值;它的指数 |
 # | gradient descent, ascent * | 梯度下降、梯度上升 | steps that lower a loss; that raise an objective, as in PPO (written as a loss of opposite sign) | 降低损失的步;提高目标的步,PPO属于后者(写成符号相反的损失) |
 # | epoch, minibatch | 轮、小批量 | one pass over the data; the part used by one optimizer step | 把数据过一遍;优化器一步所用的部分 |
-# | greedy, sampling, temperature | 贪心、采样、温度 | the likeliest token; a random one; what divides the logits | 取最可能的词元;随机抽取;除logit的数 |
+# | greedy, sampling, temperature | 贪心、采样、温度 | the likeliest token; a random one, by its probability; what divides the logits | 取最可能的词元;按概率随机抽取;logit要除以的数 |
 # | left padding, mask | 左填充、掩码 | filling up prompts at the left; what says which tokens are real | 在提示左边补齐;说明哪些词元是真的 |
 # | random seed | 随机种子 | where random numbers start; the same seed, the same run | 随机数的起点;种子相同,运行就相同 |
 # | NLP, ML, DL | 自然语言处理、机器学习、深度学习 | natural language processing, machine learning, deep learning | 见左 |
@@ -81,7 +86,7 @@
 #
 # ## 第一次训练
 #
-# 数据随软件包附带:英文的短影评(两种语言的教程用同样的代码和数据)。第一步:一个分词器和一个小Transformer学习写影评。只给它几秒钟,所以写得歪歪扭扭。
+# 数据随软件包附带:英文的短影评(两种语言的教程用同样的代码和数据)。第一步:一个分词器和一个小Transformer学习写影评。只给它几秒钟,所以写得还不通顺。
 
 # %%
 import re
@@ -128,7 +133,7 @@ print(chapter.text(f"{len(corpus.train.texts)} texts; validation cross-entropy",
 assert losses[-1] < losses[0]
 
 # %% [markdown]
-# 第二步:奖励。提示和回复的任何Python函数都可以。这里的函数在回复中至少有一个称赞的词时给1。提示是影评开头的几个词元,测试集的提示在训练中从未出现过。
+# 第二步:奖励。提示和回复的任何Python函数都可以。这里的函数在回复中至少有一个称赞的词时给1。提示是影评开头的几个词元,测试集的影评在训练中从未出现过。
 
 # %%
 PRAISE = set("good great best fine lovely wonderful beautiful clever funny charming delight perfect superb brilliant love loved enjoy enjoyed warm fun".split())
@@ -186,7 +191,7 @@ for i in range(0, ITERATIONS, 3):
 after = measure()
 print(chapter.text("share of responses that praise, before and after:", "称赞的回复所占比例,之前与之后:"), f"{before.reward:.3f} -> {after.reward:.3f}")
 look(after)
-assert after.reward > before.reward + 0.3
+assert after.reward > max(before.reward + 0.3, 0.6)
 print(chapter.text(f"seconds since the beginning: {time.perf_counter() - begun:.0f}", f"从开始到现在的秒数:{time.perf_counter() - begun:.0f}"))
 
 # %% [markdown]
@@ -229,7 +234,7 @@ right.grid(alpha=0.3, axis="x")
 chapter.show(figure, "training")
 
 # %% [markdown]
-# 模型做了奖励所要的,仅此而已:它找到了讨好的词,几乎每个回复都说,变化也少了。影评是否通顺,并不在奖励之中。难的是把想要的说清楚;PPO随后会找到
+# 模型做了奖励所要的,仅此而已:它找到了讨好的词,大多数回复都说,写法却少了变化。影评是否通顺,并不在奖励之中。难的是把想要的说清楚;PPO随后会找到
 # 办法,也会找到捷径。
 #
 # ## 接下来读什么
@@ -241,7 +246,7 @@ chapter.show(figure, "training")
 # | `04_mathematics` | 每一个公式,都配上数字 |
 # | `04_3_gridworld` | 一个四个状态的完整的世界 |
 #
-# 后面各章以这四章为基础。想要几分钟的训练、更好的文字,以及学出来的奖励和评判模型,请用`ppo-keras train generation`(见README)。
+# 后面各章以这四章为基础。若愿意训练几分钟,写得更好,并使用学出来的奖励模型和评判模型,请运行`ppo-keras train generation`(见README)。
 #
 # ## 小结
 #
@@ -253,7 +258,7 @@ chapter.show(figure, "training")
 #
 # 1. 写一个奖励:回复的词中称赞的词所占的比例(没有词则为0)。
 # 2. PPO所提高的量:由一些回复的分数和KL散度,求平均分数减去$\beta$乘以平均KL散度。
-# 3. 一组词元序列的变化程度:不同的相邻对与全部相邻对之比。
+# 3. 一组词元序列的变化程度:不同的相邻对的个数与全部相邻对的个数之比,所有序列合在一起数(相邻对不跨序列)。
 #
 # 答案在`tutorials/solutions/01_introduction.py`。
 
@@ -270,7 +275,7 @@ def objective(scores, kls, beta):
 
 @chapter.exercise
 def variety(token_lists):
-    return None  # a number
+    return None  # a number, from a list of lists of ids
 
 
 sentence = "a warm and funny film with a good ending".split()

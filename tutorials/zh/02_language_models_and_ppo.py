@@ -9,13 +9,13 @@
 # >
 # > 2.3 通过PPO算法,我们可以根据模型的预测误差来更新模型参数……评估模型性能……避免模型出现过度拟合现象。
 # >
-# > 2.4 ……`A[输入文本] -->|计算奖励| D{PPO算法}`……计算生成的文本与目标文本之间的奖励。
+# > 2.4 `A[输入文本] --> B{使用大语言模型}` …… `A -->|计算奖励| D{PPO算法}` ……计算生成的文本与目标文本之间的奖励。
 #
 # 问题在于:
 #
 # - 今天的语言模型是只有解码器的Transformer(Vaswani等,2017)。LSTM也可以用,本软件包两种都有。
 # - 预测误差是*有监督训练*所要降低的。PPO要提高的是奖励,根本没有目标文本。
-# - 奖励由提示*和*回复共同决定。若箭头只从输入出发,每个回复得到的奖励就都一样。
+# - 奖励由提示*和*回复共同决定。若箭头只从输入出发,对同一输入的每个回复得到的奖励就都一样。
 # - PPO不做评估,也不防止过拟合:针对一个学出来的奖励去训练策略,策略会找到奖励的漏洞(奖励过度优化)。对此有用的是KL惩罚,以及一个没有参与奖励的
 #   度量。
 # - 四个模型缺了三个:参考模型、奖励模型和价值。
@@ -88,7 +88,7 @@ print(chapter.text("validation cross-entropy, nats a token:", "验证集交叉�
 assert losses[-1] < losses[0] < np.log(tokenizer.vocabulary_size)
 
 # %% [markdown]
-# 状态里只有过去:改动一个词元,它之前的一切都不变。“解码器”说的就是这个,LSTM也是如此。
+# 状态里只有过去:改动一个词元,它之前的一切都不变。“只有解码器”说的就是这个(注意力只往回看),LSTM也是如此。
 
 # %%
 ids = tf.constant([tokenizer.encode(example, begin=True)[:10]])
@@ -106,6 +106,8 @@ for model in (writer, LSTMActorCritic(tokenizer.vocabulary_size, width=32)):
 # - **参考模型**$\pi_{ref}$是策略在起点的一份冻结的副本,它说出每个词元当初的概率。
 # - **奖励**是给提示和回复的一个数:由训练好并冻结的模型给出,或由任何一个函数给出。
 # - **价值**$V_\phi$(评论家)在每个词元之前预测后面还会得到多少。
+#
+# 这里策略和价值是一个网络的两个输出头,一次调用同时给出logit和价值(`shared=False`则为两个网络)。
 
 # %%
 figure = Figure(figsize=(9, 4.6), layout="constrained")
@@ -198,7 +200,8 @@ print(chapter.text("log-probability of the whole response:", "整个回复的对
 # 括号里是第4章的估计量$k_1$:在单个词元上可以为负,其均值是KL散度。被长度上限截断的回复,分数要扣一个惩罚。整个回复的奖励之和就是PPO要最大化的:
 # $R(x,y)-\beta\sum_t k_{1,t}$。
 #
-# 训练时策略一步一步地离开参考模型。这里我们随机地把它推开一下,好让KL散度看得见。分数用一眼就能核对的:回复中字母“e”的个数除以十。
+# 训练时策略一步一步地离开参考模型。这里我们随机地把它推开一下,好让KL散度看得见。分数选用一眼就能核对的量:
+# 回复中字母“e”的个数除以十。
 
 # %%
 reference = writer.copy(name="reference")
@@ -266,7 +269,8 @@ np.testing.assert_allclose(metrics["objective/kl"], kl.mean(), atol=1e-4)
 print(chapter.text("sum of rewards = score - penalty - beta * KL, for every response", "每个回复:奖励之和 = 分数 - 惩罚 - beta * KL"))
 
 # %% [markdown]
-# 从这里开始,谁也不再知道它原来是文本。学习器计算优势(第4章),走裁剪过的步子(第3章)。在第一步之前,每个词元的概率比必须是1:行动时与学习时算出的应当相同。
+# 从这里开始,算法不再关心它原来是不是文本。学习器计算优势(第4章),再做带裁剪的更新(第3章)。第一次更新之前,每个词元的概率比必须是1:
+# 采样时与学习时算出的对数概率应当相同。
 
 # %%
 _, _, log_ratio = learner.read(trajectory)
@@ -274,6 +278,8 @@ print(chapter.text("largest distance of a ratio from 1, before any update:", "�
 assert np.abs(np.exp(log_ratio) - 1).max() < 1e-3
 experience = learner.estimate(trajectory)
 assert not experience.advantages[shown, n:].numpy().any()  # padding has no advantage
+tokens = experience.advantages.numpy()[trajectory.mask.numpy() > 0]
+np.testing.assert_allclose([tokens.mean(), tokens.std(ddof=1)], [0.0, 1.0], atol=1e-3)
 rows = {
     "KL": (trajectory.log_probs - reference_log_probs)[shown, :n].numpy(),
     chapter.label("reward", "奖励"): trajectory.rewards[shown, :n].numpy(),
@@ -283,6 +289,8 @@ rows = {
 chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above 0, blue below", "一个回复:红色大于0,蓝色小于0")), "response")
 
 # %% [markdown]
+# 图中每一行有自己的刻度,写在行名旁边;前三行的数可以由上面的表得到。优势已经在全部词元上化为均值0、标准差1(见第3章)。
+#
 # ## 小结
 #
 # - 一个回复是一个回合:状态是到目前为止的文本,动作是词元,环境只是把词元接上。
@@ -292,7 +300,7 @@ chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above
 #
 # ## 练习
 #
-# 1. 由一个回复的对数概率、参考模型的对数概率、分数和beta,求它各词元的奖励。
+# 1. 一个回复没有被扣惩罚。由它的对数概率、参考模型的对数概率、分数和beta,求它各词元的奖励。
 # 2. 由一个回复的价值,求`next_values`。
 # 3. 回复的困惑度是其真实词元上的$\exp(-\frac1n\sum_t\log\pi(a_t|s_t))$。求每一行的困惑度。
 #
@@ -301,17 +309,17 @@ chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above
 # %%
 @chapter.exercise
 def rewards_of(log_probs, reference_log_probs, score, beta):
-    return None  # an array like log_probs
+    return None  # an array like log_probs, (n,)
 
 
 @chapter.exercise
 def next_values_of(values):
-    return None  # an array like values
+    return None  # an array like values, (n,)
 
 
 @chapter.exercise
 def perplexities(log_probs, mask):
-    return None  # one number a row
+    return None  # one number a row, (B,), from two arrays (B, T)
 
 
 part = slice(0, n)

@@ -1,16 +1,18 @@
 # %% [markdown]
 # # 3. 从策略梯度到PPO
 #
-# **本章要学会**:推导REINFORCE、基线、演员-评论家、概率比和裁剪,每一样都用几行代码写出来,并且学到看得见的东西;最后看到,这些代码合起来
+# **本章要学会**:推导REINFORCE、基线、演员-评论家、概率比和裁剪,每一样都用几行代码写出来,并测量它学到了什么;最后看到,这些代码合起来
 # 就是本软件包的更新。需要约1分钟。
 #
 # ## 原文的段落
 #
+# > 3.1 ……PPO算法的核心思想是利用近端策略优化技术,使得策略更新更加稳定和高效。
+# >
 # > 3.2.1 ……`optimizer = torch.optim.Adam(policy_net.parameters(), lr=alpha)` …… `alpha = 0.001`
 # >
 # > 3.2.2 对于每个时间步t……计算优势函数估计值Rt = VθValue(st+1) - VθValue(st)……
 #
-# 逐行看原文3.2节的代码,错在哪里:
+# 3.1节用PPO自己的名字解释PPO:什么是“近端”,靠什么做到,都没有说。本章要说的正是这个:概率比和它的裁剪。再逐行看3.2节的代码,错在哪里:
 #
 # | 原文的代码 | 问题 | 改正 |
 # |---|---|---|
@@ -29,7 +31,7 @@
 #
 # 旁边的文字又说$R_t=V(s_{t+1})-V(s_t)$:既没有奖励也没有折扣,而且$R$通常表示回报。
 #
-# 其中两行可以马上试一试。
+# 其中两行可以马上试一试。所用的世界见4.3:四个状态排成方形,动作是上、下、左、右;进入状态4得到奖励1,回合结束,其余每一步奖励为0。
 
 # %%
 import keras
@@ -74,7 +76,8 @@ for s in range(3):
 #
 # $$\frac{\partial\log\pi(a)}{\partial z_b}=\mathbb{1}[b=a]-\pi(b)$$
 #
-# 有了状态也是如此:整个回合的对数概率是一个和,其中环境的转移与策略无关,所以每个$\nabla\log\pi(a_t|s_t)$乘以它之后的回报。
+# 有了状态也是如此:整个回合的对数概率是一个和,其中环境的转移与策略无关,所以每个$\nabla\log\pi(a_t|s_t)$都乘以整个回合的回报;
+# 其中$a_t$之前的奖励与$a_t$无关,可以去掉(均值为什么不变,见下一节),剩下的就是此后的回报。
 #
 # 这里$\mu$是已知的,所以可以把精确的梯度$\pi(b)(\mu_b-J)$与样本的均值放在一起比较。
 
@@ -230,8 +233,10 @@ assert greedy.all() and after > before + 0.02 and after > 0.97
 #
 # $$\mathbb{E}_{a\sim\pi}[f(a)]=\sum_a\pi_{old}(a)\frac{\pi(a)}{\pi_{old}(a)}f(a)=\mathbb{E}_{a\sim\pi_{old}}[r\,f(a)],\qquad r=\frac{\pi(a)}{\pi_{old}(a)}$$
 #
+# (与论文一样,从这里起字母$r$表示概率比;第4章里带时间步下标的$r_t$又表示奖励。)
 # 所以$\mathbb{E}_{old}[rA]$这个目标可以用同一批样本连续提高几步;在$r=1$处它的梯度就是策略梯度,因为$\nabla r=r\,\nabla\log\pi$。代价是:
 # 策略走得越远,结果就越由少数很大的概率比决定。若概率比的方差是$v$,$N$个样本大约只相当于$N/(1+v)$个。
+# 有状态时还有一层代价:概率比只给动作加权,状态却仍是旧策略所经过的。这两点都要求新策略不要走远。
 
 # %%
 old = np.full(3, 1 / 3)
@@ -252,7 +257,7 @@ assert all(np.diff(shares) < 0)
 # ## 裁剪:概率比变化够了就停
 #
 # 用*少量*样本提高$\mathbb{E}_{old}[rA]$是没有止境的:在样本中碰巧走运的动作会得到全部概率,而概率为0的动作再也不会被尝试。一旦某个样本的概率比
-# 朝优势所要求的方向离开了$1\pm\epsilon$,PPO就拿走它的梯度(Schulman等,2017,式7):
+# 朝优势所要求的方向离开了$1\pm\epsilon$,PPO就不再给它梯度(Schulman等,2017,式7):
 #
 # $$L^{CLIP}=\mathbb{E}_{old}\Big[\min\big(rA,\ \mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)\Big]$$
 #
@@ -303,7 +308,7 @@ for axes in (left, right):
 chapter.show(figure, "clipping")
 
 # %% [markdown]
-# 不裁剪时,头几轮更快,因为它在跳跃。但有些运行把全部概率压在错误的臂上,再也出不来。裁剪之后,每一轮只走一小步,后来的样本可以纠正先前的运气。
+# 不裁剪时,第一轮进步更大,因为步子大。但有些运行把全部概率压在错误的臂上,再也出不来。裁剪之后,每一轮只走一小步,后来的样本可以纠正先前的运气。
 #
 # ## 合在一起:PPO
 #
@@ -315,7 +320,9 @@ chapter.show(figure, "clipping")
 #
 # $$-L^{CLIP}+c_v\tfrac12(V-R)^2-c_e\,S$$
 #
-# 其中$S$是策略的熵,它不该过早变成0。还有两个常见的细节:价值也用类似的方式裁剪,梯度的范数有上限。这里的策略是本软件包的一个网络。
+# 其中$R=A_t+V(s_t)$是第2步的价值目标,不再变动;$S$是策略的熵,它不该过早变成0;$c_v$和$c_e$是权重。还有三个常见的细节:优势化为均值0、标准差1;
+# 价值也裁剪(取两个平方误差中较大的:新价值的误差,以及把新价值限制在旧价值$\pm\epsilon$之内时的误差);梯度的范数有上限。
+# 这里的策略是本软件包的一个网络。
 
 # %%
 config = PPOConfig(discount=discount, gae_lambda=0.95, clip_ratio=0.2, value_clip=0.2, value_coefficient=0.5,
@@ -467,7 +474,7 @@ assert moved > 20 * apart
 
 # %% [markdown]
 # 软件包还多出这些:不计入任何统计的填充(文本)、记忆(LSTM、Transformer)、编译,以及由`target_kl`提前停止。请从`train_step`开始读
-# `ppo_keras/ppo.py`,其中每一行你都已经认识。
+# `ppo_keras/ppo.py`,其中的每个步骤你都已经认识。
 #
 # ## 小结
 #
@@ -479,25 +486,26 @@ assert moved > 20 * apart
 # ## 练习
 #
 # 1. 对数组$r$和$A$,求$\min(rA,\mathrm{clip}(r,1-\epsilon,1+\epsilon)A)$对$r$的导数。
-# 2. 方差最小的常数基线不是$J$,而是$b^*=\mathbb{E}[R\,\|\nabla\log\pi\|^2]/\mathbb{E}[\|\nabla\log\pi\|^2]$。对softmax策略`pi`和平均奖励`mu`精确地算出它。
-# 3. 已知$n$个样本的概率比,它们相当于多少个样本:$(\sum r)^2/\sum r^2$?
+# 2. 方差最小的常数基线不是$J$,而是$b^*=\mathbb{E}[R\,\|\nabla\log\pi\|^2]/\mathbb{E}[\|\nabla\log\pi\|^2]$(梯度对logit求)。
+#    对softmax策略`pi`和平均奖励`mu`精确地算出它。
+# 3. 已知$n$个样本的概率比,它们相当于多少个样本?请计算$(\sum r)^2/\sum r^2$(均值为1时就是$n/(1+v)$)。
 #
 # 答案在`tutorials/solutions/03_policy_gradient_to_ppo.py`。
 
 # %%
 @chapter.exercise
 def slope_of_the_clipped_objective(ratio, advantage, clip_ratio):
-    return None  # an array like ratio
+    return None  # an array like ratio, (n,)
 
 
 @chapter.exercise
 def best_baseline(pi, mu):
-    return None  # a number
+    return None  # a number, from two arrays (3,)
 
 
 @chapter.exercise
 def samples_worth(ratios):
-    return None  # a number
+    return None  # a number, from an array (n,)
 
 
 ratio, advantage = tf.constant([1.3, 0.7, 1.3, 0.7, 1.1]), tf.constant([1.0, 1.0, -1.0, -1.0, 2.0])
@@ -506,6 +514,9 @@ with tf.GradientTape() as tape:
     objective = tf.minimum(ratio * advantage, tf.clip_by_value(ratio, 0.8, 1.2) * advantage)
 chapter.check(slope_of_the_clipped_objective(ratio.numpy(), advantage.numpy(), 0.2), tape.gradient(objective, ratio))
 
+pi = softmax(np.array([1.0, 0.0, 0.3]))
 squares = ((np.eye(3) - pi) ** 2).sum(axis=1)  # of the gradient of log pi(a), for each a
-chapter.check(best_baseline(pi, mu), (pi * mu * squares).sum() / (pi * squares).sum())
+expected = (pi * mu * squares).sum() / (pi * squares).sum()
+assert min(abs(expected - pi @ mu), abs(expected - mu.mean())) > 0.05  # neither J nor the plain mean
+chapter.check(best_baseline(pi, mu), expected)
 chapter.check(samples_worth(np.array([0.5, 1.0, 2.0, 0.5])), 4.0**2 / (0.25 + 1.0 + 4.0 + 0.25))

@@ -30,7 +30,8 @@
 # $$\pi_\theta(a|s)=\frac{\exp z_\theta(s,a)}{\sum_{a'\in\mathcal{V}}\exp z_\theta(s,a')},\qquad
 # \log\pi_\theta(a|s)=z_\theta(s,a)-\log\sum_{a'}\exp z_\theta(s,a')$$
 #
-# 只有logit之间的差起作用。对数按第二种写法计算,第一种写法会溢出。
+# 只有logit之间的差起作用,所以求指数之前可以先把所有logit减去其中最大的一个;不这样做,两种写法都会溢出。然后按第二种写法计算对数,
+# 因为很小的概率会舍入成0。
 
 # %%
 import keras
@@ -68,8 +69,13 @@ print(chapter.text("log-probability of the likeliest token, by hand and by the p
 large = z.astype(np.float32) + 100
 with np.errstate(over="ignore", invalid="ignore"):
     naive = np.exp(large) / np.exp(large).sum()
+    naive_log = large - np.log(np.exp(large).sum())
 print(chapter.text("the first form at logits near 100, float32:", "logit在100附近时的第一种写法,float32:"), naive[token])
-assert np.isnan(naive[token])
+small = large - large.max()
+stable = small - np.log(np.exp(small).sum())
+print(chapter.text("the second form there, plainly and with the largest subtracted:", "此时的第二种写法,直接计算与先减去最大值:"), naive_log[token], f"{stable[token]:.5f}")
+assert np.isnan(naive[token]) and np.isinf(naive_log[token])
+np.testing.assert_allclose(stable[token], log_pi[token], atol=1e-3)
 
 # %% [markdown]
 # ## 价值:一个期望
@@ -79,8 +85,9 @@ assert np.isnan(naive[token])
 #
 # $$V^\pi(s)=\mathbb{E}_\pi\Big[\sum_{k\ge 0}\gamma^k r_{t+k}\,\Big|\,s_t=s\Big],\qquad V_\phi(s)\approx V^\pi(s)$$
 #
-# 这里$r_t$是动作$a_t$的奖励(有的书写作$r_{t+1}$,原文两种都用)。世界很小时,期望可以精确算出:$V^\pi=r_\pi+\gamma P_\pi V^\pi$是线性方程组。
-# 我们取4.3的网格世界和一个随机的策略,解出方程,再与真正走出来的回合的均值比较。
+# 这里$r_t$是动作$a_t$的奖励(有的书写作$r_{t+1}$,原文两种都用),$\gamma$是折扣。世界很小时,期望可以精确算出:$V^\pi=r_\pi+\gamma P_\pi V^\pi$是线性方程组,
+# 其中$r_\pi$是各状态的平均奖励,$P_\pi$是状态之间转移的概率。我们取4.3的网格世界(状态1到4排成方形,进入4得到奖励1,回合结束)和一个随机的策略,
+# 解出方程,再与真正走出来的回合的均值比较。
 
 # %%
 world, discount = GridWorld.article(), 0.9
@@ -172,14 +179,14 @@ for s, a in goal:
 #
 # 第四个公式以某一个状态$s$为条件,谈的是它的“最优动作”。真正的目标是整个回合的期望回报,包括回合从哪里开始以及之后的一切:
 #
-# $$J(\theta)=\mathbb{E}_{\tau\sim\pi_\theta}\Big[\sum_{t\ge0}\gamma^t r_t\Big]=\sum_{s_0}\rho(s_0)V^{\pi_\theta}(s_0)$$
+# $$J(\theta)=\mathbb{E}_{\tau\sim\pi_\theta}\Big[\sum_{t\ge0}\gamma^t r_t\Big]=\sum_{s_0}p_0(s_0)V^{\pi_\theta}(s_0)$$
 #
-# 参数共享时,两者是有区别的:对一个状态最好的,对另一个状态可能很差。优势正是在它的梯度里出现。若logit是一张表$z(s,a)$,则有策略梯度定理
+# 其中$\tau$是轨迹(一个回合的记录),$p_0(s_0)$是回合从$s_0$开始的概率。参数共享时,两者是有区别的:对一个状态最好的,对另一个状态可能很差。优势正是在它的梯度里出现。若logit是一张表$z(s,a)$,则有策略梯度定理
 # (Sutton等,2000):
 #
 # $$\frac{\partial J}{\partial z(s,a)}=d(s)\,\pi(a|s)\,A^\pi(s,a),\qquad d(s)=\mathbb{E}\Big[\sum_t\gamma^t\mathbb{1}[s_t=s]\Big]$$
 #
-# 验证的办法:把每个logit改动一点点,重新求解。
+# 实践中略去$d(s)$里的权重$\gamma^t$:经过的每个状态权重都相同,第3章和本软件包也是这样。验证的办法:把每个logit改动一点点,重新求解。
 
 # %%
 def J(z):
@@ -201,6 +208,7 @@ always = lambda a: np.tile(np.eye(4)[a] * 0.997 + 0.00075, (3, 1))  # one move f
 for name, a in ((chapter.text("right", "右"), 3), (chapter.text("up", "上"), 0)):
     values = solve(always(a))[0]
     print(chapter.text(f"nearly always {name}: V(2) = {values[1]:.3f}, V(3) = {values[2]:.3f}", f"几乎总是向{name}:V(2) = {values[1]:.3f},V(3) = {values[2]:.3f}"))
+    assert (values[1] > 0.9 > 0.1 > values[2]) if a == 3 else (values[2] > 0.9 > 0.1 > values[1])
 
 # %% [markdown]
 # ## TD误差:一步得到的优势
@@ -216,7 +224,7 @@ for name, a in ((chapter.text("right", "右"), 3), (chapter.text("up", "上"), 0
 #
 # $$A_t=\sum_{l\ge0}(\gamma\lambda)^l\delta_{t+l}=\delta_t+\gamma\lambda(1-\text{end}_t)A_{t+1}$$
 #
-# 手算三步,其中最后一步结束回合。
+# 其中$\text{end}_t$在回合的最后一步为1,其余为0;求和到此为止。手算三步,其中最后一步结束回合。
 
 # %%
 r, v, lam = [0.0, -0.1, 1.0], [0.5, 0.6, 0.8], 0.8
@@ -255,7 +263,7 @@ print(chapter.text("bias at lambda 0 and 1:", "lambda为0和1时的偏差:"), f"
 assert bias[-1] < 0.1 * bias[0] and spread[-1] > spread[0] + 0.1
 
 figure = Figure(figsize=(6, 3.2), layout="constrained")
-axes = figure.add_subplot(xlabel="λ", ylabel=chapter.label("of one estimate of A(1, up)", "A(1,上)的单个估计"))
+axes = figure.add_subplot(xlabel="λ", ylabel=chapter.label("error of an estimate of A(1, up)", "A(1,上)的估计误差"))
 axes.plot(lambdas, bias, "-o", label=chapter.label("bias", "偏差"))
 axes.plot(lambdas, spread, "--s", label=chapter.label("standard deviation", "标准差"))
 axes.set_ylim(bottom=0)
@@ -266,7 +274,7 @@ chapter.show(figure, "lambda")
 # %% [markdown]
 # ## 裁剪目标
 #
-# 以下内容原文全都没有。设$r=\pi_\theta(a|s)/\pi_{old}(a|s)$,PPO要提高的是(Schulman等,2017,式7)
+# 以下内容原文全都没有。设概率比$r=\pi_\theta(a|s)/\pi_{old}(a|s)$,PPO要提高的是(Schulman等,2017,式7)
 #
 # $$L^{CLIP}=\min\big(rA,\ \mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)$$
 #
@@ -301,7 +309,8 @@ np.testing.assert_allclose(v_loss, [0.5 * max((1.0 - 2.0) ** 2, (0.5 + 0.2 - 2.0
 print(chapter.text("value loss of V = 1, old 0.5, target 2, clipped at 0.2:", "V = 1、旧值0.5、目标2、裁剪0.2时的价值损失:"), f"{v_loss[0]:.3f}")
 
 # %% [markdown]
-# 评论家的损失有它自己的裁剪:取$(V-R)^2$与$(\mathrm{clip}(V,V_{old}\pm\epsilon)-R)^2$中较大者的一半。PPO最小化的是
+# 评论家的损失$L^V$有它自己的裁剪:取$(V-R)^2$与$(\mathrm{clip}(V,V_{old}\pm\epsilon)-R)^2$中较大者的一半,其中$R$是价值的目标
+# $A_t+V_{old}(s_t)$。论文里没有这个裁剪,它来自OpenAI的代码。加上熵$S$(见下)和两个权重,PPO最小化的是
 #
 # $$-L^{CLIP}+c_v L^V-c_e S$$
 #
@@ -366,7 +375,7 @@ chapter.show(figure, "kl")
 # $$S(\pi)=-\sum_a\pi(a|s)\log\pi(a|s)$$
 #
 # 总是做同一件事的策略熵为0,做每件事都一样频繁的策略熵为$\log|\mathcal{V}|$;$e^S$是同样不确定的等概率选项的个数。PPO在损失中减去$c_e S$,使策略不会过早停止探索。
-# 温度$T$除logit:温度低,熵就小。
+# 采样时logit除以温度$T$:温度低,熵就小。
 
 # %%
 for temperature in (0.1, 0.5, 1.0, 2.0, 100.0):
@@ -391,7 +400,8 @@ np.testing.assert_allclose(by_hand, np.log(len(z)), rtol=1e-3)
 #
 # ## 练习
 #
-# 1. 对单个序列写出GAE,输入是NumPy数组`(T,)`,中间可能有回合结束。
+# 1. 对单个序列写出GAE,输入是NumPy数组`(T,)`,中间可能有回合结束(那里的`next_values`已经是0)。最后一步没有结束回合,它之后只知道
+#    `next_values`。
 # 2. 两个概率向量的$\mathrm{KL}(p\|q)$的精确值是多少?
 # 3. $k_2$在$p$下的期望是多少(这样不用样本就能算出它的偏差)?
 #
@@ -400,12 +410,12 @@ np.testing.assert_allclose(by_hand, np.log(len(z)), rtol=1e-3)
 # %%
 @chapter.exercise
 def gae(rewards, values, next_values, ended, discount, gae_lambda):
-    return None  # an array like rewards
+    return None  # an array like rewards, (T,)
 
 
 @chapter.exercise
 def exact_kl(p, q):
-    return None  # a number
+    return None  # a number, in nats, from two arrays (50,)
 
 
 @chapter.exercise
@@ -414,6 +424,7 @@ def mean_of_k2(p, q):
 
 
 steps = [random.normal(size=6) for _ in range(3)] + [np.array([0, 0, 1, 0, 0, 0.0])]
+steps[2] *= 1 - steps[3]  # no value behind an end
 expected, _ = generalized_advantages(*[row(x) for x in steps], row([1.0] * 6), 0.99, 0.95)
 chapter.check(gae(*steps, 0.99, 0.95), expected[0], tolerance=1e-4)
 p = softmax(q_logits + direction)
