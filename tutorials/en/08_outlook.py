@@ -429,8 +429,8 @@ right.plot(prices, kept, "o-", label=chapter.label("score", "得分"))
 right.plot(prices, broken, "s--", label=chapter.label("share of F", "F的比例"))
 right.axhline(least, color="black", linestyle=":", label=chapter.label("best that obeys", "守规矩的最优"))
 right.set(xlabel=chapter.label("penalty for an F", "每个F的惩罚"), ylim=(0, 1.05))
-for axes in (left, right):
-    axes.legend()
+for axes, place in ((left, "lower right"), (right, "center right")):
+    axes.legend(loc=place)
     axes.grid(alpha=0.3)
 chapter.show(figure, "prices")
 
