@@ -21,9 +21,10 @@
 #
 # ## The idea
 #
-# Two runs of a real task, by the package's own recipe: the answer to a prompt is its first word. A fifth of the answers is shown in supervised
-# training, PPO is to learn the rest from reward. The first run has a sensible learning rate, the second one that is 25 times as large. What
-# they leave on the disk is what TensorBoard reads. This chapter reads it as well, so that you see what is behind each tab; then start
+# Two real runs of a small task, by the package's own recipe: the answer to a prompt is its first word. A fifth of the
+# answers is shown in supervised training, PPO is to learn the rest from reward. The first run has a sensible learning rate, the second
+# one that is 25 times as large. What they leave on the disk is what TensorBoard reads. This chapter reads it as well, so that you see
+# what is behind each tab; then start
 # `tensorboard --logdir` on the folder that is printed, and look.
 
 # %%

@@ -10,8 +10,8 @@
 # > “A Technical Introduction to BERT” by Jacob Devlin、Matthew Chang、Kris Yogatama……
 # > [Reinforcement Learning: An Introduction](https://www.reinforcementlearningbook.com/)
 #
-# The authors of the PPO paper are others (only the first of the six names is right), the BERT paper has another title and other authors, and
-# Sutton and Barto's book is at another address. Two more entries of section 7.3 ("Natural Language Processing with Deep Learning"
+# The authors of the PPO paper are others (only the first of the six names is right), the BERT paper has another title and other
+# authors, and Sutton and Barto's book is at another address. Two more entries of section 7.3 ("Natural Language Processing with Deep Learning"
 # by Captain and VanderPlas, "Deep Learning for Natural Language Processing" by Reif and nine others) could not be found under
 # these authors: they are left out here.
 #
