@@ -10,19 +10,21 @@
 # > TensorFlow Debugger(TFDB):TensorFlow官方的调试工具,支持变量监控、梯度计算、数据流图可视化等功能。
 # > TensorBoard:TensorFlow官方的性能分析工具,支持日志记录、可视化、性能监控等功能。
 #
-# ("TFDB" watches variables, computes gradients, draws graphs; TensorBoard is a profiler.) What is wrong with it:
+# ("TFDB" watches variables, computes gradients, draws graphs; TensorBoard is a tool for measuring performance, with logs, plots and
+# monitoring.) What is wrong with it:
 #
 # - There is no TFDB. The debugger was tfdbg; today it is `tf.debugging.experimental.enable_dump_debug_info`, whose files the tab
 #   *Debugger V2* shows. It computes no gradients.
 # - TensorBoard is for looking at runs: numbers, texts, pictures, distributions, settings. Profiling is one tab, and needs a package of its
 #   own (`pip install -e ".[profile]"`).
-# - Neither is used anywhere in the article: no number is logged.
+# - Neither is used anywhere in the article: its program prints two losses an epoch and keeps nothing.
 #
 # ## The idea
 #
-# Two runs of a real task, by the package's own recipe: the answer to a prompt is its first word. A fifth of the answers is shown in supervised
-# training, PPO is to learn the rest from reward. The first run has a sensible learning rate, the second one that is 25 times as large. What
-# they leave on the disk is what TensorBoard reads. This chapter reads it as well, so that you see what is behind each tab; then start
+# Two real runs of a small task, by the package's own recipe: the answer to a prompt is its first word. A fifth of the
+# answers is shown in supervised training, PPO is to learn the rest from reward. The first run has a sensible learning rate, the second
+# one that is 25 times as large. What they leave on the disk is what TensorBoard reads. This chapter reads it as well, so that you see
+# what is behind each tab; then start
 # `tensorboard --logdir` on the folder that is printed, and look.
 
 # %%
@@ -103,7 +105,7 @@ assert summaries["healthy"]["right_after"] > summaries["healthy"]["right_before"
 # ## What lies on the disk
 #
 # A run folder holds files `events.out.tfevents.*`. Each is a row of records: the length (8 bytes), a checksum (4), an `Event`, a checksum
-# (4). From scratch, in five lines; then TensorBoard's own reader; then the package's `metrics.csv`. All three must say the same.
+# (4). From scratch, in a few lines; then TensorBoard's own reader; then the package's `metrics.csv`. All three must say the same.
 
 # %%
 def events_in(folder):
@@ -181,6 +183,10 @@ chapter.show(figure, "images_tab")
 
 # %% [markdown]
 # ## Healthy against ill
+#
+# Means over the second half of each run, beside the healthy range of the package's glossary. `objective/kl` is the distance from the
+# reference model, that is, from the policy before PPO; `policy/approx_kl` is how far one iteration moved. In the figure two of the
+# ranges are grey bands. They are rules of thumb: a healthy run may touch their edge, an ill one is far outside.
 
 # %%
 LOOK = ("objective/scores", "objective/kl", "policy/approx_kl", "policy/clip_fraction", "policy/entropy", "optimizer/gradient_norm")
@@ -214,7 +220,8 @@ chapter.show(figure, "healthy_and_ill")
 
 # %% [markdown]
 # The loss is not among these curves: PPO's loss has no trend to expect. The same can be seen in one histogram, the ratio of every token
-# after the iteration: in the healthy run most of them stay near 1, inside the clip; in the ill run most have left it.
+# after the first iteration that wrote one (new probability over old; the grey band is the clip): in the healthy run most of them
+# stay near 1, inside the clip; in the ill run most have left it.
 
 # %%
 figure = Figure(figsize=(8, 2.8), layout="constrained")
@@ -264,7 +271,7 @@ print(chapter.text("metrics that are not finite:", "非有限的指标:"), [tag 
 assert not np.isfinite(metrics["optimizer/gradient_norm"])
 
 # %% [markdown]
-# A metric is NaN, and it is the last in the chain: the cause lies many operations earlier. The dump holds, for every tensor of
+# One metric is not finite, and it is the last in the chain: the cause lies many operations earlier. The dump holds, for every tensor of
 # the step, in order: type, shape, and how many of its elements were $-\infty$, $\infty$ and NaN (`FULL_HEALTH`). The first bad one names its
 # operation, and that one the lines of Python that made it.
 
@@ -337,7 +344,7 @@ parts["rest"] = sum(steps) / len(steps) - sum(parts.values())  # the reward in P
 for part, milliseconds in parts.items():
     print(f"{part:9s} {milliseconds:8.1f} ms {milliseconds / (sum(steps) / len(steps)):5.0%}")
 print(chapter.text("the operations that take longest (ms):", "最费时的运算(毫秒):"), {kind: round(total, 1) for kind, total in kinds.most_common(5)})
-assert len(steps) == 2 and min(parts["improve"], parts["rollout"], parts["assemble"]) > 0
+assert len(steps) == 2 and parts["improve"] > parts["rollout"] > 0 and parts["assemble"] > 0
 
 figure = Figure(figsize=(7, 2.2), layout="constrained")
 axes = figure.add_subplot(xlabel=chapter.label("ms of an iteration", "每次迭代的毫秒数"), yticks=[])
@@ -355,14 +362,15 @@ axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 chapter.show(figure, "time")
 
 # %% [markdown]
-# The update reads every token `epochs` times forwards and backwards, so of the compiled parts it takes the most. The
-# rest is Python: the reward, and Keras itself. The update is the place to begin if an iteration is slow: fewer epochs, a
-# larger minibatch, XLA. `ppo-keras bench text` prints the same split for a larger model, with the share of the machine's peak.
+# The update reads every token `epochs` times forwards and backwards. That is why, with responses as short as these, it is the largest
+# of the compiled parts; with long ones the writing can be. The rest is Python: the reward, and Keras itself. Begin with the part that
+# costs most. For the update that means fewer epochs, a larger minibatch, XLA. `ppo-keras bench text` prints the same split for a larger
+# model, with the share of the machine's peak.
 #
 # ## Summary
 #
 # - TensorBoard shows what a run wrote; each tag belongs to a tab. Look first at reward, KL, clip fraction, entropy; then read the texts.
-# - An ill run shows in ratios, KL and clip fraction long before its texts are garbage; the package says so.
+# - An ill run shows in its ratios, KL and clip fraction; where that lasts, the package says so.
 # - A NaN is found where it begins, not where it is noticed: dump, first bad tensor, its line.
 # - Measure before you optimise: the profile names the part that costs.
 #

@@ -10,8 +10,9 @@
 # > **可解释性**:……未来研究将关注如何在大语言模型中引入可解释性机制…… **泛化能力**:提升大语言模型的泛化能力…… **数据隐私**……**模型安全**……
 #
 # (Interpretability, generalisation, privacy and safety "will be" studied.) What is wrong with it: no source, no method, no number; and
-# the methods that followed PPO (DPO, RLOO, GRPO, rewards that can be verified) are missing. Here each word becomes an experiment of a
-# few seconds. They are toys: they show how to ask, not what is true of a large model.
+# the methods that followed PPO are missing: DPO (direct preference optimization: from pairs of responses, without sampling), RLOO
+# (REINFORCE leave-one-out) and GRPO (group relative policy optimization), and rewards that can be verified. Here each word becomes an
+# experiment of a few seconds. They are toys: they show how to ask, not what is true of a large model.
 #
 # ## One task for all of them
 #
@@ -140,7 +141,8 @@ agree = (looked.argmax(axis=1) == effect.argmax(axis=1)).mean()
 print(chapter.text("answers whose most attended symbol is the one that matters:", "注意力最大的符号恰是起作用的符号的比例:"), f"{agree:.0%}")
 
 # %% [markdown]
-# Where the two matrices differ, believe the second: heads can look at one token and take what they need from another.
+# Where the two matrices differ, believe the second: a head can look at a token and make no use of what it reads there, and in deeper
+# layers a token also carries what it has read from others.
 #
 # ### What each token was praised for
 #
@@ -170,7 +172,11 @@ print(chapter.text("responses with one mistake:", "恰有一个错误的回复:"
 print(chapter.text("the mistake has the lowest advantage in", "错误处优势最低的比例"), f"{blamed.mean():.0%}", chapter.text("(by chance 33%)", "(随机则为33%)"))
 some = one_wrong[np.argmax(blamed)]
 title = f"{''.join(names(rows[some]))} -> {''.join(names(trajectory.actions.numpy()[some]))}"
-measures = {"advantage": gae[some], "value": values[some], "reward": rewards[some]}
+measures = {
+    chapter.label("advantage", "优势"): gae[some],
+    chapter.label("value", "价值"): values[some],
+    chapter.label("reward", "奖励"): rewards[some],
+}
 chapter.show(pictures.token_heat_map(names(trajectory.actions.numpy()[some]), measures, title), "tokens")
 
 # %% [markdown]
@@ -194,7 +200,7 @@ for count in counts:
     unseen_share.append(right_on(learner, unseen))
     print(f"{count:4d}", chapter.text("prompts: right on them", "个提示:其上的正确率"), f"{seen_share[-1]:.2f}", end=" ")
     print(chapter.text("on unseen ones", "没练习过的"), f"{unseen_share[-1]:.2f}")
-assert seen_share[0] - unseen_share[0] > 0.2 and seen_share[-1] - unseen_share[-1] < 0.1 and unseen_share[-1] > 0.8
+assert seen_share[0] > 0.7 and seen_share[0] - unseen_share[0] > 0.2 and seen_share[-1] - unseen_share[-1] < 0.1 and unseen_share[-1] > 0.8
 
 figure = Figure(figsize=(6, 3), layout="constrained")
 axes = figure.add_subplot(xscale="log", xlabel=chapter.label("prompts practised", "练习的提示数"), ylabel=chapter.label("share right", "正确率"))
@@ -206,8 +212,8 @@ axes.grid(alpha=0.3)
 chapter.show(figure, "generalisation")
 
 # %% [markdown]
-# Judged by the prompts that were practised, the run with the fewest looks nearly as good as the others. Only held-out prompts show the gap: this is why the package's tasks evaluate on a
-# test split.
+# Judged by the prompts that were practised, the run with the fewest looks nearly as good as the others. Only held-out prompts show the
+# gap: this is why the package's tasks evaluate on a test split.
 #
 # ## After PPO: advantages without a critic
 #
@@ -215,7 +221,8 @@ chapter.show(figure, "generalisation")
 #
 # $$\text{RLOO: } A_i=s_i-\frac1{K-1}\sum_{j\ne i}s_j,\qquad \text{GRPO: } A_i=\frac{s_i-\bar s}{\mathrm{std}(s)+\epsilon}$$
 #
-# for every token of response $i$ alike; GAE gives each token its own. The package's `responses_per_prompt` is leave-one-out
+# (Ahmadian et al. 2024; Shao et al. 2024), where $\bar s$ and $\mathrm{std}(s)$ are mean and standard deviation of the $K$ scores.
+# Every token of response $i$ gets the same; GAE gives each token its own. The package's `responses_per_prompt` is leave-one-out
 # (Kool et al. 2019), the first of the two. Plain formulas on the batch above, then a learner without a critic, whose advantages are
 # exactly RLOO's:
 
@@ -245,9 +252,11 @@ print(chapter.text("and one that hardly differ:", "得分几乎相同的:"), [0.
 close = np.array([[0.5, 0.5, 0.5, 0.51]])
 print("RLOO:", rloo(close).round(3), " GRPO:", grpo(close).round(3))
 assert np.abs(grpo(close)).max() > 50 * np.abs(rloo(close)).max()
+assert np.abs(grpo(close)).max() > np.abs(grpo(np.array([[0.0, 0.0, 1.0, 1.0]]))).max()
 
 # %% [markdown]
-# GRPO's division makes a difference of a hundredth as loud as one of a half: prompts with nearly equal scores count as much as the others.
+# GRPO's division makes a difference of a hundredth as loud as one of a whole point: prompts with nearly equal scores count as much as
+# the others.
 #
 # Which is the better estimate of the gradient? In a bandit with known probabilities the true gradient can be computed: some prompts pay
 # much whatever is done (their level is nobody's merit), the arms differ a little. Mean squared error of each estimate from 64 samples,
@@ -272,22 +281,32 @@ estimates = {
     "GRPO": np.stack([grpo(one) for one in reward]),
 }
 errors = {}
+shown = {
+    "none": chapter.label("none", "无基线"),
+    "batch": chapter.label("batch", "全批均值"),
+    "critic": chapter.label("critic", "评论家"),
+    "RLOO": "RLOO",
+    "GRPO": "GRPO",
+}
 for name, advantages in estimates.items():
     gradients = np.einsum("dgk,dgka->da", advantages, np.eye(4)[chosen] - policy) / (groups * K)  # (draws, 4)
     factor = (gradients @ true).mean() / np.square(gradients).sum(axis=1).mean()
     errors[name] = np.square(factor * gradients - true).sum(axis=1).mean() / np.square(true).sum()
-    print(f"{name:7s}", chapter.text("relative squared error", "相对均方误差"), f"{errors[name]:.3f}")
-assert errors["critic"] < errors["RLOO"] < errors["batch"] < errors["none"] + 0.05
+    print(f"{shown[name]:7s}", chapter.text("relative squared error", "相对均方误差"), f"{errors[name]:.3f}")
+assert errors["critic"] < errors["RLOO"] < 2 * errors["critic"]
+assert 3 * errors["RLOO"] < errors["batch"] < errors["none"] + 0.05
+assert abs(errors["GRPO"] / errors["RLOO"] - 1) < 0.2
 
 # %% [markdown]
 # Leave-one-out comes near a perfect critic, and needs none. Both leave a baseline of the whole batch far behind, because the
-# levels of the prompts differ. And in training, on the copying task, with as many responses in all:
+# levels of the prompts differ. GRPO is close to RLOO here, where the scores of all prompts spread alike.
+# And in training, on the copying task, with as many responses in all:
 
 # %%
 without_critic = train(critic_free, practised)
 figure = Figure(figsize=(8, 3), layout="constrained")
 left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
-left.bar(list(errors), list(errors.values()), color="C0")
+left.bar([shown[name] for name in errors], list(errors.values()), color="C0")
 left.set(ylabel=chapter.label("relative squared error", "相对均方误差"))
 left.tick_params(axis="x", rotation=30)
 x = 5 * np.arange(1, len(with_critic) + 1)
@@ -303,19 +322,21 @@ assert with_critic[-1] > 0.8 and without_critic[-1] > 0.5
 assert with_critic.mean() > without_critic.mean()  # faster
 
 # %% [markdown]
-# Here each token can be judged for itself, and the critic learns to: GAE is faster. Where a score is for a whole answer
-# that is right or wrong, there is less to divide, and a critic is one more network to train.
+# Here GAE is faster. A likely reason is that each token can be judged for itself, and the critic learns to. It is not proved: the two
+# runs also differ in how many different prompts a batch holds and in whether advantages are whitened. Where a score is for a whole
+# answer that is right or wrong, there is less to divide, and a critic is one more network to train.
 #
 # ## The price of privacy
 #
 # A model may remember the texts it was trained on. Differential privacy bounds how much any single one can change the result: each
-# example's gradient is cut to a norm $C$, the sum gets noise $\mathcal N(0,\sigma^2C^2)$ (Abadi et al. 2016). With all $N$ examples in
-# each of $T$ steps (no sampling), the steps together satisfy $\rho$-zCDP with $\rho=T/(2\sigma^2)$, and so
+# example's gradient is cut to a norm of at most $C$, the sum gets noise $\mathcal N(0,\sigma^2C^2)$
+# (Abadi et al. 2016). With all $N$ examples in each of $T$ steps (no sampling), adding or removing one example moves a sum by at most $C$.
+# The steps together then satisfy $\rho$-zCDP (zero-concentrated differential privacy) with $\rho=T/(2\sigma^2)$, and so
 #
 # $$(\varepsilon,\delta)\text{-DP with } \varepsilon=\rho+2\sqrt{\rho\ln(1/\delta)}$$
 #
-# (Bun and Steinke 2016). A small $\varepsilon$ is strong privacy. The tiny task: is a film review good or bad, by logistic regression on
-# which words it holds. (The list of words is taken as public.)
+# (Bun and Steinke 2016). A small $\varepsilon$ is strong privacy; $\delta$ is the probability with which the bound may fail. The tiny
+# task: is a film review good or bad, by logistic regression on which words it holds. (The list of words is taken as public.)
 
 # %%
 reviews = load_texts()
@@ -396,7 +417,7 @@ for price in prices:
     print(f"lambda {price:.1f}", chapter.text("score", "得分"), f"{kept[-1]:.3f}", chapter.text("share of F", "F的比例"), f"{broken[-1]:.3f}")
 least = 1 - 1 / len(SYMBOLS)
 print(chapter.text("score of the best writer that obeys:", "守规矩的最优得分:"), round(least, 3))
-assert broken[0] > 0.1 and broken[-1] < 0.05 and kept[0] > kept[-1] + 0.08
+assert min(broken[:2]) > 0.1 and max(broken[2:]) < 0.05 and kept[0] > kept[-1] + 0.08  # a price of 1/3 is between
 
 # %%
 figure = Figure(figsize=(8, 3), layout="constrained")
@@ -408,8 +429,8 @@ right.plot(prices, kept, "o-", label=chapter.label("score", "得分"))
 right.plot(prices, broken, "s--", label=chapter.label("share of F", "F的比例"))
 right.axhline(least, color="black", linestyle=":", label=chapter.label("best that obeys", "守规矩的最优"))
 right.set(xlabel=chapter.label("penalty for an F", "每个F的惩罚"), ylim=(0, 1.05))
-for axes in (left, right):
-    axes.legend()
+for axes, place in ((left, "lower right"), (right, "center right")):
+    axes.legend(loc=place)
     axes.grid(alpha=0.3)
 chapter.show(figure, "prices")
 

@@ -13,9 +13,10 @@
 # (Parallel computing, pruning, augmentation, gradient clipping against exploding and vanishing gradients; "sparse policies" and
 # large state spaces; the policy advantage as a measure.) What is wrong with it:
 #
-# - Pruning and augmentation are not what makes PPO slow or fast. Four other things are, and none is named.
+# - More devices do help. Pruning and augmentation are not what makes PPO fast; on one device four other things are, and none is named.
 # - Limiting a gradient bounds an explosion. It cures no vanishing, and it is not PPO's clip, which acts on the ratio.
-# - It is the *reward* that may be sparse. Large state spaces are fine: a text has more states than there are atoms.
+# - It is the *reward* that may be sparse. Large state spaces are fine: with 1,000 tokens to choose from there are $10^{150}$ texts of 50
+#   tokens, each of them a state.
 # - The mean advantage is about 0 for every policy (chapter 10 computes it): it measures nothing.
 #
 # ## Question 1: what makes PPO fast?
@@ -39,7 +40,7 @@ from ppo_keras.tasks.seeds import spread
 from ppo_keras.tutorials import Chapter
 
 SEEDS = 4  # 10 for the real thing
-ITERATIONS = 20  # of PPO, in each run below; 40 for the real thing
+ITERATIONS = 20  # of PPO, in each run on the grid with pits; 40 for the real thing
 chapter = Chapter("09_faq")
 keras.utils.set_random_seed(0)
 VOCABULARY, PROMPT, LENGTH, BATCH = 64, 8, 48, 32
@@ -102,9 +103,10 @@ names = {
 speeds = {name: BATCH * LENGTH / duration for name, duration in times.items()}
 for name, speed in speeds.items():
     print(f"{speed:10,.0f} {chapter.text('tokens/s', '词元/秒')}  {names[name]}")
+assert speeds["graph"] > 1.5 * max(speeds["one"], speeds["plain"], speeds["eager"])
 
 # %% [markdown]
-# The gap between the second line and the fourth grows with the length of the text: the plain way needs $O(T^2)$ token
+# The gap between the second line and the fourth should grow with the length of the text: the plain way needs $O(T^2)$ token
 # passes for $T$ tokens, the cached one $O(T)$. XLA's gain depends on the machine; it is largest where many small operations follow
 # each other, as in the environments of chapter 5.5.
 
@@ -115,6 +117,7 @@ labels = dict(zip(names, ("one text at a time", "no cache", "eager", "batch + ca
 chinese = dict(zip(names, ("逐条生成", "没有缓存", "即时执行", "批量+缓存+计算图", "批量+缓存+XLA")))
 axes.barh([chapter.label(labels[name], chinese[name]) for name in speeds], list(speeds.values()), color="C0")
 axes.invert_yaxis()
+axes.set_xlim(left=min(speeds.values()) / 3)
 axes.grid(axis="x", alpha=0.3)
 chapter.show(figure, "speed")
 
@@ -122,7 +125,7 @@ chapter.show(figure, "speed")
 # ### Epochs of minibatches, and the clip
 #
 # Samples are dear, so PPO uses each several times. That is allowed only near the policy that drew them, and the clip of the ratio
-# is what keeps it near:
+# is what keeps it near (its expectation is maximised; $r$ is the ratio of new to old probability, $A$ the advantage):
 #
 # $$L^{CLIP}=\min\big(r A,\ \mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)$$
 #
@@ -154,36 +157,41 @@ def probabilities_of(learner):
 
 
 def curve(learner, seed):
-    """Exact mean return before training and after every five iterations."""
+    """Exact mean return, and mean entropy over the cells, before training and after every five iterations."""
     learner.restart(seed)
-    returns = [learner.environment.policy_return(probabilities_of(learner))]
-    for _ in range(ITERATIONS // 5):
-        learner.fit(verbose=0)
-        returns.append(learner.environment.policy_return(probabilities_of(learner)))
-    return returns
+    looks = []
+    for look in range(ITERATIONS // 5 + 1):
+        if look:
+            learner.fit(verbose=0)
+        p = probabilities_of(learner)
+        entropy = -(p * np.log(p + 1e-30)).sum(axis=1)[pits.reachable].mean()
+        looks.append((learner.environment.policy_return(p), entropy))
+    return looks
 
 
-curves = {}
-for name, config in SETTINGS.items():
-    learner = new_learner(pits, **config)
-    curves[name] = np.array([curve(learner, seed) for seed in range(SEEDS)])  # (seeds, looks)
-    if name == "ten epochs":
-        trained = probabilities_of(learner)
-    print(f"{name:11s}", chapter.text("return at the end, seed by seed:", "各种子最后的回报:"), curves[name][:, -1].round(2))
-print(chapter.text("the best possible:", "最优:"), round(pits.optimal_return(0.99), 2))
-finals = {name: values[:, -1] for name, values in curves.items()}
-assert finals["ten epochs"].mean() > finals["one update"].mean() + 0.3
-assert finals["ten epochs"].mean() > finals["no clip"].mean() + 0.3
-assert np.abs(finals["no clip"]).min() < 0.1  # neither pit nor goal
-
-# %%
-figure = Figure(figsize=(7, 3.6), layout="constrained")
-axes = figure.add_subplot(xlabel=chapter.label("steps in the world", "环境步数"), ylabel=chapter.label("exact mean return", "精确的平均回报"))
 shown = {
     "one update": chapter.label("one update an iteration", "每次迭代更新一次"),
     "ten epochs": chapter.label("ten epochs, clipped", "十轮,裁剪"),
     "no clip": chapter.label("ten epochs, not clipped", "十轮,不裁剪"),
 }
+curves, entropies = {}, {}
+for name, config in SETTINGS.items():
+    learner = new_learner(pits, **config)
+    curves[name], entropies[name] = np.moveaxis([curve(learner, seed) for seed in range(SEEDS)], -1, 0)  # (seeds, looks) each
+    if name == "ten epochs":
+        trained = probabilities_of(learner)
+    print(f"{shown[name]:24s}", chapter.text("return at the end, seed by seed:", "各种子最后的回报:"), curves[name][:, -1].round(2))
+    print(f"{'':24s}", chapter.text("mean entropy at each look:", "每次查看时的平均熵:"), entropies[name].mean(axis=0).round(2))
+print(chapter.text("the best possible:", "最优:"), round(pits.optimal_return(0.99), 2))
+finals = {name: values[:, -1] for name, values in curves.items()}
+assert finals["ten epochs"].mean() > finals["one update"].mean() + 0.3
+assert finals["ten epochs"].mean() > finals["no clip"].mean() + 0.3
+assert np.abs(finals["no clip"]).min() < 0.1  # neither pit nor goal
+assert entropies["no clip"][:, 1].mean() < 0.5 * entropies["ten epochs"][:, 1].mean()  # certain after five iterations
+
+# %%
+figure = Figure(figsize=(7, 3.6), layout="constrained")
+axes = figure.add_subplot(xlabel=chapter.label("steps in the world", "环境步数"), ylabel=chapter.label("exact mean return", "精确的平均回报"))
 steps = np.arange(ITERATIONS // 5 + 1) * 5 * 8 * 32
 for (name, values), style, marker in zip(curves.items(), ("--", "-", ":"), "sox"):
     axes.plot(steps, values.mean(axis=0), style, marker=marker, label=shown[name])
@@ -194,8 +202,9 @@ axes.grid(alpha=0.3)
 chapter.show(figure, "epochs_and_clip")
 
 # %% [markdown]
-# The unclipped learner does not explode. It *settles*: a few lucky or unlucky samples, used ten times, make the policy certain, and
-# a certain policy explores no more. Mostly it hides from the pits where nothing is lost and nothing won. No number in its loss shows that.
+# The unclipped learner does not explode. It *settles*: a few lucky or unlucky samples, used ten times, make the policy certain (its
+# entropy is small at the first look already), and a certain policy explores no more. A return of 0 means that it hides from the pits
+# where nothing is lost and nothing won. The clipped learner becomes certain as well, but later, when it has found the goal.
 #
 # Limiting the *gradient* is another matter, and does what it says: a long one is shortened, a short one stays short.
 
@@ -210,8 +219,9 @@ assert float(limited[0]) == np.float32(1e-6)  # nothing vanished less
 #
 # ### Sparse rewards
 #
-# PPO learns from rewards that its own policy has come across. A corridor between two walls of pits: only $n-1$ right moves in a row
-# (a left one may stand between them) lead to the goal, which pays 1; everything else pays 0. How often does chance find it?
+# PPO learns from rewards that its own policy has come across. A corridor between two walls of pits: a move up or down ends the episode,
+# $n-1$ moves to the right lead to the goal (each move to the left costs one more), which pays 1; everything else pays 0. How often does
+# chance find it?
 
 # %%
 def corridor(n, middle=".", **settings):
@@ -244,9 +254,10 @@ assert lines["n = 12, stones"][-1] < 0.5
 
 # %% [markdown]
 # The same algorithm, the same number of steps: what differs is whether a first reward is ever seen. Two remedies were tried. *Stones*
-# pay 0.1 for entering a cell on the way; the learner found that going to and fro over one stone pays more than walking on: a
+# pay 0.1 for entering a cell on the way; the learner found that going to and fro between stones pays more than walking on: a
 # reward is maximised as it is written, not as it is meant. *Starts* let episodes begin in every cell, some of them near the goal: that
-# works, as a warm start by supervised training does (chapter 6.4). No setting of PPO replaces such help.
+# works, as a warm start by supervised training does (chapter 6.4). As long as no reward is seen all returns are the same, 0, and no
+# learning rate, clip or number of epochs finds the way to the goal in that.
 #
 # ### The price of samples
 #
@@ -300,13 +311,14 @@ for axes in (left, right):
 chapter.show(figure, "failures")
 
 # %% [markdown]
-# That is why PPO throws its data away after a few epochs, and why `policy/clip_fraction` is worth a look: it says how much of the
-# data the clip has already put out of use.
+# That is why PPO throws its data away after a few epochs, and why `policy/clip_fraction` is worth a look: it is the share of the data
+# whose ratio has left the clip. No more than that is out of use (and less, because the clip cuts only where the ratio went too far in
+# the direction of its advantage).
 #
 # ## Question 3: how good is it, over seeds?
 #
 # One run is one draw. What is reported is the mean of the final return over seeds, its spread, and an interval for the mean. The
-# bootstrap needs no assumption about the distribution: draw as many seeds as there are, with replacement, and take the mean; do so
+# bootstrap (Efron 1979) assumes no shape of the distribution: draw as many seeds as there are, with replacement, and take the mean; do so
 # ten thousand times; the middle 95 in 100 of these means are the interval. Mean and standard deviation are those of the package's
 # `spread`, which `--seeds N` reports.
 
@@ -319,7 +331,7 @@ def bootstrap(values, draws=10_000, seed=0):
 
 for name, values in finals.items():
     mean, deviation, (low, high) = values.mean(), values.std(ddof=1), bootstrap(values)
-    print(f"{name:11s} {mean:5.2f} +- {deviation:.2f}  [{low:5.2f}, {high:5.2f}]")
+    print(f"{shown[name]:24s} {mean:5.2f} +- {deviation:.2f}  [{low:5.2f}, {high:5.2f}]")
     package = spread([{"return": float(value)} for value in values], ["return"])
     np.testing.assert_allclose([package["return"], package["return_std"]], [mean, deviation], rtol=1e-12)
 difference = finals["ten epochs"] - finals["no clip"]  # the same seeds: in pairs
@@ -351,7 +363,8 @@ axes.grid(axis="x", alpha=0.3)
 chapter.show(figure, "seeds")
 
 # %% [markdown]
-# With three seeds the interval is much too narrow. Five to ten are the least for a claim; and compare two algorithms on the same
+# With three seeds the interval is much too narrow, and with the few seeds of this chapter it still is: the difference above is believed
+# because it is so much larger than its interval is wide. Five to ten seeds are the least for a claim; and compare two algorithms on the same
 # seeds, as above.
 #
 # ## Summary
@@ -364,9 +377,9 @@ chapter.show(figure, "seeds")
 # ## Exercises
 #
 # 1. Without a cache, how many token passes does a text of $P=8$ prompt tokens and $T=48$ new ones cost, if each new token reads exactly
-#    the tokens before it? (Write it as a sum.)
+#    the tokens before it? (A token pass: one token read once. Write it as a sum.)
 # 2. $\pi=(0.7, 0.3)$, $\mu=(0.5, 0.5)$: what share of the episodes is effective at $T=10$, by the formula?
-# 3. The mean and the standard deviation (Bessel) of the returns 0, 1 and 1.
+# 3. The mean and the standard deviation (with $n-1$, as above) of the returns 0, 1 and 1.
 #
 # The solutions are in `tutorials/solutions/09_faq.py`.
 

@@ -13,11 +13,11 @@
 #
 # - 没有TFDB这个东西。调试器叫tfdbg;如今是`tf.debugging.experimental.enable_dump_debug_info`,它写的文件由*Debugger V2*页显示。它不计算梯度。
 # - TensorBoard用来查看运行:数字、文本、图片、分布、设置。性能分析只是其中一页,还要另装一个包(`pip install -e ".[profile]"`)。
-# - 原文哪里也没有用到它们:没有记录任何数字。
+# - 原文哪里也没有用到它们:它的程序每轮打印两个损失,什么也不保存。
 #
 # ## 思路
 #
-# 用软件包自己的流程对一个真实任务运行两次:提示的答案是它的第一个词。五分之一的答案用于监督训练,其余由PPO从奖励中学习。第一次运行的学习率
+# 用软件包自己的流程把一个小任务真正训练两次:提示的答案是它的第一个词。五分之一的答案用于监督训练,其余由PPO从奖励中学习。第一次运行的学习率
 # 合理,第二次大25倍。TensorBoard读的就是它们留在磁盘上的东西。本章也来读,让你看到每一页背后是什么;然后对打印出的文件夹启动
 # `tensorboard --logdir`,自己去看。
 
@@ -98,8 +98,8 @@ assert summaries["healthy"]["right_after"] > summaries["healthy"]["right_before"
 # %% [markdown]
 # ## 磁盘上有什么
 #
-# 运行文件夹里有若干`events.out.tfevents.*`文件。每个文件是一串记录:长度(8字节)、校验和(4字节)、一个`Event`、校验和(4字节)。先用五行代码从零读出,
-# 再用TensorBoard自己的读取器,再读软件包的`metrics.csv`。三者必须一致。
+# 运行文件夹里有若干`events.out.tfevents.*`文件。每个文件是一串记录:长度(8字节)、校验和(4字节)、一个`Event`、校验和(4字节)。先用几行代码从零读出,
+# 再用TensorBoard自己的读取器,最后读软件包的`metrics.csv`。三者必须一致。
 
 # %%
 def events_in(folder):
@@ -177,6 +177,9 @@ chapter.show(figure, "images_tab")
 
 # %% [markdown]
 # ## 健康与生病
+#
+# 下面是两次运行后半程的均值,旁边是软件包术语表给出的健康范围。`objective/kl`是与参考模型(即PPO之前的策略)的距离,`policy/approx_kl`是
+# 一次迭代走了多远。图中有两个范围画成灰带。它们只是经验之谈:健康的运行也可能碰到边缘,生病的则远在其外。
 
 # %%
 LOOK = ("objective/scores", "objective/kl", "policy/approx_kl", "policy/clip_fraction", "policy/entropy", "optimizer/gradient_norm")
@@ -209,8 +212,8 @@ figure.axes[0].legend()
 chapter.show(figure, "healthy_and_ill")
 
 # %% [markdown]
-# 这些曲线里没有损失:PPO的损失没有可期待的趋势。一张直方图也能看出同样的事,即一次迭代之后每个词元的概率比:健康的运行里大多留在1附近、裁剪范围之内,
-# 生病的运行里大多跑了出去。
+# 这些曲线里没有损失:PPO的损失没有可期待的趋势。一张直方图也能看出同样的事,即第一次写直方图的那次迭代之后,每个词元的概率比
+# (新概率除以旧概率,灰带是裁剪范围):健康的运行里大多留在1附近、裁剪范围之内,生病的运行里大多跑了出去。
 
 # %%
 figure = Figure(figsize=(8, 2.8), layout="constrained")
@@ -259,7 +262,7 @@ print(chapter.text("metrics that are not finite:", "非有限的指标:"), [tag 
 assert not np.isfinite(metrics["optimizer/gradient_norm"])
 
 # %% [markdown]
-# 某个指标是NaN,而它在链条的末端:原因在许多个运算之前。转储按顺序记下这一步的每个张量:类型、形状,以及其中有多少个$-\infty$、$\infty$和NaN
+# 有一个指标不是有限的数,而它在链条的末端:原因在许多个运算之前。转储按顺序记下这一步的每个张量:类型、形状,以及其中有多少个$-\infty$、$\infty$和NaN
 # (`FULL_HEALTH`)。第一个坏张量指出它的运算,运算又指出创建它的Python代码行。
 
 # %%
@@ -330,7 +333,7 @@ parts["rest"] = sum(steps) / len(steps) - sum(parts.values())  # the reward in P
 for part, milliseconds in parts.items():
     print(f"{part:9s} {milliseconds:8.1f} ms {milliseconds / (sum(steps) / len(steps)):5.0%}")
 print(chapter.text("the operations that take longest (ms):", "最费时的运算(毫秒):"), {kind: round(total, 1) for kind, total in kinds.most_common(5)})
-assert len(steps) == 2 and min(parts["improve"], parts["rollout"], parts["assemble"]) > 0
+assert len(steps) == 2 and parts["improve"] > parts["rollout"] > 0 and parts["assemble"] > 0
 
 figure = Figure(figsize=(7, 2.2), layout="constrained")
 axes = figure.add_subplot(xlabel=chapter.label("ms of an iteration", "每次迭代的毫秒数"), yticks=[])
@@ -348,13 +351,14 @@ axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 chapter.show(figure, "time")
 
 # %% [markdown]
-# 更新要把每个词元正向和反向读`epochs`遍,所以在编译的部分里最费时;其余是Python:奖励函数和Keras本身。迭代太慢就从更新入手:减少轮数,加大小批量,用XLA。`ppo-keras bench text`对更大的模型打印同样的
-# 划分,并给出占机器峰值的比例。
+# 更新要把每个词元正向和反向读`epochs`遍。回复像这里这样短时,它因此是编译的部分里最费时的;回复很长时,生成可能更费时。其余是Python:
+# 奖励函数和Keras本身。要从最费时的部分入手;对更新来说就是减少轮数,加大小批量,用XLA。`ppo-keras bench text`对更大的模型打印同样的划分,
+# 并给出占机器峰值的比例。
 #
 # ## 小结
 #
 # - TensorBoard显示运行写下的东西,每个标签属于一页。先看奖励、KL、裁剪比例、熵,然后读文本。
-# - 早在文本变成乱码之前,病态就已显现在概率比、KL和裁剪比例里;软件包会提醒。
+# - 病态会显现在概率比、KL和裁剪比例里;若一直如此,软件包会提醒。
 # - NaN要在它开始的地方找,而不是在被发现的地方:转储,第一个坏张量,它的代码行。
 # - 先测量再优化:性能记录指出费时的部分。
 #

@@ -8,8 +8,8 @@
 #
 # > **可解释性**:……未来研究将关注如何在大语言模型中引入可解释性机制…… **泛化能力**:提升大语言模型的泛化能力…… **数据隐私**……**模型安全**……
 #
-# 问题在于:没有出处,没有方法,没有数字;PPO之后的方法(DPO、RLOO、GRPO、可验证的奖励)一个也没提。这里把每个词变成一个几秒钟的实验。
-# 它们都是玩具:演示怎样提问,不说明大模型的真相。
+# 问题在于:没有出处,没有方法,没有数字;PPO之后的方法一个也没提:DPO(直接偏好优化,从成对的回复中学习,不需要采样)、RLOO(REINFORCE留一法)、
+# GRPO(组相对策略优化),以及可验证的奖励。这里把每个词变成一个几秒钟的实验。它们都是玩具:演示怎样提问,不说明大模型的真相。
 #
 # ## 一个任务贯穿全章
 #
@@ -135,11 +135,11 @@ agree = (looked.argmax(axis=1) == effect.argmax(axis=1)).mean()
 print(chapter.text("answers whose most attended symbol is the one that matters:", "注意力最大的符号恰是起作用的符号的比例:"), f"{agree:.0%}")
 
 # %% [markdown]
-# 两个矩阵不一致时,相信第二个:注意力头可以看着一个词元,却从另一个词元取所需的东西。
+# 两个矩阵不一致时,相信第二个:注意力头可以看着一个词元,却不用在那里读到的东西;而在更深的层里,一个词元还带着它从别处读来的内容。
 #
 # ### 每个词元因何受到表扬
 #
-# 每个词元的优势,就是PPO乘在其梯度上的数。先用朴素的循环计算,再与学习器的`estimate`比较;这批回复由只训练了几次迭代的模型写出:
+# 每个词元的优势,就是PPO乘在其梯度上的数。先用朴素的循环计算,再与学习器的`estimate`比较;这批回复由只训练了几次迭代的模型写出,所以还会出错:
 
 # %%
 learner.restore(start)
@@ -164,12 +164,16 @@ print(chapter.text("responses with one mistake:", "恰有一个错误的回复:"
 print(chapter.text("the mistake has the lowest advantage in", "错误处优势最低的比例"), f"{blamed.mean():.0%}", chapter.text("(by chance 33%)", "(随机则为33%)"))
 some = one_wrong[np.argmax(blamed)]
 title = f"{''.join(names(rows[some]))} -> {''.join(names(trajectory.actions.numpy()[some]))}"
-measures = {"advantage": gae[some], "value": values[some], "reward": rewards[some]}
+measures = {
+    chapter.label("advantage", "优势"): gae[some],
+    chapter.label("value", "价值"): values[some],
+    chapter.label("reward", "奖励"): rewards[some],
+}
 chapter.show(pictures.token_heat_map(names(trajectory.actions.numpy()[some]), measures, title), "tokens")
 
 # %% [markdown]
 # 奖励只落在最后一个词元上,要靠评论家把它分派回去:它学会在说错之后降低期望,责备才会落在该负责的词元上。平均而言的确如此,见上面两个均值;
-# 但就单个回复而言往往不是,见上面的比例:优势是估计值,出自还在学习的评论家。所以这样的图要成打地看,不要只看一张。
+# 但就单个回复而言往往不是,见上面的比例:优势是估计值,出自还在学习的评论家。所以这样的图要看很多张,不要只看一张。
 #
 # ## 对没练习过的提示的泛化
 #
@@ -187,7 +191,7 @@ for count in counts:
     unseen_share.append(right_on(learner, unseen))
     print(f"{count:4d}", chapter.text("prompts: right on them", "个提示:其上的正确率"), f"{seen_share[-1]:.2f}", end=" ")
     print(chapter.text("on unseen ones", "没练习过的"), f"{unseen_share[-1]:.2f}")
-assert seen_share[0] - unseen_share[0] > 0.2 and seen_share[-1] - unseen_share[-1] < 0.1 and unseen_share[-1] > 0.8
+assert seen_share[0] > 0.7 and seen_share[0] - unseen_share[0] > 0.2 and seen_share[-1] - unseen_share[-1] < 0.1 and unseen_share[-1] > 0.8
 
 figure = Figure(figsize=(6, 3), layout="constrained")
 axes = figure.add_subplot(xscale="log", xlabel=chapter.label("prompts practised", "练习的提示数"), ylabel=chapter.label("share right", "正确率"))
@@ -199,7 +203,7 @@ axes.grid(alpha=0.3)
 chapter.show(figure, "generalisation")
 
 # %% [markdown]
-# 只看练习过的提示,提示最少的那次运行也显得不错,只有留出的提示才显出差距:这就是软件包的任务在测试集上评估的原因。
+# 只看练习过的提示,提示最少的那次运行几乎与其他的一样好;只有留出的提示才显出差距:这就是软件包的任务在测试集上评估的原因。
 #
 # ## PPO之后:没有评论家的优势
 #
@@ -207,8 +211,8 @@ chapter.show(figure, "generalisation")
 #
 # $$\text{RLOO: } A_i=s_i-\frac1{K-1}\sum_{j\ne i}s_j,\qquad \text{GRPO: } A_i=\frac{s_i-\bar s}{\mathrm{std}(s)+\epsilon}$$
 #
-# 回复$i$的每个词元都用同一个优势;GAE则给每个词元各自的优势。软件包的`responses_per_prompt`是留一法(Kool等,2019),即前者。先按朴素公式计算,
-# 再用一个没有评论家的学习器,它的优势恰好就是RLOO的:
+# (Ahmadian等,2024;Shao等,2024),$\bar s$与$\mathrm{std}(s)$是$K$个得分的均值与标准差。回复$i$的每个词元都用同一个优势;
+# GAE则给每个词元各自的优势。软件包的`responses_per_prompt`是留一法(Kool等,2019),即前者。先按朴素公式计算,再用一个没有评论家的学习器,它的优势恰好就是RLOO的:
 
 # %%
 def rloo(scores):
@@ -236,9 +240,10 @@ print(chapter.text("and one that hardly differ:", "得分几乎相同的:"), [0.
 close = np.array([[0.5, 0.5, 0.5, 0.51]])
 print("RLOO:", rloo(close).round(3), " GRPO:", grpo(close).round(3))
 assert np.abs(grpo(close)).max() > 50 * np.abs(rloo(close)).max()
+assert np.abs(grpo(close)).max() > np.abs(grpo(np.array([[0.0, 0.0, 1.0, 1.0]]))).max()
 
 # %% [markdown]
-# GRPO的除法让百分之一的差别和二分之一的差别一样响:得分几乎相同的提示与其他提示同等重要。
+# GRPO的除法让0.01分的差别与整整1分的差别一样响:得分几乎相同的提示与其他提示同等重要。
 #
 # 哪一个对梯度估计得更好?在概率已知的赌博机里可以算出真实梯度:有些提示怎么做都得分高(这个水平不是谁的功劳),各臂之间差别不大。下面是用64个样本
 # 估计时的均方误差,各自先乘上最佳的公共系数(相当于各自调好学习率):
@@ -262,21 +267,31 @@ estimates = {
     "GRPO": np.stack([grpo(one) for one in reward]),
 }
 errors = {}
+shown = {
+    "none": chapter.label("none", "无基线"),
+    "batch": chapter.label("batch", "全批均值"),
+    "critic": chapter.label("critic", "评论家"),
+    "RLOO": "RLOO",
+    "GRPO": "GRPO",
+}
 for name, advantages in estimates.items():
     gradients = np.einsum("dgk,dgka->da", advantages, np.eye(4)[chosen] - policy) / (groups * K)  # (draws, 4)
     factor = (gradients @ true).mean() / np.square(gradients).sum(axis=1).mean()
     errors[name] = np.square(factor * gradients - true).sum(axis=1).mean() / np.square(true).sum()
-    print(f"{name:7s}", chapter.text("relative squared error", "相对均方误差"), f"{errors[name]:.3f}")
-assert errors["critic"] < errors["RLOO"] < errors["batch"] < errors["none"] + 0.05
+    print(f"{shown[name]:7s}", chapter.text("relative squared error", "相对均方误差"), f"{errors[name]:.3f}")
+assert errors["critic"] < errors["RLOO"] < 2 * errors["critic"]
+assert 3 * errors["RLOO"] < errors["batch"] < errors["none"] + 0.05
+assert abs(errors["GRPO"] / errors["RLOO"] - 1) < 0.2
 
 # %% [markdown]
-# 留一法接近完美的评论家,却不需要评论家。两者都远胜于全批基线,因为各提示的水平不同。再看复制任务上的训练,回复总数相同:
+# 留一法接近完美的评论家,却不需要评论家。两者都远胜于全批基线,因为各提示的水平不同。这里各提示的得分离散程度相同,所以GRPO
+# 与RLOO接近。再看复制任务上的训练,回复总数相同:
 
 # %%
 without_critic = train(critic_free, practised)
 figure = Figure(figsize=(8, 3), layout="constrained")
 left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
-left.bar(list(errors), list(errors.values()), color="C0")
+left.bar([shown[name] for name in errors], list(errors.values()), color="C0")
 left.set(ylabel=chapter.label("relative squared error", "相对均方误差"))
 left.tick_params(axis="x", rotation=30)
 x = 5 * np.arange(1, len(with_critic) + 1)
@@ -292,16 +307,18 @@ assert with_critic[-1] > 0.8 and without_critic[-1] > 0.5
 assert with_critic.mean() > without_critic.mean()  # faster
 
 # %% [markdown]
-# 这里每个词元可以单独评判,评论家也学得会,所以GAE更快。若得分只说整个答案对或错,可分派的就少了,而评论家是要多训练的一个网络。
+# 这里GAE更快。可能的原因是每个词元可以单独评判,而评论家学得会。但这没有得到证明:两次运行在每批有多少个不同的提示、优势是否白化上也不同。
+# 若得分只说整个答案对或错,可分派的就少了,而评论家是要多训练的一个网络。
 #
 # ## 隐私的代价
 #
-# 模型可能记住训练文本。差分隐私限制任何一条文本能改变结果的程度:每个样本的梯度截到范数$C$,求和后加噪声$\mathcal N(0,\sigma^2C^2)$
-# (Abadi等,2016)。若$T$步中每步都用全部$N$个样本(不抽样),合起来满足$\rho$-zCDP,$\rho=T/(2\sigma^2)$,从而
+# 模型可能记住训练文本。差分隐私限制任何一条文本能改变结果的程度:每个样本的梯度范数截到不超过$C$,求和后加噪声$\mathcal N(0,\sigma^2C^2)$
+# (Abadi等,2016)。若$T$步中每步都用全部$N$个样本(不抽样),增减一个样本最多使总和移动$C$,
+# 各步合起来满足$\rho$-zCDP(零集中差分隐私),$\rho=T/(2\sigma^2)$,从而
 #
 # $$(\varepsilon,\delta)\text{-DP},\quad \varepsilon=\rho+2\sqrt{\rho\ln(1/\delta)}$$
 #
-# (Bun与Steinke,2016)。$\varepsilon$越小,隐私越强。小任务是:用“含有哪些词”做逻辑回归,判断影评是好评还是差评。(词表视为公开的。)
+# (Bun与Steinke,2016)。$\varepsilon$越小,隐私越强;$\delta$是这个界限可能不成立的概率。小任务是:用“含有哪些词”做逻辑回归,判断影评是好评还是差评。(词表视为公开的。)
 
 # %%
 reviews = load_texts()
@@ -355,7 +372,7 @@ assert open_accuracy > 0.7 and by_epsilon[0] > by_epsilon[-1] + 0.05
 # %% [markdown]
 # ## 规则的代价
 #
-# 假设符号F不许说出口,哪怕它是对的:这是一条安全规则。给每个F扣$\lambda$,就是带约束的奖励。它至少要付出什么代价?六个符号里有一个是F,每个符号值
+# 假设符号F不许说出口,哪怕它是对的:这是一条安全规则。给每个F扣$\lambda$,就是带约束的奖励。守规矩至少要付出什么代价?六个符号里有一个是F,每个符号值
 # 三分之一分:守规矩的最优模型损失1/6的得分,仅此而已。它何时守规矩?惩罚超过一个F的所得,即1/3时。
 
 # %%
@@ -381,7 +398,7 @@ for price in prices:
     print(f"lambda {price:.1f}", chapter.text("score", "得分"), f"{kept[-1]:.3f}", chapter.text("share of F", "F的比例"), f"{broken[-1]:.3f}")
 least = 1 - 1 / len(SYMBOLS)
 print(chapter.text("score of the best writer that obeys:", "守规矩的最优得分:"), round(least, 3))
-assert broken[0] > 0.1 and broken[-1] < 0.05 and kept[0] > kept[-1] + 0.08
+assert min(broken[:2]) > 0.1 and max(broken[2:]) < 0.05 and kept[0] > kept[-1] + 0.08  # a price of 1/3 is between
 
 # %%
 figure = Figure(figsize=(8, 3), layout="constrained")
@@ -393,8 +410,8 @@ right.plot(prices, kept, "o-", label=chapter.label("score", "得分"))
 right.plot(prices, broken, "s--", label=chapter.label("share of F", "F的比例"))
 right.axhline(least, color="black", linestyle=":", label=chapter.label("best that obeys", "守规矩的最优"))
 right.set(xlabel=chapter.label("penalty for an F", "每个F的惩罚"), ylim=(0, 1.05))
-for axes in (left, right):
-    axes.legend()
+for axes, place in ((left, "lower right"), (right, "center right")):
+    axes.legend(loc=place)
     axes.grid(alpha=0.3)
 chapter.show(figure, "prices")
 

@@ -11,9 +11,9 @@
 #
 # 问题在于:
 #
-# - PPO的快慢不取决于剪枝和数据增强,而取决于另外四件事,原文一件也没有提。
+# - 增加设备确实有用。但让PPO变快的不是剪枝和数据增强;在单个设备上是另外四件事,原文一件也没有提。
 # - 限制梯度只能防爆炸,治不了消失;它也不是PPO的裁剪,后者作用于概率比。
-# - 可能稀疏的是*奖励*。状态空间大并无妨碍:文本的状态比原子还多。
+# - 可能稀疏的是*奖励*。状态空间大并无妨碍:若有1000个词元可选,50个词元的文本就有$10^{150}$种,每一种都是一个状态。
 # - 任何策略的平均优势都约为0(第10章有验算),它什么也衡量不了。
 #
 # ## 问题1:什么让PPO变快?
@@ -37,7 +37,7 @@ from ppo_keras.tasks.seeds import spread
 from ppo_keras.tutorials import Chapter
 
 SEEDS = 4  # 10 for the real thing
-ITERATIONS = 20  # of PPO, in each run below; 40 for the real thing
+ITERATIONS = 20  # of PPO, in each run on the grid with pits; 40 for the real thing
 chapter = Chapter("09_faq")
 keras.utils.set_random_seed(0)
 VOCABULARY, PROMPT, LENGTH, BATCH = 64, 8, 48, 32
@@ -100,9 +100,10 @@ names = {
 speeds = {name: BATCH * LENGTH / duration for name, duration in times.items()}
 for name, speed in speeds.items():
     print(f"{speed:10,.0f} {chapter.text('tokens/s', '词元/秒')}  {names[name]}")
+assert speeds["graph"] > 1.5 * max(speeds["one"], speeds["plain"], speeds["eager"])
 
 # %% [markdown]
-# 第二行与第四行的差距随文本长度而增大:写$T$个词元,朴素做法要读$O(T^2)$次,有缓存只要$O(T)$次。XLA的收益因机器而异;
+# 第二行与第四行的差距应随文本长度而增大:写$T$个词元,朴素做法要读$O(T^2)$个词元,有缓存只要读$O(T)$个。XLA的收益因机器而异;
 # 小运算一个接一个时最大,例如5.5章的环境。
 
 # %%
@@ -112,13 +113,15 @@ labels = dict(zip(names, ("one text at a time", "no cache", "eager", "batch + ca
 chinese = dict(zip(names, ("逐条生成", "没有缓存", "即时执行", "批量+缓存+计算图", "批量+缓存+XLA")))
 axes.barh([chapter.label(labels[name], chinese[name]) for name in speeds], list(speeds.values()), color="C0")
 axes.invert_yaxis()
+axes.set_xlim(left=min(speeds.values()) / 3)
 axes.grid(axis="x", alpha=0.3)
 chapter.show(figure, "speed")
 
 # %% [markdown]
 # ### 多轮小批量与裁剪
 #
-# 样本昂贵,所以PPO把每个样本用好几次。这只在产生样本的策略附近才成立,而对概率比的裁剪正是让新策略留在附近的手段:
+# 样本昂贵,所以PPO把每个样本用好几次。这只在产生样本的策略附近才成立,而对概率比的裁剪正是让新策略留在附近的手段(最大化的是它的期望;
+# $r$是新旧概率之比,$A$是优势):
 #
 # $$L^{CLIP}=\min\big(r A,\ \mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)$$
 #
@@ -149,36 +152,41 @@ def probabilities_of(learner):
 
 
 def curve(learner, seed):
-    """Exact mean return before training and after every five iterations."""
+    """Exact mean return, and mean entropy over the cells, before training and after every five iterations."""
     learner.restart(seed)
-    returns = [learner.environment.policy_return(probabilities_of(learner))]
-    for _ in range(ITERATIONS // 5):
-        learner.fit(verbose=0)
-        returns.append(learner.environment.policy_return(probabilities_of(learner)))
-    return returns
+    looks = []
+    for look in range(ITERATIONS // 5 + 1):
+        if look:
+            learner.fit(verbose=0)
+        p = probabilities_of(learner)
+        entropy = -(p * np.log(p + 1e-30)).sum(axis=1)[pits.reachable].mean()
+        looks.append((learner.environment.policy_return(p), entropy))
+    return looks
 
 
-curves = {}
-for name, config in SETTINGS.items():
-    learner = new_learner(pits, **config)
-    curves[name] = np.array([curve(learner, seed) for seed in range(SEEDS)])  # (seeds, looks)
-    if name == "ten epochs":
-        trained = probabilities_of(learner)
-    print(f"{name:11s}", chapter.text("return at the end, seed by seed:", "各种子最后的回报:"), curves[name][:, -1].round(2))
-print(chapter.text("the best possible:", "最优:"), round(pits.optimal_return(0.99), 2))
-finals = {name: values[:, -1] for name, values in curves.items()}
-assert finals["ten epochs"].mean() > finals["one update"].mean() + 0.3
-assert finals["ten epochs"].mean() > finals["no clip"].mean() + 0.3
-assert np.abs(finals["no clip"]).min() < 0.1  # neither pit nor goal
-
-# %%
-figure = Figure(figsize=(7, 3.6), layout="constrained")
-axes = figure.add_subplot(xlabel=chapter.label("steps in the world", "环境步数"), ylabel=chapter.label("exact mean return", "精确的平均回报"))
 shown = {
     "one update": chapter.label("one update an iteration", "每次迭代更新一次"),
     "ten epochs": chapter.label("ten epochs, clipped", "十轮,裁剪"),
     "no clip": chapter.label("ten epochs, not clipped", "十轮,不裁剪"),
 }
+curves, entropies = {}, {}
+for name, config in SETTINGS.items():
+    learner = new_learner(pits, **config)
+    curves[name], entropies[name] = np.moveaxis([curve(learner, seed) for seed in range(SEEDS)], -1, 0)  # (seeds, looks) each
+    if name == "ten epochs":
+        trained = probabilities_of(learner)
+    print(f"{shown[name]:24s}", chapter.text("return at the end, seed by seed:", "各种子最后的回报:"), curves[name][:, -1].round(2))
+    print(f"{'':24s}", chapter.text("mean entropy at each look:", "每次查看时的平均熵:"), entropies[name].mean(axis=0).round(2))
+print(chapter.text("the best possible:", "最优:"), round(pits.optimal_return(0.99), 2))
+finals = {name: values[:, -1] for name, values in curves.items()}
+assert finals["ten epochs"].mean() > finals["one update"].mean() + 0.3
+assert finals["ten epochs"].mean() > finals["no clip"].mean() + 0.3
+assert np.abs(finals["no clip"]).min() < 0.1  # neither pit nor goal
+assert entropies["no clip"][:, 1].mean() < 0.5 * entropies["ten epochs"][:, 1].mean()  # certain after five iterations
+
+# %%
+figure = Figure(figsize=(7, 3.6), layout="constrained")
+axes = figure.add_subplot(xlabel=chapter.label("steps in the world", "环境步数"), ylabel=chapter.label("exact mean return", "精确的平均回报"))
 steps = np.arange(ITERATIONS // 5 + 1) * 5 * 8 * 32
 for (name, values), style, marker in zip(curves.items(), ("--", "-", ":"), "sox"):
     axes.plot(steps, values.mean(axis=0), style, marker=marker, label=shown[name])
@@ -189,8 +197,8 @@ axes.grid(alpha=0.3)
 chapter.show(figure, "epochs_and_clip")
 
 # %% [markdown]
-# 不裁剪的学习器并没有爆炸,而是*定死*了:几个碰巧好或坏的样本被用了十次,策略变得确信,而确信的策略不再探索。多数时候它躲开陷阱,
-# 停在不赔也不赚的地方。它的损失里没有任何数字会显示这一点。
+# 不裁剪的学习器并没有爆炸,而是*定死*了:几个碰巧好或坏的样本被用了十次,策略变得确信(第一次查看时熵就已经很小),而确信的策略不再探索。
+# 回报为0,说明它躲开陷阱,停在不赔也不赚的地方。裁剪的学习器最后也变得确信,但要晚些,那时它已经找到终点。
 #
 # 限制*梯度*是另一回事,它的作用名副其实:长的缩短,短的还是短。
 
@@ -205,8 +213,8 @@ assert float(limited[0]) == np.float32(1e-6)  # nothing vanished less
 #
 # ### 稀疏奖励
 #
-# PPO只能从自己的策略碰到过的奖励中学习。两排陷阱夹着一条走廊:只有向右走对$n-1$步(中间可以夹着向左)才能到终点,得1;其余一律得0。
-# 随机走能碰到吗?
+# PPO只能从自己的策略碰到过的奖励中学习。两排陷阱夹着一条走廊:向上或向下走,回合就结束;向右走$n-1$步到终点
+# (每向左一步就要多走一步向右),得1;其余一律得0。随机走多久才成功一次?
 
 # %%
 def corridor(n, middle=".", **settings):
@@ -238,9 +246,9 @@ assert lines["n = 5"][-1] > 0.9 and lines["n = 12"][-1] < 0.1 and lines["n = 12,
 assert lines["n = 12, stones"][-1] < 0.5
 
 # %% [markdown]
-# 同样的算法,同样的步数,区别只在于有没有见过第一个奖励。这里试了两种办法。*石子*(stones):走进途中一格得0.1;学习器发现,在一块石子上来回走
+# 同样的算法,同样的步数,区别只在于有没有见过第一个奖励。这里试了两种办法。*石子*(stones):走进途中一格得0.1;学习器发现,在石子之间来回走
 # 比往前走更划算,可见被最大化的是写下来的奖励,不是心里想的奖励。*起点*(starts):回合可以从任何一格开始,有的离终点很近;这样就行了,
-# 正如监督训练的热启动也行(6.4章)。PPO的任何设置都代替不了这样的帮助。
+# 正如监督训练的热启动也行(6.4章)。只要没见过奖励,所有回报都一样是0,学习率、裁剪、轮数怎样设置都找不出通往终点的方向。
 #
 # ### 样本的代价
 #
@@ -292,11 +300,12 @@ for axes in (left, right):
 chapter.show(figure, "failures")
 
 # %% [markdown]
-# 这就是PPO用过几轮就扔掉数据的原因,也是`policy/clip_fraction`值得一看的原因:它说明裁剪已经让多少数据失效。
+# 这就是PPO用过几轮就扔掉数据的原因,也是`policy/clip_fraction`值得一看的原因:它是概率比已超出裁剪范围的数据所占的比例。失效的数据至多这么多
+# (实际更少,因为只有概率比朝优势所指的方向走得太远时才被裁剪)。
 #
 # ## 问题3:多个种子下,它有多好?
 #
-# 一次运行只是一次抽样。要报告的是多个种子最终回报的均值、离散程度,以及均值的区间。自助法(bootstrap)不对分布做假设:有放回地抽取同样多的
+# 一次运行只是一次抽样。要报告的是多个种子最终回报的均值、离散程度,以及均值的区间。自助法(bootstrap,Efron 1979)不假设分布的形状:有放回地抽取同样多的
 # 种子,求均值;重复一万次;这些均值中间的95%就是区间。均值和标准差与软件包的`spread`相同(`--seeds N`报告的就是它)。
 
 # %%
@@ -308,7 +317,7 @@ def bootstrap(values, draws=10_000, seed=0):
 
 for name, values in finals.items():
     mean, deviation, (low, high) = values.mean(), values.std(ddof=1), bootstrap(values)
-    print(f"{name:11s} {mean:5.2f} +- {deviation:.2f}  [{low:5.2f}, {high:5.2f}]")
+    print(f"{shown[name]:24s} {mean:5.2f} +- {deviation:.2f}  [{low:5.2f}, {high:5.2f}]")
     package = spread([{"return": float(value)} for value in values], ["return"])
     np.testing.assert_allclose([package["return"], package["return_std"]], [mean, deviation], rtol=1e-12)
 difference = finals["ten epochs"] - finals["no clip"]  # the same seeds: in pairs
@@ -339,20 +348,21 @@ axes.grid(axis="x", alpha=0.3)
 chapter.show(figure, "seeds")
 
 # %% [markdown]
-# 只有三个种子时区间窄得多。要下结论,至少五到十个;比较两个算法时要用相同的种子,如上所示。
+# 只有三个种子时,区间太窄;本章的种子很少,区间也仍然偏窄:上面的差别之所以可信,是因为它比区间的宽度大得多。要下结论,至少要五到十个种子;
+# 比较两个算法时要用相同的种子,如上所示。
 #
 # ## 小结
 #
 # - 要快:批量生成,用缓存,编译;带裁剪地把每个样本用几轮。
 # - 裁剪限制概率比,保住探索;限制梯度是另一回事。
 # - 没见过奖励、样本太贵、数据来自别的策略:这些是PPO失败的地方。
-# - 一个种子只是轶事:要给出均值、离散程度、区间和种子数。
+# - 一个种子只是孤例:要给出均值、离散程度、区间和种子数。
 #
 # ## 练习
 #
 # 1. 没有缓存,提示$P=8$个词元,新写$T=48$个词元,每个新词元恰好读一遍它前面的词元:共读多少个词元?(写成求和。)
 # 2. $\pi=(0.7, 0.3)$,$\mu=(0.5, 0.5)$:按公式,$T=10$时有效回合占多大比例?
-# 3. 回报0、1、1的均值和标准差(Bessel)。
+# 3. 回报0、1、1的均值和标准差(除以$n-1$,同上)。
 #
 # 答案在`tutorials/solutions/09_faq.py`。
 

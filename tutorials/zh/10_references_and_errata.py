@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 参考文献与勘误
 #
-# **本章要学会**:知道原文哪些说法是错的,正确的是什么,软件包在哪里做对了,哪个测试能抓住这个错误;以及各种方法的出处。
+# **本章要学会**:知道原文哪些说法是错的,正确的是什么,软件包在哪里做对了,由哪个测试把关;以及各种方法的出处。
 # 运行不到1分钟,阅读随意。
 #
 # ## 原文的段落
@@ -10,16 +10,17 @@
 # > “A Technical Introduction to BERT” by Jacob Devlin、Matthew Chang、Kris Yogatama……
 # > [Reinforcement Learning: An Introduction](https://www.reinforcementlearningbook.com/)
 #
-# PPO论文的作者另有其人(只有第一个名字正确),BERT论文的题目和作者都不对,Sutton与Barto的书也不在这个网址。7.3节还有两条
+# PPO论文的作者另有其人(六个名字里只有第一个正确),BERT论文的题目和作者都不对,Sutton与Barto的书也不在这个网址。7.3节还有两条
 # (署名Captain与VanderPlas的“Natural Language Processing with Deep Learning”,署名Reif等十人的“Deep Learning for Natural
-# Language Processing”)无从查证,这里删去。
+# Language Processing”)在这些作者名下查不到,这里删去。
 #
 # ## 思路
 #
 # 只被描述过的错误会再来,写成测试的错误才不会。所以原文*代码*里的每个错误都在`tests/test_errata.py`中重现,旁边是软件包的正确写法;
-# 文字上的错误,则在别处有测试检验正确的形式。测试的表格也会过时:名字会改。下面的代码读取你所看到的这张表,逐一查找其中的名字。
+# 文字上的错误,则在别处有测试检验正确的形式。文字上有几处错误(例如5.1节过旧的Python版本)是测试抓不住的,那里列出与正确形式最接近的测试。
+# 列着测试名的表格也会过时:名字会改。下面的代码读取你所看到的这张表,逐一查找其中的名字。
 #
-# 先看三个各需一行的错误。
+# 先看三个只需一两行就能说明的错误。
 
 # %%
 import ast
@@ -89,6 +90,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 1.4 | 只讲让损失最小的“梯度下降”。 | PPO让目标函数上升;代码里的损失是它的相反数。 | `losses.clipped_policy_loss` | `test_losses.test_golden_policy_loss` |
 # | 1.4 | 缩略词列表缺少KL、GAE、TD、RLHF、Transformer。 | 用到时逐一解释;每个指标在术语表里都有条目。 | `glossary.GLOSSARY` | `test_glossary.test_every_metric_is_explained` |
 # | 2.1 | 称大语言模型的核心是RNN、LSTM、GRU。 | 核心是解码器Transformer;本软件包把LSTM作为另一种选择。 | `networks.actor_critic.TransformerActorCritic` | `test_networks.test_the_transformer_equals_numpy` |
+# | 2.1 | 插图(本节与2.2)存放在别人的服务器上。 | 图由代码根据数据画出。 | `pictures.png` | `test_pictures.test_a_png_is_one_and_of_a_size_to_look_at` |
 # | 2.2 | 所述适用于任何演员-评论家算法:没有概率比,没有裁剪。 | PPO的特征是被裁剪的新旧概率之比。 | `losses.clipped_policy_loss` | `test_losses.test_the_clip_cuts_the_gradient_only_where_the_move_went_too_far` |
 # | 2.3 | 说按“预测误差”更新参数。 | 按优势更新,优势来自奖励;没有可供对照的正确答案。 | `ppo.PPO.estimate` | `test_ppo.test_advantages_are_computed_once_and_whitened` |
 # | 2.3 | 说“通过PPO可以评估模型”。 | PPO只做改进;评估另做,用留出的提示。 | `language.evaluation.evaluate_writer` | `test_evaluation.test_every_prompt_counts_once` |
@@ -96,7 +98,6 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 2.4 | 图中奖励由输入文本算出。 | 奖励是对“提示加回复”打的分。 | `language.rewards.score_responses` | `test_rewards.test_a_response_is_scored_behind_its_prompt` |
 # | 2.4 | 说奖励来自与“目标文本”的比较。 | 没有目标文本:对一个回复,只知道一个分数。 | `language.rewards.PythonReward` | `test_rewards.test_the_function_sees_prompt_and_response_without_padding` |
 # | 2.4 | 图中没有奖励模型、参考模型和价值网络。 | 共四个网络:策略、价值网络、参考模型、奖励模型;后两个冻结。 | `language.ppo.LanguagePPO` | `test_language_ppo.test_the_reference_and_the_reward_never_follow` |
-# | 2.4 | 插图存放在别人的服务器上。 | 图由代码根据数据画出。 | `pictures.png` | `test_pictures.test_a_png_is_one_and_of_a_size_to_look_at` |
 # | 3.1 | 原理循环论证:“近端”所以“稳定”;没有概率比、裁剪或信赖域。 | L^CLIP = min(r A, clip(r, 1-ε, 1+ε) A)。 | `losses.clipped_policy_loss` | `test_losses.test_policy_loss_equals_a_plain_loop` |
 # | 3.2.1 | 类未定义,torch未导入,alpha先使用后赋值。 | 先有经过检查的设置,再建网络,再建优化器。 | `config.OptimizerConfig.build` | `test_errata.test_the_first_block_uses_what_nothing_defines` |
 # | 3.2.1 | 优化器只拿到策略网络的参数。 | 策略和价值网络一起更新。 | `ppo.PPO.compile` | `test_errata.test_the_optimizer_forgets_the_critic` |
@@ -111,13 +112,13 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 3.2.2 | log(log_prob)得NaN。 | 直接用对数概率。 | `losses.log_probability` | `test_errata.test_the_log_of_a_log_probability_is_nan` |
 # | 3.2.2 | log_prob(action)没有状态。 | log π(a\|s),由该状态的logit算出。 | `distributions.Categorical.log_probability` | `test_errata.test_a_log_probability_without_a_state` |
 # | 3.2.2 | 不保存旧的对数概率,于是没有概率比,也无从裁剪。 | 旧的对数概率随轨迹保存。 | `trajectory.Trajectory` | `test_errata.test_nothing_holds_the_policy_near_the_old_one` |
-# | 3.2.2 | 优势没有切断梯度:策略损失会带偏价值网络。 | stop_gradient。 | `losses.clipped_policy_loss` | `test_errata.test_the_advantage_is_not_detached` |
+# | 3.2.2 | 优势没有切断梯度:策略损失的梯度会传进价值网络,让它靠谎报价值来降低损失。 | stop_gradient。 | `losses.clipped_policy_loss` | `test_errata.test_the_advantage_is_not_detached` |
 # | 3.2.2 | 让价值去拟合优势。 | 应拟合回报。 | `losses.clipped_value_loss` | `test_errata.test_the_value_learns_the_advantage` |
 # | 3.2.2 | 没有价值损失的系数,没有熵奖励。 | c_v L^V与c_e S(式9)。 | `ppo.PPO.gradients` | `test_errata.test_the_loss_lacks_two_weights` |
 # | 3.2.2 | 不限制梯度。 | 限制梯度的整体范数。 | `ppo.PPO.step_optimizer` | `test_errata.test_nothing_limits_a_gradient` |
 # | 3.2.2 | 每一步都更新。 | 先采集,再做若干轮小批量更新。 | `ppo.PPO.update` | `test_errata.test_every_step_is_an_update` |
 # | 3.2.3 | evaluate_model、model、test_data都未定义。 | 实际玩若干回合,或回答若干提示。 | `environments.evaluation.play` | `test_errata.test_the_evaluation_is_undefined` |
-# | 3.2.3 | 以“准确率”为指标。 | 看回报或奖励、KL散度、评判者认可的比例、长度、多样性。 | `language.evaluation.Evaluation` | `test_evaluation.test_kl_and_perplexity_by_hand` |
+# | 3.2.3 | 打印的只有测试准确率,好像所有任务都是分类。 | 看回报或奖励、KL散度、评判者认可的比例、长度、多样性。 | `language.evaluation.Evaluation` | `test_evaluation.test_kl_and_perplexity_by_hand` |
 # | 4.1.1 | 少一个括号;对词表求和处写成积分。 | π(a\|s) = exp z_a / Σ_b exp z_b。 | `losses.log_probability` | `test_losses.test_log_probability_and_entropy_are_float32` |
 # | 4.1.1 | θ既是参数又是logit。 | θ是权重,z(s; θ)是logit。 | `networks.actor_critic.ActorCritic.logits` | `test_networks.test_the_mlp_equals_numpy` |
 # | 4.1.2 | 求和号后面又把级数展开;r_t与r_(t+1)混用。 | V(s) = E[Σ_k γ^k r_(t+k+1) \| s_t = s]。 | `environments.gridworld.GridWorld.policy_values` | `test_gridworld.test_values_of_a_policy_by_hand` |
@@ -127,7 +128,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 4.2.1 | 对以单个状态为条件的价值取argmax。 | 期望是对策略产生的轨迹取的,从起始状态开始。 | `environments.gridworld.GridWorld.policy_return` | `test_gridworld.test_returns_are_cut_off_by_the_time_limit` |
 # | 4.2.1 | 说策略“选择最优动作”。 | 策略是分布;贪心动作只是它的一种用法。 | `distributions.Categorical.mode` | `test_distributions.test_categorical_draws_follow_the_probabilities` |
 # | 4.2.2 | 平方误差只减去级数的第一项。 | (V(s) - R)^2,R是整个回报。 | `losses.clipped_value_loss` | `test_losses.test_value_loss_equals_a_plain_loop` |
-# | 4.2.3 | 把优势当作“动作的收益”,并要最大化它。 | 优势是相对量:在策略下的均值为0(下面验算)。 | `masking.whiten` | `test_masking.test_whiten_by_hand` |
+# | 4.2.3 | 把优势当作“动作的收益”,并要最大化它。 | 优势是相对量:在策略下的均值为0(上面已验算)。 | `masking.whiten` | `test_masking.test_whiten_by_hand` |
 # | 4.3 | 没有说明布局、墙和终止状态。 | 给出地图和每个动作的规则。 | `environments.gridworld.GridWorld.article` | `test_gridworld.test_a_walk` |
 # | 4.3 | 四个状态、四个动作,却只有2个logit、1个价值。 | 16个logit,4个价值。 | `networks.actor_critic.MLPActorCritic` | `test_environment_ppo.test_the_articles_grid_world_is_solved` |
 # | 4.3 | 在非终止状态得到奖励1。 | 进入终点才有奖励;也可选用原文的数字。 | `environments.gridworld.GridWorld.article` | `test_gridworld.test_the_articles_own_numbers` |
@@ -172,8 +173,8 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 7.3 | 两本书被列为论文。 | 列为书。 | - | 本章 |
 # | 7.3 | PPO论文的作者写错。 | Schulman、Wolski、Dhariwal、Radford、Klimov(2017)。 | - | 本章 |
 # | 7.3 | “A Technical Introduction to BERT”,七位作者。 | BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding,作者Devlin、Chang、Lee、Toutanova。 | - | 本章 |
-# | 7.3 | 两个题目及其作者名单无从查证。 | 删去。 | - | 本章 |
-# | 8 | 趋势没有出处;缺少DPO、GRPO、RLOO、可验证奖励、奖励模型的误差。 | 见下面的文献;留一基线已内置。 | `language.ppo.less_the_others` | `test_language_ppo.test_scores_count_from_the_other_responses_by_hand` |
+# | 7.3 | 两个题目在所署作者名下查不到。 | 删去。 | - | 本章 |
+# | 8 | 趋势没有出处;缺少DPO、GRPO、RLOO、可验证奖励、奖励模型的误差。 | 见下面的文献;留一法基线已内置。 | `language.ppo.less_the_others` | `test_language_ppo.test_scores_count_from_the_other_responses_by_hand` |
 # | 9.1 | 说梯度裁剪“防止梯度爆炸和消失”。 | 它只能限制爆炸,治不了消失,也不是概率比的裁剪。 | `ppo.PPO.step_optimizer` | `test_ppo.test_the_gradient_norm_limit_is_honoured` |
 # | 9.1 | 把剪枝和数据增强当作PPO的提速手段。 | 批量生成、KV缓存、编译、多轮小批量。 | `networks.transformer.TransformerTrunk.step` | `test_networks.test_unrolling_step_equals_one_call` |
 # | 9.2 | 说局限在于“策略稀疏”和状态空间大。 | 局限是稀疏奖励、样本代价、非同策略数据和探索。 | `environments.memory.TMaze` | `test_environments.test_without_memory_the_t_maze_pays_one_of_two_sides` |
@@ -273,7 +274,7 @@ assert below.sum() == len(table)
 # - Barto, A. G., Sutton, R. S., Anderson, C. W. (1983). *Neuronlike adaptive elements that can solve difficult learning control problems*. IEEE Transactions on Systems, Man, and Cybernetics SMC-13(5), 834-846. <https://doi.org/10.1109/TSMC.1983.6313077>
 # - Williams, R. J. (1992). *Simple statistical gradient-following algorithms for connectionist reinforcement learning*. Machine Learning 8, 229-256. <https://doi.org/10.1007/BF00992696>
 # - Sutton, R. S. (1996). *Generalization in reinforcement learning: Successful examples using sparse coarse coding*. Advances in Neural Information Processing Systems 8.
-# - Sutton, R. S., McAllester, D., Singh, S., Mansour, Y. (1999). *Policy gradient methods for reinforcement learning with function approximation*. Advances in Neural Information Processing Systems 12.
+# - Sutton, R. S., McAllester, D., Singh, S., Mansour, Y. (1999). *Policy gradient methods for reinforcement learning with function approximation*. Advances in Neural Information Processing Systems 12 (printed in 2000).
 # - Bakker, B. (2001). *Reinforcement learning with long short-term memory*. Advances in Neural Information Processing Systems 14.
 # - Schulman, J., Levine, S., Moritz, P., Jordan, M. I., Abbeel, P. (2015). *Trust region policy optimization*. ICML. <https://arxiv.org/abs/1502.05477>
 # - Schulman, J., Moritz, P., Levine, S., Jordan, M. I., Abbeel, P. (2016). *High-dimensional continuous control using generalized advantage estimation*. ICLR. <https://arxiv.org/abs/1506.02438>
@@ -288,6 +289,7 @@ assert below.sum() == len(table)
 # ### 网络、文本及其度量
 #
 # - Hochreiter, S., Schmidhuber, J. (1997). *Long short-term memory*. Neural Computation 9(8), 1735-1780. <https://doi.org/10.1162/neco.1997.9.8.1735>
+# - Gers, F. A., Schmidhuber, J., Cummins, F. (2000). *Learning to forget: Continual prediction with LSTM*. Neural Computation 12(10), 2451-2471. <https://doi.org/10.1162/089976600300015015>
 # - Kingma, D. P., Ba, J. (2015). *Adam: A method for stochastic optimization*. ICLR. <https://arxiv.org/abs/1412.6980>
 # - Popović, M. (2015). *chrF: character n-gram F-score for automatic MT evaluation*. Tenth Workshop on Statistical Machine Translation. <https://aclanthology.org/W15-3049>
 # - Li, J., Galley, M., Brockett, C., Gao, J., Dolan, B. (2016). *A diversity-promoting objective function for neural conversation models*. NAACL-HLT. <https://arxiv.org/abs/1510.03055>
@@ -346,7 +348,7 @@ assert not missing, missing
 # %% [markdown]
 # ## 小结
 #
-# - 有了“错就会失败”的测试,错误才算改正。
+# - 有一个测试会因这个错误而失败,错误才算改正。
 # - 策略的平均优势为0,什么也衡量不了。
 # - 写满名字的表格需要检查,参考文献也一样。
 #
