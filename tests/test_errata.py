@@ -4,6 +4,9 @@ What is quoted is the article's own code; each docstring names one mistake. `tut
 """
 
 import ast
+import configparser
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -18,6 +21,8 @@ from ppo_keras.distributions import Categorical
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss, log_probability
 from ppo_keras.networks.lstm import LSTMTrunk
 from ppo_keras.ppo import Experience
+
+ROOT = Path(__file__).parents[1]
 
 FIRST = """
 policy_net = PolicyNetwork()
@@ -610,6 +615,23 @@ def test_nothing_is_repeatable():
         learner.improve(random_trajectory())
         states.append(state_of(learner))
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_two_libraries_for_one_program():
+    """3.2.1: PyTorch, while section 5 is Keras: what one part makes the other cannot read."""
+    assert "torch" in FIRST and "Sequential" in NETWORKS
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "ppo_keras").rglob("*.py")]
+    assert sources and not any(re.search(r"^\s*(import|from) torch", text, re.MULTILINE) for text in sources)
+
+
+def test_no_version_is_named():
+    """5.1: "Python 3.6", libraries without versions, nothing about GPUs."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    needed = settings["options"]["install_requires"].split()
+    assert re.fullmatch(r">=3\.\d+,<3\.\d+", settings["options"]["python_requires"])
+    assert needed and all(re.fullmatch(r"[\w-]+>=\d[\d.]*", one) for one in needed)
+    assert settings["options.extras_require"]["gpu"].startswith("tensorflow[and-cuda]>=")
 
 
 def test_nothing_can_be_learned_from_these_data():

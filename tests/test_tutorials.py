@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "tutorials"
 NAMES = sorted(path.stem for path in (TUTORIALS / "en").glob("*.py"))
 PAGES = [*TUTORIALS.glob("[ez][nh]/*.py"), TUTORIALS / "README.md", ROOT / "README.md"]
-NOTEBOOKS = sorted(TUTORIALS.glob("[ez][nh]/*.ipynb"))
+NOTEBOOKS = [TUTORIALS / language / f"{name}.ipynb" for name in NAMES for language in ("en", "zh")]
+ORDER = list(dict.fromkeys(re.findall(r"\(en/(\w+)\.ipynb\)", (TUTORIALS / "README.md").read_text(encoding="utf-8"))))
 every_chapter = pytest.mark.parametrize("name", NAMES)
 
 
@@ -69,6 +70,17 @@ def test_links_lead_to_files(page):
     """Catches: a chapter renamed under a link to it."""
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("language, other", [("en", "zh"), ("zh", "en")])
+@every_chapter
+def test_a_chapter_leads_to_its_neighbours(name, language, other):
+    """Catches: a chapter that the overview forgets, a reader who finds no way from one chapter to the next or to the other language."""
+    title = cells_of(TUTORIALS / language / f"{name}.py")[0][1]
+    at = ORDER.index(name)
+    neighbours = [f"{one}.ipynb" for one in [*ORDER[:at][-1:], *ORDER[at + 1 :][:1]]]
+    assert sorted(ORDER) == NAMES
+    assert re.findall(r"\]\(([^)#\s]+\.(?:ipynb|md))\)", title) == ["../README.md", *neighbours, f"../{other}/{name}.ipynb"]
 
 
 @every_chapter

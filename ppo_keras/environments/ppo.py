@@ -118,7 +118,10 @@ class EnvironmentPPO(PPO):
         self._noise = wrap(lambda: self.policy.distribution.noise([self.steps, self.environments], self.draw_seed(purpose=0)))
 
     def fit(self, steps_per_epoch=1, epochs=1, **kwargs):
-        """Keras's `fit`; there is no data, only a number of calls."""
+        """Keras's `fit`; there is no data, only a number of calls.
+
+        With `compile(steps_per_execution=k)` let k divide `steps_per_epoch`: Keras rounds it up to whole executions.
+        """
         nothing = tf.data.Dataset.from_tensors(0).repeat()
         return super().fit(nothing, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 

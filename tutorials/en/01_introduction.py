@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 1. Introduction
 #
+# [Overview](../README.md) · next: [2. Language models and PPO](02_language_models_and_ppo.ipynb) · [中文](../zh/01_introduction.ipynb)
+#
 # **You will learn** what PPO does for a language model, which terms this tutorial uses, and you will run a first training:
 # a small writer of film reviews learns to praise. Minutes: about 1.
 #

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 2. Language models and PPO
 #
+# [Overview](../README.md) · before: [1. Introduction](01_introduction.ipynb) · next: [3. From the policy gradient to PPO](03_policy_gradient_to_ppo.ipynb) · [中文](../zh/02_language_models_and_ppo.ipynb)
+#
 # **You will learn** to read a text as an episode, to say what each of the four models of PPO does, and to compute
 # every field of the record that the learner gets, token by token. Minutes: about 1.
 #

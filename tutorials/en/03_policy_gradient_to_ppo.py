@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 3. From the policy gradient to PPO
 #
+# [Overview](../README.md) · before: [2. Language models and PPO](02_language_models_and_ppo.ipynb) · next: [4. The mathematics](04_mathematics.ipynb) · [中文](../zh/03_policy_gradient_to_ppo.ipynb)
+#
 # **You will learn** to derive REINFORCE, the baseline, the actor-critic, the probability ratio and its clipping, to write each
 # in a few lines that learn something you can measure, and to see that the sum of these lines is the update of the package.
 # Minutes: about 1.

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 4.3 The grid world of four states
 #
+# [Overview](../README.md) · before: [4. The mathematics](04_mathematics.ipynb) · next: [5.1 Setting up](05_1_setup.ipynb) · [中文](../zh/04_3_gridworld.ipynb)
+#
 # **You will learn** to write a small world down completely, to compute its values by hand, to take one PPO step with a
 # pencil, and to see the package take the same step and then find the best policy. Minutes: about 1.
 #
@@ -151,24 +153,14 @@ def look():
     return values.numpy(), tf.nn.softmax(logits).numpy()
 
 
-def picture(values, probabilities):
-    """The package's picture, with its words in the language of the chapter."""
-    figure = grid_values(world, values, probabilities)
-    axes, bar = figure.axes
-    axes.set_title(chapter.label("values and policy", "价值与策略"))
-    bar.set_ylabel(chapter.label("value of a state", "状态的价值"))
-    for text in axes.texts:
-        text.set_text(text.get_text().replace("goal", chapter.label("goal", "终点")))
-    return figure
-
-
+words = [chapter.label(*both) for both in (("values and policy", "价值与策略"), ("value of a state", "状态的价值"), ("goal", "终点"), ("pit", "陷阱"))]
 errors = []
 for iteration in range(1, 31):
     agent.fit(steps_per_epoch=1, verbose=0)
     values, probabilities = look()
     errors.append(np.abs(values - by_hand)[:3].max())
     if iteration in (1, 5, 30):
-        chapter.show(picture(values, probabilities), f"iteration_{iteration}")
+        chapter.show(grid_values(world, values, probabilities, words), f"iteration_{iteration}")
 print(chapter.text("largest error of a value:", "价值的最大误差:"), f"{errors[0]:.1e} -> {errors[-1]:.1e}")
 
 # %% [markdown]

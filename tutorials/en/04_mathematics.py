@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 4. The mathematics
 #
+# [Overview](../README.md) · before: [3. From the policy gradient to PPO](03_policy_gradient_to_ppo.ipynb) · next: [4.3 The grid world of four states](04_3_gridworld.ipynb) · [中文](../zh/04_mathematics.ipynb)
+#
 # **You will learn** to read every formula that PPO needs, to correct those of the article, and to check each with numbers:
 # policy, value, advantage, TD error, GAE, ratio and clipped objective, KL divergence, entropy. Minutes: about 1.
 #

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.1 Setting up
 #
+# [Overview](../README.md) · before: [4.3 The grid world of four states](04_3_gridworld.ipynb) · next: [5.2 The article's program, corrected](05_2_the_article_corrected.ipynb) · [中文](../zh/05_1_setup.ipynb)
+#
 # **You will learn** what to install and how to check it: versions, the backend, the GPU (none is needed), XLA; how a run
 # gets into TensorBoard; and where things are in this repository. Minutes: less than 1.
 #

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.2 The article's program, corrected
 #
+# [Overview](../README.md) · before: [5.1 Setting up](05_1_setup.ipynb) · next: [5.3 PPO with an LSTM](05_3_lstm_ppo.ipynb) · [中文](../zh/05_2_the_article_corrected.ipynb)
+#
 # **You will learn** what happens when the article's program is run, which of its mistakes raise an error and which only
 # spoil the numbers, and how the same five functions look when they are right, so that they learn. Minutes: about 1.
 #

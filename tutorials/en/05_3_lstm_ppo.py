@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.3 PPO with an LSTM
 #
+# [Overview](../README.md) · before: [5.2 The article's program, corrected](05_2_the_article_corrected.ipynb) · next: [5.4 PPO with a decoder Transformer](05_4_transformer_ppo.ipynb) · [中文](../zh/05_3_lstm_ppo.ipynb)
+#
 # **You will learn** to build an actor-critic on an LSTM from Keras layers, to make sure that acting step by step and
 # reading a whole sequence give the same numbers, also where a new text begins in the middle, and to train it as a writer: a
 # little by example, then by PPO. Minutes: about 1.

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.4 PPO with a decoder Transformer
 #
+# [Overview](../README.md) · before: [5.3 PPO with an LSTM](05_3_lstm_ppo.ipynb) · next: [5.5 Compiled loops](05_5_compiled_loops.ipynb) · [中文](../zh/05_4_transformer_ppo.ipynb)
+#
 # **You will learn** to build a decoder-only Transformer with a policy and a value head from Keras layers: the causal mask,
 # rotary positions, and the cache of keys and values with which it writes; to show that writing with the cache equals
 # reading the whole text, and that left padding changes nothing; to train it as a writer by PPO; and to see what it attends
@@ -357,11 +359,8 @@ attention = writer.extend(tf.constant([ids]), writer.initial_state(1), tf.zeros(
 weights = np.stack([one[0, :, :, : len(ids)] for one in attention])  # (L, H, T, T)
 np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
 assert np.triu(weights, 1).max() == 0
-figure = attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids))
-for place, axes in enumerate(figure.axes):
-    layer, head = place // weights.shape[1] + 1, place % weights.shape[1] + 1
-    axes.set_title(chapter.label(f"layer {layer}, head {head}", f"第{layer}层,第{head}头"), fontsize=8)
-chapter.show(figure, "attention")
+panel = chapter.label("layer {}, head {}", "第{}层,第{}头")
+chapter.show(attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids), panel=panel), "attention")
 
 # %% [markdown]
 # ## Summary

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.5 Compiled loops
 #
+# [Overview](../README.md) · before: [5.4 PPO with a decoder Transformer](05_4_transformer_ppo.ipynb) · next: [6.1 Text generation, and how a reward is gamed](06_1_text_generation.ipynb) · [中文](../zh/05_5_compiled_loops.ipynb)
+#
 # **You will learn** what eager execution, `tf.function` and XLA do with the same learner, and how long each takes on your
 # machine; why several iterations in one call help; and the traps: retracing, Python and NumPy inside a traced function,
 # half precision in the wrong place. Minutes: about 1.

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # 8 Outlook: small experiments instead of claims
+# # 8. Outlook: small experiments instead of claims
+#
+# [Overview](../README.md) · before: [7. Tools: TensorBoard, the debugger, the profiler](07_tools.ipynb) · next: [9. Questions and answers, each an experiment](09_faq.ipynb) · [中文](../zh/08_outlook.ipynb)
 #
 # **You will learn** to look inside a small language model and to test what you think you see; to measure generalisation to
 # prompts that were not practised; to write down the advantages of RLOO and GRPO beside those of GAE; and what a limit on privacy or
@@ -114,7 +116,8 @@ every = np.mean([attention_of(encoder, tf.constant(ids[i : i + 1]), tf.constant(
 looked = every.mean(axis=0)[LENGTH:, 1 : LENGTH + 1]  # from each response position to each symbol of the prompt
 print(chapter.text("attention to the symbols 1, 2, 3 when symbol 1, 2, 3 is written:", "写第1、2、3个符号时对提示第1、2、3个符号的注意力:"))
 print(looked.round(2))
-chapter.show(pictures.attention_map(names(ids[0]), attention, f"{chapter.label('attention', '注意力')}: {''.join(names(unseen[0]))}"), "attention")
+title, panel = chapter.label("attention", "注意力"), chapter.label("layer {}, head {}", "第{}层,第{}头")
+chapter.show(pictures.attention_map(names(ids[0]), attention, f"{title}: {''.join(names(unseen[0]))}", panel=panel), "attention")
 
 # %% [markdown]
 # ### What it depends on

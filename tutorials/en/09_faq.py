@@ -1,5 +1,7 @@
 # %% [markdown]
-# # 9 Questions and answers, each an experiment
+# # 9. Questions and answers, each an experiment
+#
+# [Overview](../README.md) · before: [8. Outlook: small experiments instead of claims](08_outlook.ipynb) · next: [10. References and errata](10_references_and_errata.ipynb) · [中文](../zh/09_faq.ipynb)
 #
 # **You will learn** what batching, the cache of keys and values, compilation, epochs of minibatches and clipping bring, each
 # measured on your machine; where PPO fails; and how to say how good an algorithm is when every seed gives another number.

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # 10 References and errata
+# # 10. References and errata
+#
+# [Overview](../README.md) · before: [9. Questions and answers, each an experiment](09_faq.ipynb) · [中文](../zh/10_references_and_errata.ipynb)
 #
 # **You will learn** which statements of the article are wrong, what is right, where the package does it right, and which test
 # stands guard over it; and where the methods come from. Minutes: less than 1 to run, as long as you like to read.
@@ -105,7 +107,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 3.1 | The principle is circular: "proximal" updates are "stable"; no ratio, clip or trust region. | L^CLIP = min(r A, clip(r, 1-ε, 1+ε) A). | `losses.clipped_policy_loss` | `test_losses.test_policy_loss_equals_a_plain_loop` |
 # | 3.2.1 | Classes undefined, torch not imported, alpha used before it is set. | Settings first, checked; then networks, then the optimizer. | `config.OptimizerConfig.build` | `test_errata.test_the_first_block_uses_what_nothing_defines` |
 # | 3.2.1 | The optimizer gets the policy's parameters only. | Policy and critic are updated together. | `ppo.PPO.compile` | `test_errata.test_the_optimizer_forgets_the_critic` |
-# | 3.2.1 | PyTorch here, Keras in section 5. | One library. | `ppo.PPO` | `test_ppo.test_loss_and_gradients_equal_numpy` |
+# | 3.2.1 | PyTorch here, Keras in section 5. | One library. | `ppo.PPO` | `test_errata.test_two_libraries_for_one_program` |
 # | 3.2.2 | `state`, `next_state`, `value_state`, `F` are read and never set. | A collector carries observation and memory from step to step. | `environments.rollout.Carry` | `test_errata.test_the_loop_reads_names_that_nothing_defines` |
 # | 3.2.2 | `next_state = next_state`: the state never advances. | `step` returns the next state. | `environments.gridworld.GridWorld.step` | `test_errata.test_the_state_never_advances` |
 # | 3.2.2 | `reward_function(action)` ignores the state. | The reward depends on state and action. | `environments.gridworld.GridWorld` | `test_errata.test_the_reward_ignores_the_state` |
@@ -140,7 +142,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 4.3 | [0.5 + α·0.5·0.5] = [0.5, 0.75]: lengths 1 and 2, α 1, sum 1.25. | A softmax gradient moves all logits of a state, and sums to 0. | `ppo.PPO.gradients` | `test_ppo.test_loss_and_gradients_equal_numpy` |
 # | 4.3 | The value moves by α·0.5·0.5: the second 0.5 has no reason. | V moves by the learning rate times (R - V). | `losses.clipped_value_loss` | `test_losses.test_golden_value_loss` |
 # | 4.3 | One sample and no ratio. | A batch, a ratio, a clip. | `ppo.PPO.train_step` | `test_environment_ppo.test_the_first_ratio_is_one` |
-# | 5.1 | Python 3.6; no versions, no word on GPUs. | Python 3.11 to 3.13, versions pinned from below, an extra for GPUs. | `cli.main` | `test_readme.test_the_test_command_is_the_one_that_ci_runs` |
+# | 5.1 | Python 3.6; no versions, no word on GPUs. | Python 3.11 to 3.13, versions pinned from below, an extra for GPUs. | `cli.main` | `test_errata.test_no_version_is_named` |
 # | 5.2 | `LSTM(input_shape=(10,))`: no axis of time. | `(B, T, ...)`. | `networks.actor_critic.LSTMActorCritic` | `test_errata.test_an_lstm_reads_sequences` |
 # | 5.2 | `predict(states[i])`: one sample without an axis for the batch. | Batch first, everywhere. | `trajectory.Trajectory` | `test_errata.test_a_sample_is_no_batch` |
 # | 5.2 | float32 + float64; a gradient asked of models; then no gradient. | float32; variables; one tape. | `ppo.PPO.gradients` | `test_errata.test_what_stops_the_program_next` |

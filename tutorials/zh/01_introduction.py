@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 1. 引言
 #
+# [目录](../README.md) · 下一章:[2. 语言模型与PPO](02_language_models_and_ppo.ipynb) · [English](../en/01_introduction.ipynb)
+#
 # **本章要学会**:PPO为语言模型做什么,本教程使用哪些术语;并且跑一次训练:一个写影评的小模型学会称赞。需要约1分钟。
 #
 # ## 原文的段落

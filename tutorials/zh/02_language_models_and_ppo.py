@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 2. 语言模型与PPO
 #
+# [目录](../README.md) · 上一章:[1. 引言](01_introduction.ipynb) · 下一章:[3. 从策略梯度到PPO](03_policy_gradient_to_ppo.ipynb) · [English](../en/02_language_models_and_ppo.ipynb)
+#
 # **本章要学会**:把一段文本读成一个回合,说出PPO的四个模型各做什么,并逐个词元地算出学习器所得到的记录的每一个字段。需要约1分钟。
 #
 # ## 原文的段落

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 3. 从策略梯度到PPO
 #
+# [目录](../README.md) · 上一章:[2. 语言模型与PPO](02_language_models_and_ppo.ipynb) · 下一章:[4. 数学](04_mathematics.ipynb) · [English](../en/03_policy_gradient_to_ppo.ipynb)
+#
 # **本章要学会**:推导REINFORCE、基线、演员-评论家、概率比和裁剪,每一样都用几行代码写出来,并测量它学到了什么;最后看到,这些代码合起来
 # 就是本软件包的更新。需要约1分钟。
 #

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 4.3 四个状态的网格世界
 #
+# [目录](../README.md) · 上一章:[4. 数学](04_mathematics.ipynb) · 下一章:[5.1 环境搭建](05_1_setup.ipynb) · [English](../en/04_3_gridworld.ipynb)
+#
 # **本章要学会**:把一个小世界完整地写下来,用手算出它的价值,用铅笔走一步PPO,再看本软件包走出同样的一步并找到最优策略。
 # 需要约1分钟。
 #
@@ -144,24 +146,14 @@ def look():
     return values.numpy(), tf.nn.softmax(logits).numpy()
 
 
-def picture(values, probabilities):
-    """The package's picture, with its words in the language of the chapter."""
-    figure = grid_values(world, values, probabilities)
-    axes, bar = figure.axes
-    axes.set_title(chapter.label("values and policy", "价值与策略"))
-    bar.set_ylabel(chapter.label("value of a state", "状态的价值"))
-    for text in axes.texts:
-        text.set_text(text.get_text().replace("goal", chapter.label("goal", "终点")))
-    return figure
-
-
+words = [chapter.label(*both) for both in (("values and policy", "价值与策略"), ("value of a state", "状态的价值"), ("goal", "终点"), ("pit", "陷阱"))]
 errors = []
 for iteration in range(1, 31):
     agent.fit(steps_per_epoch=1, verbose=0)
     values, probabilities = look()
     errors.append(np.abs(values - by_hand)[:3].max())
     if iteration in (1, 5, 30):
-        chapter.show(picture(values, probabilities), f"iteration_{iteration}")
+        chapter.show(grid_values(world, values, probabilities, words), f"iteration_{iteration}")
 print(chapter.text("largest error of a value:", "价值的最大误差:"), f"{errors[0]:.1e} -> {errors[-1]:.1e}")
 
 # %% [markdown]

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 4. 数学
 #
+# [目录](../README.md) · 上一章:[3. 从策略梯度到PPO](03_policy_gradient_to_ppo.ipynb) · 下一章:[4.3 四个状态的网格世界](04_3_gridworld.ipynb) · [English](../en/04_mathematics.ipynb)
+#
 # **本章要学会**:读懂PPO所需的每一个公式,改正原文的公式,并用数字逐一验证:策略、价值、优势、TD误差、GAE、概率比与裁剪目标、KL散度、熵。
 # 需要约1分钟。
 #

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.1 环境搭建
 #
+# [目录](../README.md) · 上一章:[4.3 四个状态的网格世界](04_3_gridworld.ipynb) · 下一章:[5.2 改正原文的程序](05_2_the_article_corrected.ipynb) · [English](../en/05_1_setup.ipynb)
+#
 # **本章要学会**:安装什么,怎样检查:版本,后端,GPU(没有也行),XLA;一次训练怎样进入TensorBoard;以及这个仓库里各种东西在哪里。需要不到1分钟。
 #
 # ## 原文的段落

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.2 改正原文的程序
 #
+# [目录](../README.md) · 上一章:[5.1 环境搭建](05_1_setup.ipynb) · 下一章:[5.3 用LSTM做PPO](05_3_lstm_ppo.ipynb) · [English](../en/05_2_the_article_corrected.ipynb)
+#
 # **本章要学会**:运行原文的程序会发生什么,哪些错误会报错,哪些只是悄悄算错;以及同样的五个函数改正之后的样子:真的能学会。
 # 需要约1分钟。
 #

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.3 用LSTM做PPO
 #
+# [目录](../README.md) · 上一章:[5.2 改正原文的程序](05_2_the_article_corrected.ipynb) · 下一章:[5.4 用解码器Transformer做PPO](05_4_transformer_ppo.ipynb) · [English](../en/05_3_lstm_ppo.ipynb)
+#
 # **本章要学会**:用Keras的层搭建一个LSTM的演员-评论家(actor-critic);确认逐步行动与整段读入得到同样的数,即使中途开始了新的文本;
 # 再把它训练成一个写手:先学少量例句,再用PPO。需要约1分钟。
 #

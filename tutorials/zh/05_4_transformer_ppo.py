@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.4 用解码器Transformer做PPO
 #
+# [目录](../README.md) · 上一章:[5.3 用LSTM做PPO](05_3_lstm_ppo.ipynb) · 下一章:[5.5 编译的循环](05_5_compiled_loops.ipynb) · [English](../en/05_4_transformer_ppo.ipynb)
+#
 # **本章要学会**:用Keras的层搭建带策略头和价值头的解码器Transformer:因果掩码,旋转位置编码,以及写作时用的键值缓存;证明带缓存逐个词元地写
 # 等于整段读入,左填充不改变任何结果;用PPO把它训练成写手;并看到它在注意什么。需要约1分钟。
 #
@@ -344,11 +346,8 @@ attention = writer.extend(tf.constant([ids]), writer.initial_state(1), tf.zeros(
 weights = np.stack([one[0, :, :, : len(ids)] for one in attention])  # (L, H, T, T)
 np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
 assert np.triu(weights, 1).max() == 0
-figure = attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids))
-for place, axes in enumerate(figure.axes):
-    layer, head = place // weights.shape[1] + 1, place % weights.shape[1] + 1
-    axes.set_title(chapter.label(f"layer {layer}, head {head}", f"第{layer}层,第{head}头"), fontsize=8)
-chapter.show(figure, "attention")
+panel = chapter.label("layer {}, head {}", "第{}层,第{}头")
+chapter.show(attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids), panel=panel), "attention")
 
 # %% [markdown]
 # ## 小结

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5.5 编译的循环
 #
+# [目录](../README.md) · 上一章:[5.4 用解码器Transformer做PPO](05_4_transformer_ppo.ipynb) · 下一章:[6.1 文本生成,以及奖励怎样被钻空子](06_1_text_generation.ipynb) · [English](../en/05_5_compiled_loops.ipynb)
+#
 # **本章要学会**:同一个学习器在即时执行(eager)、`tf.function`和XLA下各做了什么,在你的机器上各需多久;为什么一次调用做多次迭代有帮助;以及各种陷阱:
 # 重复追踪,被追踪函数里的Python和NumPy,用错地方的半精度。需要约1分钟。
 #

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # 8 展望:用小实验代替断言
+# # 8. 展望:用小实验代替断言
+#
+# [目录](../README.md) · 上一章:[7. 工具:TensorBoard、调试器、性能分析器](07_tools.ipynb) · 下一章:[9. 常见问题,每个答案都是一个实验](09_faq.ipynb) · [English](../en/08_outlook.ipynb)
 #
 # **本章要学会**:看进一个小语言模型的内部,并检验自己看到的是否属实;测量它对没练习过的提示的泛化;把RLOO、GRPO的优势与GAE的并列写出;
 # 以及测量隐私限制和行为限制的代价。需要约1分钟。`ITERATIONS`决定每次训练的长短。
@@ -109,7 +111,8 @@ every = np.mean([attention_of(encoder, tf.constant(ids[i : i + 1]), tf.constant(
 looked = every.mean(axis=0)[LENGTH:, 1 : LENGTH + 1]  # from each response position to each symbol of the prompt
 print(chapter.text("attention to the symbols 1, 2, 3 when symbol 1, 2, 3 is written:", "写第1、2、3个符号时对提示第1、2、3个符号的注意力:"))
 print(looked.round(2))
-chapter.show(pictures.attention_map(names(ids[0]), attention, f"{chapter.label('attention', '注意力')}: {''.join(names(unseen[0]))}"), "attention")
+title, panel = chapter.label("attention", "注意力"), chapter.label("layer {}, head {}", "第{}层,第{}头")
+chapter.show(pictures.attention_map(names(ids[0]), attention, f"{title}: {''.join(names(unseen[0]))}", panel=panel), "attention")
 
 # %% [markdown]
 # ### 它依赖什么

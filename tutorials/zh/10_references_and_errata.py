@@ -1,5 +1,7 @@
 # %% [markdown]
-# # 10 参考文献与勘误
+# # 10. 参考文献与勘误
+#
+# [目录](../README.md) · 上一章:[9. 常见问题,每个答案都是一个实验](09_faq.ipynb) · [English](../en/10_references_and_errata.ipynb)
 #
 # **本章要学会**:知道原文哪些说法是错的,正确的是什么,软件包在哪里做对了,由哪个测试把关;以及各种方法的出处。
 # 运行不到1分钟,阅读随意。
@@ -101,7 +103,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 3.1 | 原理循环论证:“近端”所以“稳定”;没有概率比、裁剪或信赖域。 | L^CLIP = min(r A, clip(r, 1-ε, 1+ε) A)。 | `losses.clipped_policy_loss` | `test_losses.test_policy_loss_equals_a_plain_loop` |
 # | 3.2.1 | 类未定义,torch未导入,alpha先使用后赋值。 | 先有经过检查的设置,再建网络,再建优化器。 | `config.OptimizerConfig.build` | `test_errata.test_the_first_block_uses_what_nothing_defines` |
 # | 3.2.1 | 优化器只拿到策略网络的参数。 | 策略和价值网络一起更新。 | `ppo.PPO.compile` | `test_errata.test_the_optimizer_forgets_the_critic` |
-# | 3.2.1 | 这里用PyTorch,第5节用Keras。 | 只用一个框架。 | `ppo.PPO` | `test_ppo.test_loss_and_gradients_equal_numpy` |
+# | 3.2.1 | 这里用PyTorch,第5节用Keras。 | 只用一个框架。 | `ppo.PPO` | `test_errata.test_two_libraries_for_one_program` |
 # | 3.2.2 | 读取了从未赋值的state、next_state、value_state、F。 | 由采样器逐步携带观测和记忆。 | `environments.rollout.Carry` | `test_errata.test_the_loop_reads_names_that_nothing_defines` |
 # | 3.2.2 | next_state = next_state:状态从不前进。 | step返回下一状态。 | `environments.gridworld.GridWorld.step` | `test_errata.test_the_state_never_advances` |
 # | 3.2.2 | reward_function(action)不看状态。 | 奖励取决于状态和动作。 | `environments.gridworld.GridWorld` | `test_errata.test_the_reward_ignores_the_state` |
@@ -136,7 +138,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 4.3 | [0.5 + α·0.5·0.5] = [0.5, 0.75]:长度1与2不等,要求α为1,和为1.25。 | softmax的梯度移动该状态的全部logit,和为0。 | `ppo.PPO.gradients` | `test_ppo.test_loss_and_gradients_equal_numpy` |
 # | 4.3 | 价值按α·0.5·0.5更新,第二个0.5没有来由。 | V按学习率乘(R - V)更新。 | `losses.clipped_value_loss` | `test_losses.test_golden_value_loss` |
 # | 4.3 | 只有一个样本,没有概率比。 | 一批样本、概率比、裁剪。 | `ppo.PPO.train_step` | `test_environment_ppo.test_the_first_ratio_is_one` |
-# | 5.1 | Python 3.6;没有版本要求,没有GPU说明。 | Python 3.11至3.13,依赖有最低版本,GPU有专门的安装选项。 | `cli.main` | `test_readme.test_the_test_command_is_the_one_that_ci_runs` |
+# | 5.1 | Python 3.6;没有版本要求,没有GPU说明。 | Python 3.11至3.13,依赖有最低版本,GPU有专门的安装选项。 | `cli.main` | `test_errata.test_no_version_is_named` |
 # | 5.2 | LSTM(input_shape=(10,)):没有时间轴。 | (B, T, ...)。 | `networks.actor_critic.LSTMActorCritic` | `test_errata.test_an_lstm_reads_sequences` |
 # | 5.2 | predict(states[i]):单个样本没有批量轴。 | 处处批量在前。 | `trajectory.Trajectory` | `test_errata.test_a_sample_is_no_batch` |
 # | 5.2 | float32与float64相加;对模型(不是变量)求梯度;最后没有梯度。 | 统一float32;对变量求梯度;一条tape。 | `ppo.PPO.gradients` | `test_errata.test_what_stops_the_program_next` |
