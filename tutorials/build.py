@@ -6,6 +6,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import jupytext
@@ -28,7 +29,7 @@ def notebook_of(script):
 
 def build(script):
     """Executes a chapter in its own folder and writes the notebook beside it."""
-    notebook = notebook_of(script)
+    notebook, begun = notebook_of(script), time.perf_counter()
     NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(script.parent)}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which differ from build to build
@@ -38,7 +39,7 @@ def build(script):
     if len(content.encode()) > MOST_BYTES:
         raise SystemExit(f"{script} makes a notebook of {len(content.encode()):,} bytes, more than {MOST_BYTES:,}. Draw fewer or smaller figures.")
     script.with_suffix(".ipynb").write_text(content, encoding="utf-8")
-    print(f"{script.with_suffix('.ipynb')}: {len(content.encode()):,} bytes", flush=True)
+    print(f"{script.with_suffix('.ipynb')}: {time.perf_counter() - begun:.0f} s, {len(content.encode()):,} bytes", flush=True)
 
 
 if __name__ == "__main__":
