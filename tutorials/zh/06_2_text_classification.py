@@ -219,7 +219,7 @@ for number, (measure_name, label, lines) in enumerate(
         every = curves(runs, measure_name)
         line = axes.plot(range(1, ITERATIONS + 1), every.mean(axis=0), style, label=name, markersize=3)[0]
         axes.fill_between(range(1, ITERATIONS + 1), every.min(axis=0), every.max(axis=0), color=line.get_color(), alpha=0.15)
-    few_name, all_name = chapter.label("few labels", "少量标签"), chapter.label("all labels", "全部标签")  # cross-entropy
+    few_name, all_name = chapter.label("cross-entropy, few labels", "交叉熵,少量标签"), chapter.label("cross-entropy, all", "交叉熵,全部标签")
     axes.axhline(lines[0][measure_name], color="black", linestyle=":", label=few_name)
     axes.axhline(lines[1][measure_name], color="black", linestyle="-.", label=all_name)
     axes.grid(alpha=0.3)
