@@ -9,12 +9,13 @@
 #
 # > PPO算法可以用于优化大语言模型的生成策略,提高文本生成质量。通过PPO算法,我们可以使模型在生成文本时更加准确和连贯。
 #
-# (PPO optimises the generation strategy and raises the quality of the text, which becomes more accurate and coherent.)
+# (PPO can optimise the generation strategy of a language model and raise the quality of the text, which becomes more accurate
+# and coherent.)
 #
 # What is wrong with it:
 #
-# - State, action, reward, baseline and metric are not named; the sections on classification, questions and translation say the
-#   same sentence again.
+# - State, action, reward, baseline and metric are not named; the sections on classification, questions and translation say
+#   nearly the same sentence again.
 # - A review that is made up cannot be "accurate": no text is the right one. There is only a reward, and PPO raises *that*.
 # - The reward is a model of what is wanted, with mistakes of its own. Pushed hard enough, a policy finds the mistakes. The
 #   article has neither a penalty against it nor a measure that would show it.
@@ -26,7 +27,7 @@
 # | state | the prompt (the beginning of a review) and the tokens written so far |
 # | action | the next token |
 # | episode | one response, up to its end token |
-# | reward | after the last token: the probability of "positive" that a reward model gives to the whole text |
+# | reward | after the last token: the probability of "positive" that a reward model gives to the whole text, less penalties (below) |
 # | baseline | the same writer before PPO |
 # | measures | the reward; the share that an independent judge calls positive; KL; distinct-2; perplexity under the reference |
 #
@@ -70,16 +71,16 @@ print(chapter.text("pieces:", "词元种类:"), tokenizer.vocabulary_size, chapt
 # %% [markdown]
 # ## The reward of each token
 #
-# The score $s$ comes once, at the last token. Each token also pays for leaving the reference, a frozen copy of the writer
-# (Ziegler et al. 2019, eq. 2):
+# The score $s$ comes once, at the last token $T$ of the response. Each token also pays for leaving the reference, a frozen copy
+# of the writer, at the price $\beta$ (Ziegler et al. 2019, eq. 2, spread over the tokens):
 #
 # $$r_t=-\beta\,\big(\log\pi(a_t|s_t)-\log\pi_{ref}(a_t|s_t)\big)+\mathbb{1}[t=T]\cdot s$$
 #
 # The score itself is reduced where a response does not end, or is shorter than usual: both are cheap ways to please. From
-# scratch, for two responses of made-up numbers; the second has no end token (its id is 3):
+# scratch, for two responses of made-up numbers. The second has no end token (its id is 3); both are a token shorter than usual:
 
 # %%
-beta, missing_end = 0.1, 0.5
+beta, missing_end, short, usual = 0.1, 0.5, 0.2, 4.0
 tokens = np.array([[7, 8, 3], [7, 8, 9]])
 mask = np.ones([2, 3], np.float32)
 log_probs = np.array([[-1.0, -2.0, -0.5], [-1.0, -0.2, -0.1]], np.float32)
@@ -87,22 +88,26 @@ reference_log_probs = np.array([[-1.5, -2.0, -0.4], [-1.5, -3.0, -4.0]], np.floa
 scores = np.array([0.8, 0.9], np.float32)
 
 rewards = -beta * (log_probs - reference_log_probs)
-rewards[:, -1] += scores - missing_end * ~(tokens == 3).any(axis=1)
+lacking = np.maximum(0.0, 1.0 - mask.sum(axis=1) / usual)  # share of the usual length
+rewards[:, -1] += scores - missing_end * ~(tokens == 3).any(axis=1) - short * lacking
 print(rewards.round(3))
+assert scores[1] > scores[0] and rewards[1].sum() < rewards[0].sum()
 
 tiny = TransformerActorCritic(10, width=8, layers=1, heads=2, memory=4)
-small = LanguagePPO(tiny, None, end_id=3, pad_id=0, response_length=3, kl=KLConfig(beta), missing_end_penalty=missing_end)
+penalties = dict(missing_end_penalty=missing_end, short_penalty=short, usual_length=usual)
+small = LanguagePPO(tiny, None, end_id=3, pad_id=0, response_length=3, kl=KLConfig(beta), **penalties)
 prompts = Prompts(tf.constant([[1], [1]]), tf.ones([2, 1]))
 responses = Responses(*map(tf.constant, (tokens.astype(np.int32), mask, log_probs)), tf.zeros([2, 3]))
 trajectory, _ = small.assemble(prompts, responses, tf.constant(reference_log_probs), tf.constant(scores))
-np.testing.assert_allclose(trajectory.rewards, rewards, rtol=1e-6)
+np.testing.assert_allclose(trajectory.rewards, rewards, rtol=1e-6, atol=1e-6)
 
 # %% [markdown]
 # The second response scores higher and earns less: it pays for tokens that the reference finds improbable, and for its missing
-# end.
+# end. The sum of the KL terms over a response is, on average, the KL divergence of the writer from the reference.
 #
 # Diversity is measured by distinct-2: different pairs of neighbouring tokens over all pairs (Li et al. 2016). A writer that
-# says the same to everyone has little of it.
+# says the same to everyone has little of it. It falls as texts are added, so compare equal numbers of texts only. How strange a
+# text is to the reference is its perplexity: $e$ to the mean of $-\log\pi_{ref}$ over the tokens.
 
 # %%
 def distinct_2(token_lists):
@@ -188,7 +193,8 @@ agent = LanguagePPO(
     usual_length=np.mean(lengths) - PROMPT,
     judge=lambda prompts, responses: score_responses(judge, prompts, responses),
 )
-agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=False)  # XLA would compile for longer than these few iterations take
+# XLA would compile for longer than these few iterations take
+agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=False)
 held_out = make_prompts("test", 256, seed=1)
 score = tf.function(agent.score, autograph=False)
 
@@ -233,15 +239,15 @@ def table(columns):
 table({chapter.text("before PPO", "PPO之前"): before, chapter.text("after PPO", "PPO之后"): after})
 assert after.reward > before.reward + 0.1
 assert after.positive > before.positive + 0.1
-assert after.perplexity < 1.5 * before.perplexity
+assert after.kl < 15 and after.perplexity < 1.5 * before.perplexity
 assert after.distinct_2 < before.distinct_2
 
 # %% [markdown]
-# The reward rises, and the judge, which took no part in it, agrees. The KL stays small, and to the reference the texts look
-# hardly stranger than its own. Two things are less pleasant:
+# The reward rises, and the judge, which took no part in it, agrees. The KL stays at a few nats a response, and to the reference
+# the texts look hardly stranger than its own. Two things are less pleasant:
 #
-# - Diversity falls already: a positive review is one of fewer texts, and a policy gradient prefers what it happened to find
-#   first.
+# - Diversity falls already: there are fewer positive reviews than reviews, and a policy gradient prefers what it happened to
+#   find first.
 # - Coherence is that of the small writer. PPO chooses among what it can write; it does not teach it grammar.
 #
 # ## PPO without it
@@ -262,21 +268,21 @@ for name, column in columns.items():
         print(f"   {prompt} |{response}")
 
 # %% [markdown]
-# The reward is now nearly perfect, and the texts are word salad: a few adjectives that the reward model loves, strewn in
-# wherever they may stand. The policy has found what a bag of words cannot see, which is everything but the words.
+# The reward is now nearly perfect, and the texts are word salad: a few words that the reward model loves, strewn in wherever
+# there is room. The policy has found what a bag of words cannot see, which is everything but the words.
 #
 # Which of our measures noticed?
 #
-# - The perplexity under the reference: it multiplies. So does the KL.
+# - The perplexity under the reference, which is far above what it was before; and the KL.
 # - distinct-2: lower still.
 # - The judge: *not at all*. It learned from other reviews, but it is a bag of words too and has the same blind spot. An
 #   independent judge needs other data *and* another way of looking.
 
 # %%
-assert hacked.reward > after.reward + 0.02
+assert hacked.reward > max(0.9, after.reward + 0.02)
 assert hacked.kl > 2.5 * after.kl
 assert hacked.perplexity > 1.5 * max(before.perplexity, after.perplexity)
-assert hacked.distinct_2 < before.distinct_2 - 0.1
+assert hacked.distinct_2 < min(before.distinct_2 - 0.1, after.distinct_2)
 assert hacked.positive > max(before.positive + 0.1, after.positive - 0.1)  # the judge applauds
 
 figure = Figure(figsize=(8, 5), layout="constrained")
@@ -301,12 +307,13 @@ chapter.show(figure, "with_and_without_the_kl_penalty")
 # In the first two panels the run without the penalty looks like the better one. Only the lower two tell that it went elsewhere.
 #
 # Why a penalty on the KL helps: the best policy for $\mathbb{E}[s]-\beta\,\mathrm{KL}(\pi\|\pi_{ref})$ is known (for whole
-# responses $y$):
+# responses $y$ to one prompt; Rafailov et al. 2023, eq. 4):
 #
 # $$\pi^*(y)\propto\pi_{ref}(y)\,e^{s(y)/\beta}$$
 #
-# A response that the reference would never write stays improbable, whatever it scores. With $\beta\to 0$ only the response of
-# the highest score is left: the reward model's worst mistake.
+# The less probable a response is to the reference, the more it has to score; one that the reference would never write is never
+# written. With $\beta\to 0$ only the response of the highest score is left, and that may be the reward model's worst mistake, as
+# with these three made-up texts:
 
 # %%
 reference, scored = np.array([0.6, 0.399, 0.001]), np.array([0.3, 0.8, 1.0])  # a dull text, a good one, a word salad

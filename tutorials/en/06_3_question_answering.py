@@ -2,18 +2,18 @@
 # # 6.3 Question answering: a reward that can be checked
 #
 # **You will learn** to train on a reward that needs no reward model, because an answer is right or wrong; to use several
-# answers to one question as each other's baseline; and to improve a policy on questions whose answers it is never shown.
+# answers to one question as each other's baseline; and to improve a policy by questions whose answers it is never shown.
 # Minutes: about 1.
 #
 # ## The article's passage
 #
 # > PPO算法可以用于优化大语言模型在问答系统中的回答生成。通过PPO算法,我们可以使模型在生成回答时更加准确和合理。
 #
-# (PPO optimises how a language model generates answers, and makes them more accurate and reasonable.)
+# (PPO can optimise how a language model generates answers, and make them more accurate and reasonable.)
 #
 # What is wrong with it:
 #
-# - It is the sentence of 6.1 and 6.2 again, with another noun. State, action, reward, baseline and metric are missing.
+# - It is nearly the sentence of 6.1 and 6.2 again, with another noun. State, action, reward, baseline and metric are missing.
 # - "Accurate" and "reasonable" are two rewards, not one. The first can be checked by a program. The second needs a model of
 #   what people find reasonable, with all that chapter 6.1 has shown about such models.
 # - Where answers are known, supervised training comes first. The article does not say what PPO adds.
@@ -94,12 +94,12 @@ assert simple_match("-5", ["5"]) != exact_match("-5", ["5"])
 # ## Each other's baseline
 #
 # Some questions are easier than others. A right answer to an easy one is no news. So the policy answers each question $K$
-# times, and a score counts from the mean score of the *other* answers (leave one out; Kool et al. 2019):
+# times, and the score $s_i$ of an answer counts from the mean score of the *other* answers (leave one out; Kool et al. 2019):
 #
 # $$\hat s_i=s_i-\frac1{K-1}\sum_{j\ne i}s_j=\frac K{K-1}\,(s_i-\bar s)$$
 #
-# The baseline of an answer does not depend on that answer, so the gradient stays unbiased. Where all $K$ answers are right, or
-# all are wrong, nothing is left to be learned from.
+# ($\bar s$ is the mean of all $K$.) The baseline of an answer does not depend on that answer, so the gradient stays unbiased.
+# Where all $K$ answers are right, or all are wrong, nothing is left to be learned from.
 
 # %%
 def leave_one_out(scores, group):
@@ -139,13 +139,13 @@ policy.start_value_from_policy()
 respond = Responder(policy, tokenizer, RESPONSE, temperature=1.0, batch_size=100)
 
 
-def answer_test():
-    """Greedy and sampled answers to the test questions, and the exact match of each kind."""
-    responses = {kind: respond(prompts["test"], kind == "greedy", seed=0) for kind in ("greedy", "sampled")}
-    return responses, {kind: float(np.mean([*map(exact_match, texts, corpus.test.references)])) for kind, texts in responses.items()}
+def answer(split):
+    """Greedy and sampled answers to the questions of a split, and the exact match of each kind."""
+    responses = {kind: respond(prompts[split], kind == "greedy", seed=0) for kind in ("greedy", "sampled")}
+    return responses, {kind: float(np.mean([*map(exact_match, texts, splits[split].references)])) for kind, texts in responses.items()}
 
 
-responses_before, before = answer_test()
+responses_before, before = answer("test")
 print(chapter.text("exact match on the test split:", "测试集上的精确匹配:"), {names[kind]: round(value, 3) for kind, value in before.items()})
 
 # %% [markdown]
@@ -175,21 +175,22 @@ practice = Prompts(*[part[known:] for part in prompts["train"]])
 data = tf.data.Dataset.from_tensor_slices(practice).shuffle(len(practice.tokens), seed=0).repeat()
 data = data.batch(BATCH // GROUP, drop_remainder=True)
 
-curve, sureness = [before], []
+curve, sureness = [answer("validation")[1]], []
 
 
 class Look(keras.callbacks.Callback):
-    """Answers the test questions every few iterations."""
+    """Answers the validation questions every few iterations."""
 
     def on_train_batch_end(self, batch, logs=None):
-        sureness.append(np.exp(self.model.shelf.content.trajectory.log_probs[:, 0]).mean())  # of the first token drawn
+        drawn = self.model.shelf.content.trajectory
+        sureness.append(np.exp((drawn.log_probs * drawn.mask).numpy().sum(axis=1)).mean())  # of the whole answer
 
     def on_epoch_end(self, epoch, logs=None):
-        curve.append(answer_test()[1])
+        curve.append(answer("validation")[1])
 
 
 agent.fit(data, steps_per_epoch=EVERY, epochs=ITERATIONS // EVERY, callbacks=[Look()], verbose=0)
-responses_after, after = answer_test()
+responses_after, after = answer("test")
 print(chapter.text("exact match, before -> after:", "精确匹配,之前 -> 之后:"))
 for kind in before:
     print(f"   {names[kind]:8} {before[kind]:.3f} -> {after[kind]:.3f}")
@@ -205,9 +206,11 @@ for i in [i for i in gained if not exact_match(responses_before["greedy"][i], co
 # The policy answers more *new* questions right, though PPO was never shown an answer: it drew answers, and was told which were
 # right.
 #
-# Sampled answers gain more than greedy ones. A policy that samples pays for its doubts, and PPO takes the doubts away: where
-# the right answer was probable already, it is now nearly certain. Only the greedy gain says that the most probable answer
-# itself became a better one.
+# Sampled answers gain more than greedy ones. A policy that samples pays for its doubts, and PPO takes the doubts away: the
+# answers that it draws become ever more probable (on the right in the picture below). Only the greedy gain says that the most
+# probable answer itself became a better one.
+#
+# The curve is drawn on the validation split; the test split is looked at only before and after.
 #
 # The scores that we kept show two more things. Much of their variance is only that some questions are easier than others; the
 # baseline removes it. And fewer and fewer questions have answers that are neither all right nor all wrong; only these teach
@@ -226,17 +229,17 @@ assert last < first - 0.1 and np.mean(sureness[-10:]) > np.mean(sureness[:10]) +
 
 figure = Figure(figsize=(8, 3.2), layout="constrained")
 iterations = chapter.label("iteration", "迭代")
-axes = figure.add_subplot(1, 2, 1, xlabel=iterations, ylabel=chapter.label("exact match, test split", "精确匹配,测试集"))
+axes = figure.add_subplot(1, 2, 1, xlabel=iterations, ylabel=chapter.label("exact match, validation split", "精确匹配,验证集"))
 for kind, style, name in (("greedy", "-o", chapter.label("greedy", "贪心")), ("sampled", "--s", chapter.label("sampled", "采样"))):
     axes.plot(np.arange(len(curve)) * EVERY, [measured[kind] for measured in curve], style, label=name)
 axes.grid(alpha=0.3)
 axes.legend()
-axes = figure.add_subplot(1, 2, 2, xlabel=iterations)
+axes = figure.add_subplot(1, 2, 2, xlabel=iterations, ylabel=chapter.label("share, or probability", "比例或概率"))
 axes.plot(range(1, ITERATIONS + 1), mixed, "-", label=chapter.label("share of questions with mixed answers", "答案有对有错的问题所占比例"))
 axes.plot(range(1, ITERATIONS + 1), sureness, "--", label=chapter.label("probability of the answer that was drawn", "所抽取答案的概率"))
-axes.set_ylim(0, 1)
+axes.set_ylim(0, 1.3)
 axes.grid(alpha=0.3)
-axes.legend(fontsize=8, loc="center right")
+axes.legend(fontsize=8, loc="upper left")
 chapter.show(figure, "exact_match_and_signal")
 
 # %% [markdown]

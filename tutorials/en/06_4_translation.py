@@ -3,21 +3,21 @@
 #
 # **You will learn** to compute chrF by hand and to use it as the reward of single sentences, to find a hole in it before the
 # policy does, why training begins with a warm start, and why sampled translations gain more than greedy ones. Minutes: about 1.
-# (Needs `pip install "ppo_keras[translation]"`, for sacrebleu.)
+# (Needs `pip install -e ".[translation]"` in the clone, for sacrebleu.)
 #
 # ## The article's passage
 #
 # > PPO算法可以用于优化大语言模型在机器翻译任务中的翻译策略。通过PPO算法,我们可以使模型在翻译文本时更加准确。
 #
-# (PPO optimises the translation strategy of a language model and makes its translations more accurate.)
+# (PPO can optimise the translation strategy of a language model and make its translations more accurate.)
 #
 # What is wrong with it:
 #
-# - It is the fourth copy of one sentence. State, action, reward, baseline and metric are missing.
-# - "Accurate" has to become a number for *each* sentence. BLEU, the best known metric, is one of whole test sets, and 0 for
-#   most short sentences.
-# - From an untrained policy, PPO gets nowhere: a random string earns hardly anything. A warm start by supervised training is
-#   needed.
+# - It is nearly the same sentence for the fourth time. State, action, reward, baseline and metric are missing.
+# - "Accurate" has to become a number for *each* sentence. BLEU, the best known metric, is one of whole test sets; for a
+#   single sentence without smoothing it is 0 as soon as no four words in a row are those of the reference.
+# - An untrained policy gives PPO hardly anything to begin with: what it writes earns next to nothing (computed below). The
+#   article knows no warm start by supervised training.
 #
 # ## The task, completely
 #
@@ -70,7 +70,8 @@ for text, references in zip(train.texts[:3], train.references):
 #
 # $$\mathrm{chrF}=\frac{(1+\beta^2)\,P\,R}{\beta^2 P+R}$$
 #
-# An $n$ for which one of the texts is too short is left out of the averages. Ours is compared with sacrebleu's:
+# (An $n$-gram is $n$ neighbours: "abc" has the 2-grams "ab" and "bc".) An $n$ for which one of the texts is too short is left out
+# of the averages. Ours is compared with sacrebleu's:
 
 # %%
 def chrf(response, reference, orders=6, beta=2.0):
@@ -108,7 +109,7 @@ lazy_score = np.mean([chrf(response, references[0]) for response, references in 
 print(chapter.text("mean chrF of the end mark alone:", "只写句末标点的平均chrF:"), f"{100 * lazy_score:.1f}")
 
 # %% [markdown]
-# The learner's `short_penalty` closes it: a response pays in proportion to what it lacks of the usual length.
+# The learner's `short_penalty` works against it: a response pays in proportion to what it lacks of the usual length (see 6.1).
 #
 # ## A warm start
 #
@@ -129,19 +130,19 @@ respond = Responder(policy, tokenizer, RESPONSE, temperature=1.0, batch_size=len
 respond_colder = Responder(policy, tokenizer, RESPONSE, temperature=0.5, batch_size=len(test.texts))
 
 
-def mean_chrf(responses):
+def mean_chrf(responses, split="test"):
     """0 to 100, as it is usually written."""
-    return 100 * float(np.mean([chrf(response, references[0]) for response, references in zip(responses, test.references)]))
+    return 100 * float(np.mean([chrf(response, references[0]) for response, references in zip(responses, splits[split].references)]))
 
 
-def sample_chrf(sampler):
-    """Mean chrF of three sampled translations of each phrase of the test split."""
-    return float(np.mean([mean_chrf(sampler(prompts["test"], False, seed)) for seed in range(3)]))
+def sample_chrf(sampler, split="test"):
+    """Mean chrF of three sampled translations of each phrase of a split."""
+    return float(np.mean([mean_chrf(sampler(prompts[split], False, seed), split) for seed in range(3)]))
 
 
-def measure():
-    """Mean chrF on the test split."""
-    return {"greedy": mean_chrf(respond(prompts["test"], True, 0)), "sampled": sample_chrf(respond)}
+def measure(split="test"):
+    """Mean chrF on a split."""
+    return {"greedy": mean_chrf(respond(prompts[split], True, 0), split), "sampled": sample_chrf(respond, split)}
 
 
 untrained = measure()
@@ -149,7 +150,7 @@ learning = SupervisedConfig(supervised_epochs=18, supervised_learning_rate=4e-3,
 pairs = {name: list(zip(sources[name], targets[name])) for name in ("train", "validation")}
 train_answers(policy, pairs["train"][:known], pairs["validation"], PROMPT + RESPONSE, tokenizer.pad_id, learning)
 policy.start_value_from_policy()
-before, colder = measure(), sample_chrf(respond_colder)
+before, colder = measure(), {split: sample_chrf(respond_colder, split) for split in ("test", "validation")}
 greedy_before = respond(prompts["test"], True, 0)
 theirs = [metric.sentence_score(*pair).score for pair in zip(greedy_before, test.references)]
 np.testing.assert_allclose(mean_chrf(greedy_before), np.mean(theirs))
@@ -163,9 +164,9 @@ assert before["sampled"] > 3 * untrained["sampled"] and 100 * lazy_score > befor
 #
 # ## PPO on all phrases
 #
-# PPO translates all phrases of the training split, eight times each, and is told only what each translation scores. The
-# baseline of a score is the mean of the other seven (see 6.3). The score of a single sentence is mostly noise, so the batch is
-# large and is gone through once.
+# PPO translates all phrases of the training split, eight times each whenever one comes up, and is told only what each
+# translation scores. The baseline of a score is the mean of the other seven (see 6.3). The score of a single sentence is noisy,
+# so the batch is large and is gone through once.
 
 # %%
 reference_of = dict(zip(tokenizer.decode_batch(*prompts["train"]), train.references))
@@ -178,18 +179,18 @@ agent = LanguagePPO(
 agent.compile(keras.optimizers.Adam(1.5e-3, epsilon=1e-5), jit_compile=True)
 data = tf.data.Dataset.from_tensor_slices(prompts["train"]).shuffle(len(train.texts), seed=0).repeat()
 data = data.batch(BATCH // GROUP, drop_remainder=True)
-curve, entropy, lengths = [before], [], []
+curve, entropy, lengths = [measure("validation")], [], []
 
 
 class Look(keras.callbacks.Callback):
-    """Translates the test split every few iterations."""
+    """Translates the validation split every few iterations."""
 
     def on_train_batch_end(self, batch, logs=None):
         entropy.append(float(logs["policy/entropy"]))
         lengths.append(float(logs["response/length"]))
 
     def on_epoch_end(self, epoch, logs=None):
-        curve.append(measure())
+        curve.append(measure("validation"))
 
 
 agent.fit(data, steps_per_epoch=EVERY, epochs=ITERATIONS // EVERY, callbacks=[Look()], verbose=0)
@@ -197,7 +198,7 @@ after, greedy_after = measure(), respond(prompts["test"], True, 0)
 print(chapter.text("mean chrF on phrases held out, before -> after:", "留出短语上的平均chrF,之前 -> 之后:"))
 for kind in before:
     print(f"   {names[kind]:8} {before[kind]:.1f} -> {after[kind]:.1f}  ({after[kind] - before[kind]:+.1f})")
-print(chapter.text("sampled before PPO at temperature 0.5:", "PPO之前,温度0.5下采样:"), f"{colder:.1f}")
+print(chapter.text("sampled before PPO at temperature 0.5:", "PPO之前,温度0.5下采样:"), f"{colder['test']:.1f}")
 first, last = np.mean(entropy[:5]), np.mean(entropy[-5:])
 print(chapter.text("entropy, nats a token, first and last five iterations:", "熵,每词元的奈特数,最初和最后五次迭代:"), f"{first:.2f} {last:.2f}")
 for i in range(4):
@@ -205,14 +206,14 @@ for i in range(4):
 assert after["sampled"] > before["sampled"] + 0.8 and abs(after["greedy"] - before["greedy"]) < 2.5
 assert after["sampled"] - before["sampled"] > after["greedy"] - before["greedy"]
 assert last < first - 0.1 and np.mean(lengths[-5:]) > 0.8 * usual_length
-assert colder > before["sampled"] + 1.0
+assert colder["test"] > before["sampled"] + 1.0
 
 figure = Figure(figsize=(8, 3.2), layout="constrained")
 iterations = chapter.label("iteration", "迭代")
-axes = figure.add_subplot(1, 2, 1, xlabel=iterations, ylabel=chapter.label("mean chrF, test split", "平均chrF,测试集"))
+axes = figure.add_subplot(1, 2, 1, xlabel=iterations, ylabel=chapter.label("mean chrF, validation split", "平均chrF,验证集"))
 for kind, style, name in (("greedy", "-o", chapter.label("greedy", "贪心")), ("sampled", "--s", chapter.label("sampled", "采样"))):
     axes.plot(np.arange(len(curve)) * EVERY, [measured[kind] for measured in curve], style, label=name)
-axes.axhline(colder, color="black", linestyle=":", label=chapter.label("sampled before PPO, temperature 0.5", "PPO之前采样,温度0.5"))
+axes.axhline(colder["validation"], color="black", linestyle=":", label=chapter.label("sampled before PPO, temperature 0.5", "PPO之前采样,温度0.5"))
 axes.set_ylim(bottom=0)
 axes.grid(alpha=0.3)
 axes.legend(fontsize=8, loc="lower right")
@@ -229,9 +230,12 @@ chapter.show(figure, "chrf_and_entropy")
 #
 # $$\text{sampled: }\;\mathbb{E}_{y\sim\pi}\big[s(y)\big]\qquad\qquad\text{greedy: }\;s\big(\arg\max\pi\big)$$
 #
+# ($\arg\max\pi$ stands for the translation that takes the most probable token everywhere.) The curve above is drawn on the
+# validation split; the test split is looked at only before and after.
+#
 # Every bit of probability that moves from a worse token to a better one raises the first. The second changes only where the
-# most probable token becomes another one. A small policy samples many poor tokens, and most of what PPO does at first is to
-# stop that: the entropy falls, and with it the price of sampling, the distance between the two numbers.
+# most probable token becomes another one. A small policy samples many poor tokens, and PPO first of all makes that rarer:
+# the entropy falls, and with it the price of sampling, the distance between the two numbers.
 
 # %%
 price = [measured["greedy"] - measured["sampled"] for measured in (before, after)]
@@ -245,16 +249,16 @@ for stage, pi in probabilities.items():
 
 # %% [markdown]
 # To be fair to the baseline: a lower *temperature* does the same, without any training. The supervised policy sampled at 0.5 is
-# well above itself sampled at 1, and the greedy translation is its limit. So a gain in sampled chrF alone is no proof of a
-# better translator. A greedy gain would be. Here it is the smaller one and may have either sign: the policy is small, its
-# phrases are few, and the score of one sentence is a noisy teacher. The translations printed above are no good ones, before or
-# after.
+# well above itself sampled at 1, and the greedy translation is its limit; compare the number at 0.5, printed above, with
+# PPO's. So a gain in sampled chrF alone is no proof of a better translator. A greedy gain, larger than chance, would be. Here it is
+# the smaller one and may have either sign: the policy is small, its phrases are few, and the score of one sentence is a noisy
+# teacher. The translations printed above are no good ones, before or after.
 #
 # ## Summary
 #
-# - State: the phrase and the translation so far. Reward: chrF of the sentence. Baseline: supervised training, without which
-#   nothing starts.
-# - A metric made for comparing translators has holes when it becomes a reward: chrF excuses a short text from long $n$-grams.
+# - State: the phrase and the translation so far. Reward: chrF of the sentence. Baseline: supervised training, which is also
+#   the warm start.
+# - A metric made for comparing translation systems has holes when it becomes a reward: chrF excuses a short text from long $n$-grams.
 # - PPO improves what is sampled. Report greedy, sampled, and sampled at a lower temperature, or sharpening passes for learning.
 #
 # ## Exercises

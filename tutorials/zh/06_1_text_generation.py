@@ -10,7 +10,7 @@
 #
 # 问题在于:
 #
-# - 没有说明状态、动作、奖励、基线和度量;分类、问答、翻译各节说的是同一句话。
+# - 没有说明状态、动作、奖励、基线和度量;分类、问答、翻译各节说的几乎是同一句话。
 # - 凭空写一条影评,谈不上“准确”:没有哪一条是正确答案。有的只是奖励,PPO提高的也只是*奖励*。
 # - 奖励本身是一个模型,它描述我们想要什么,也有自己的错误。用力过猛,策略就会找到这些错误。原文既没有防止它的惩罚,也没有能发现它的度量。
 #
@@ -21,7 +21,7 @@
 # | 状态 | 提示(一条影评的开头)和已经写出的词元 |
 # | 动作 | 下一个词元 |
 # | 回合 | 一条回复,直到它的结束词元 |
-# | 奖励 | 在最后一个词元之后给出:奖励模型认为整条文本为“正面”的概率 |
+# | 奖励 | 在最后一个词元之后给出:奖励模型认为整条文本为“正面”的概率,再减去惩罚(见下文) |
 # | 基线 | PPO之前的同一个写作模型 |
 # | 度量 | 奖励;独立裁判判为正面的比例;KL;distinct-2;参考模型下的困惑度 |
 #
@@ -65,15 +65,16 @@ print(chapter.text("pieces:", "词元种类:"), tokenizer.vocabulary_size, chapt
 # %% [markdown]
 # ## 每个词元的奖励
 #
-# 得分$s$只在最后一个词元给出一次。每个词元还要为偏离参考模型(写作模型的一份冻结副本)付费(Ziegler等,2019,式2):
+# 得分$s$只在回复的最后一个词元$T$给出一次。每个词元还要为偏离参考模型(写作模型的一份冻结副本)付出代价,单价是$\beta$
+# (Ziegler等,2019,式2,这里分摊到各个词元):
 #
 # $$r_t=-\beta\,\big(\log\pi(a_t|s_t)-\log\pi_{ref}(a_t|s_t)\big)+\mathbb{1}[t=T]\cdot s$$
 #
-# 回复如果没有结束,或者比通常的短,得分会被扣减:这两种都是讨好奖励的廉价办法。下面从零算起,两条回复,数字是编的;第二条没有结束词元
-# (它的编号是3):
+# 回复如果没有结束,或者比通常的短,得分会被扣减:这两种都是讨好奖励的廉价办法。下面从零算起,两条回复,数字是编的。第二条没有结束词元
+# (它的编号是3);两条都比通常的少一个词元:
 
 # %%
-beta, missing_end = 0.1, 0.5
+beta, missing_end, short, usual = 0.1, 0.5, 0.2, 4.0
 tokens = np.array([[7, 8, 3], [7, 8, 9]])
 mask = np.ones([2, 3], np.float32)
 log_probs = np.array([[-1.0, -2.0, -0.5], [-1.0, -0.2, -0.1]], np.float32)
@@ -81,20 +82,25 @@ reference_log_probs = np.array([[-1.5, -2.0, -0.4], [-1.5, -3.0, -4.0]], np.floa
 scores = np.array([0.8, 0.9], np.float32)
 
 rewards = -beta * (log_probs - reference_log_probs)
-rewards[:, -1] += scores - missing_end * ~(tokens == 3).any(axis=1)
+lacking = np.maximum(0.0, 1.0 - mask.sum(axis=1) / usual)  # share of the usual length
+rewards[:, -1] += scores - missing_end * ~(tokens == 3).any(axis=1) - short * lacking
 print(rewards.round(3))
+assert scores[1] > scores[0] and rewards[1].sum() < rewards[0].sum()
 
 tiny = TransformerActorCritic(10, width=8, layers=1, heads=2, memory=4)
-small = LanguagePPO(tiny, None, end_id=3, pad_id=0, response_length=3, kl=KLConfig(beta), missing_end_penalty=missing_end)
+penalties = dict(missing_end_penalty=missing_end, short_penalty=short, usual_length=usual)
+small = LanguagePPO(tiny, None, end_id=3, pad_id=0, response_length=3, kl=KLConfig(beta), **penalties)
 prompts = Prompts(tf.constant([[1], [1]]), tf.ones([2, 1]))
 responses = Responses(*map(tf.constant, (tokens.astype(np.int32), mask, log_probs)), tf.zeros([2, 3]))
 trajectory, _ = small.assemble(prompts, responses, tf.constant(reference_log_probs), tf.constant(scores))
-np.testing.assert_allclose(trajectory.rewards, rewards, rtol=1e-6)
+np.testing.assert_allclose(trajectory.rewards, rewards, rtol=1e-6, atol=1e-6)
 
 # %% [markdown]
-# 第二条得分更高,挣到的却更少:它要为参考模型认为不大可能的词元付费,也要为没有结束付费。
+# 第二条得分更高,挣到的却更少:它要为参考模型认为不大可能的词元付出代价,也要为没有结束付出代价。把一条回复各词元的KL项加起来,其期望就是
+# 写作模型相对于参考模型的KL散度。
 #
-# 多样性用distinct-2衡量:不同的相邻词元对占全部词元对的比例(Li等,2016)。对谁都说同样的话,这个数就小。
+# 多样性用distinct-2衡量:不同的相邻词元对占全部词元对的比例(Li等,2016)。对谁都说同样的话,这个数就小。文本越多,它也越小,
+# 所以只能在文本数量相同时比较。一条文本对参考模型来说有多陌生,用困惑度衡量:$-\log\pi_{ref}$对词元取平均,再取$e$的幂。
 
 # %%
 def distinct_2(token_lists):
@@ -178,7 +184,8 @@ agent = LanguagePPO(
     usual_length=np.mean(lengths) - PROMPT,
     judge=lambda prompts, responses: score_responses(judge, prompts, responses),
 )
-agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=False)  # XLA would compile for longer than these few iterations take
+# XLA would compile for longer than these few iterations take
+agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=False)
 held_out = make_prompts("test", 256, seed=1)
 score = tf.function(agent.score, autograph=False)
 
@@ -223,11 +230,11 @@ def table(columns):
 table({chapter.text("before PPO", "PPO之前"): before, chapter.text("after PPO", "PPO之后"): after})
 assert after.reward > before.reward + 0.1
 assert after.positive > before.positive + 0.1
-assert after.perplexity < 1.5 * before.perplexity
+assert after.kl < 15 and after.perplexity < 1.5 * before.perplexity
 assert after.distinct_2 < before.distinct_2
 
 # %% [markdown]
-# 奖励上升了,没有参与训练的裁判也同意。KL不大,在参考模型看来,这些文本并不比它自己写的更陌生多少。但有两点不那么令人高兴:
+# 奖励上升了,没有参与训练的裁判也同意。KL停在每条回复几奈特,在参考模型看来,这些文本并不比它自己写的更陌生多少。但有两点不那么令人高兴:
 #
 # - 多样性已经下降:正面影评只是全部影评的一部分,而且策略梯度偏爱它碰巧先找到的写法。
 # - 连贯程度仍是这个小写作模型的水平。PPO在它写得出的文本中挑选,并不教它语法。
@@ -250,19 +257,19 @@ for name, column in columns.items():
         print(f"   {prompt} |{response}")
 
 # %% [markdown]
-# 现在奖励几乎满分,文本却成了词语的堆砌:奖励模型喜爱的几个形容词,被随处撒进去。策略找到了词袋模型看不见的东西,也就是词以外的一切。
+# 现在奖励几乎满分,文本却成了词语的堆砌:奖励模型喜爱的几个词,哪里有空就撒到哪里。策略找到了词袋模型看不见的东西,也就是词以外的一切。
 #
 # 我们的度量中,哪些察觉了?
 #
-# - 参考模型下的困惑度:成倍上升。KL也是。
+# - 参考模型下的困惑度,远高于以前;还有KL。
 # - distinct-2:更低了。
 # - 裁判:*毫无察觉*。它用别的影评训练,但也是词袋模型,有同样的盲点。独立的裁判不仅要有别的数据,还要有*另一种看法*。
 
 # %%
-assert hacked.reward > after.reward + 0.02
+assert hacked.reward > max(0.9, after.reward + 0.02)
 assert hacked.kl > 2.5 * after.kl
 assert hacked.perplexity > 1.5 * max(before.perplexity, after.perplexity)
-assert hacked.distinct_2 < before.distinct_2 - 0.1
+assert hacked.distinct_2 < min(before.distinct_2 - 0.1, after.distinct_2)
 assert hacked.positive > max(before.positive + 0.1, after.positive - 0.1)  # the judge applauds
 
 figure = Figure(figsize=(8, 5), layout="constrained")
@@ -284,13 +291,15 @@ figure.axes[2].legend()
 chapter.show(figure, "with_and_without_the_kl_penalty")
 
 # %% [markdown]
-# 只看前两幅图,没有惩罚的一次似乎更好。只有下面两幅说明它走到别处去了。
+# 只看上面两幅图,没有惩罚的那次训练似乎更好。只有下面两幅说明它走到别处去了。
 #
-# 为什么KL惩罚有用:$\mathbb{E}[s]-\beta\,\mathrm{KL}(\pi\|\pi_{ref})$的最优策略是已知的(对整条回复$y$而言):
+# 为什么KL惩罚有用:$\mathbb{E}[s]-\beta\,\mathrm{KL}(\pi\|\pi_{ref})$的最优策略是已知的(对同一提示的整条回复$y$而言;
+# Rafailov等,2023,式4):
 #
 # $$\pi^*(y)\propto\pi_{ref}(y)\,e^{s(y)/\beta}$$
 #
-# 参考模型绝不会写的回复,无论得分多高,概率仍然很小。当$\beta\to 0$时,只剩下得分最高的那一条:奖励模型最严重的错误。
+# 参考模型越不可能写的回复,就要得分越高才写得出来;参考模型绝不会写的,最优策略也不会写。当$\beta\to 0$时,只剩下得分最高的那一条,而它可能正是
+# 奖励模型最严重的错误,下面三条编造的文本就是这样:
 
 # %%
 reference, scored = np.array([0.6, 0.399, 0.001]), np.array([0.3, 0.8, 1.0])  # a dull text, a good one, a word salad

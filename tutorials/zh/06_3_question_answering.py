@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 6.3 问答:可以验证的奖励
 #
-# **本章要学会**:用一个不需要奖励模型的奖励来训练,因为答案非对即错;让同一个问题的几个回答互为基线;并在从未看过答案的问题上改进策略。
+# **本章要学会**:用一个不需要奖励模型的奖励来训练,因为答案非对即错;让同一个问题的几个回答互为基线;并借助从未看过答案的问题来改进策略。
 # 需要约1分钟。
 #
 # ## 原文的段落
@@ -10,7 +10,7 @@
 #
 # 问题在于:
 #
-# - 这又是6.1和6.2的那句话,只换了一个名词。状态、动作、奖励、基线和度量都没有。
+# - 这几乎又是6.1和6.2的那句话,只换了名词。状态、动作、奖励、基线和度量都没有。
 # - “准确”与“合理”是两种奖励,不是一种。前者可以由程序检验;后者需要一个模型来描述人们认为什么合理,而这种模型的毛病,6.1已经展示过了。
 # - 凡是知道答案的地方,先做有监督训练。原文没有说PPO还能增添什么。
 #
@@ -22,7 +22,7 @@
 # | 动作 | 下一个词元 |
 # | 回合 | 一个回答,直到它的结束词元 |
 # | 奖励 | 在最后一个词元之后给出:答案正确为1,否则为0(*可验证*) |
-# | 基线 | 用来比较的:在一部分答案上有监督训练之后的策略;在PPO内部的:同一问题的其他回答 |
+# | 基线 | 用来比较的:用一部分答案做有监督训练之后的策略;在PPO内部的:同一问题的其他回答 |
 # | 度量 | 留出问题上的精确匹配,贪心与采样 |
 #
 # 有监督训练只看十分之一问题的答案。PPO在其余问题上练习,只被告知“对”或“错”。
@@ -86,11 +86,12 @@ assert simple_match("-5", ["5"]) != exact_match("-5", ["5"])
 #
 # ## 互为基线
 #
-# 有些问题比别的容易。答对一个容易的问题算不上新闻。所以策略对每个问题回答$K$次,每个得分都减去*其他*回答的平均得分(留一法;Kool等,2019):
+# 有些问题比别的容易。答对一个容易的问题,说明不了什么。所以策略对每个问题回答$K$次,每个回答的得分$s_i$都减去*其他*回答的
+# 平均得分(留一法;Kool等,2019):
 #
 # $$\hat s_i=s_i-\frac1{K-1}\sum_{j\ne i}s_j=\frac K{K-1}\,(s_i-\bar s)$$
 #
-# 一个回答的基线与它自己无关,所以梯度仍是无偏的。如果$K$个回答全对或者全错,就没有什么可学的了。
+# ($\bar s$是全部$K$个得分的平均。)一个回答的基线与它自己无关,所以梯度仍是无偏的。如果$K$个回答全对或者全错,就没有什么可学的了。
 
 # %%
 def leave_one_out(scores, group):
@@ -108,9 +109,9 @@ np.testing.assert_allclose(less_the_others(tf.constant(easy + hard + known_well)
 print(by_hand.reshape(3, 4).round(3))
 
 # %% [markdown]
-# 难题的一次答对,分量是容易问题的三倍。
+# 答对一次难题,分量是答对容易问题的三倍。
 #
-# ## 在一部分答案上有监督训练
+# ## 用一部分答案做有监督训练
 #
 # 只学习回答的词元,不学习问题的词元。
 
@@ -130,19 +131,19 @@ policy.start_value_from_policy()
 respond = Responder(policy, tokenizer, RESPONSE, temperature=1.0, batch_size=100)
 
 
-def answer_test():
-    """Greedy and sampled answers to the test questions, and the exact match of each kind."""
-    responses = {kind: respond(prompts["test"], kind == "greedy", seed=0) for kind in ("greedy", "sampled")}
-    return responses, {kind: float(np.mean([*map(exact_match, texts, corpus.test.references)])) for kind, texts in responses.items()}
+def answer(split):
+    """Greedy and sampled answers to the questions of a split, and the exact match of each kind."""
+    responses = {kind: respond(prompts[split], kind == "greedy", seed=0) for kind in ("greedy", "sampled")}
+    return responses, {kind: float(np.mean([*map(exact_match, texts, splits[split].references)])) for kind, texts in responses.items()}
 
 
-responses_before, before = answer_test()
+responses_before, before = answer("test")
 print(chapter.text("exact match on the test split:", "测试集上的精确匹配:"), {names[kind]: round(value, 3) for kind, value in before.items()})
 
 # %% [markdown]
 # ## 在其余问题上用PPO
 #
-# `PythonReward`可以是提示与回复的任意函数。我们的函数查找答案,并把每个得分留在一个列表里。没有KL惩罚:答案对就是对,无论离有监督训练的策略有多远。
+# `PythonReward`可以是提示与回复的任意函数。我们的函数查找答案,并把每个得分留在一个列表里。没有KL惩罚:答案对就是对,无论离有监督训练所得的策略有多远。
 
 # %%
 reference_of = dict(zip(tokenizer.decode_batch(*prompts["train"]), train.references))
@@ -165,21 +166,22 @@ practice = Prompts(*[part[known:] for part in prompts["train"]])
 data = tf.data.Dataset.from_tensor_slices(practice).shuffle(len(practice.tokens), seed=0).repeat()
 data = data.batch(BATCH // GROUP, drop_remainder=True)
 
-curve, sureness = [before], []
+curve, sureness = [answer("validation")[1]], []
 
 
 class Look(keras.callbacks.Callback):
-    """Answers the test questions every few iterations."""
+    """Answers the validation questions every few iterations."""
 
     def on_train_batch_end(self, batch, logs=None):
-        sureness.append(np.exp(self.model.shelf.content.trajectory.log_probs[:, 0]).mean())  # of the first token drawn
+        drawn = self.model.shelf.content.trajectory
+        sureness.append(np.exp((drawn.log_probs * drawn.mask).numpy().sum(axis=1)).mean())  # of the whole answer
 
     def on_epoch_end(self, epoch, logs=None):
-        curve.append(answer_test()[1])
+        curve.append(answer("validation")[1])
 
 
 agent.fit(data, steps_per_epoch=EVERY, epochs=ITERATIONS // EVERY, callbacks=[Look()], verbose=0)
-responses_after, after = answer_test()
+responses_after, after = answer("test")
 print(chapter.text("exact match, before -> after:", "精确匹配,之前 -> 之后:"))
 for kind in before:
     print(f"   {names[kind]:8} {before[kind]:.3f} -> {after[kind]:.3f}")
@@ -194,8 +196,10 @@ for i in [i for i in gained if not exact_match(responses_before["greedy"][i], co
 # %% [markdown]
 # 策略答对了更多*新的*问题,尽管PPO从未看过一个答案:它自己抽取回答,然后被告知哪些是对的。
 #
-# 采样的提高大于贪心。采样的策略要为自己的犹豫付出代价,而PPO消除犹豫:原本就较有可能的正确答案,现在几乎成了必然。只有贪心的提高才说明,
+# 采样的提高大于贪心。采样的策略要为自己的犹豫付出代价,而PPO消除犹豫:它抽到的回答,概率越来越高(见下图右)。只有贪心的提高才说明,
 # 最可能的那个答案本身变好了。
+#
+# 曲线画在验证集上;测试集只在训练前后各看一次。
 #
 # 留下的得分还说明两件事。得分的方差中,有不少只是因为有的问题比别的容易;基线把这部分去掉了。而且,答案有对有错的问题越来越少;
 # 只有这样的问题才能教会它什么。
@@ -213,17 +217,17 @@ assert last < first - 0.1 and np.mean(sureness[-10:]) > np.mean(sureness[:10]) +
 
 figure = Figure(figsize=(8, 3.2), layout="constrained")
 iterations = chapter.label("iteration", "迭代")
-axes = figure.add_subplot(1, 2, 1, xlabel=iterations, ylabel=chapter.label("exact match, test split", "精确匹配,测试集"))
+axes = figure.add_subplot(1, 2, 1, xlabel=iterations, ylabel=chapter.label("exact match, validation split", "精确匹配,验证集"))
 for kind, style, name in (("greedy", "-o", chapter.label("greedy", "贪心")), ("sampled", "--s", chapter.label("sampled", "采样"))):
     axes.plot(np.arange(len(curve)) * EVERY, [measured[kind] for measured in curve], style, label=name)
 axes.grid(alpha=0.3)
 axes.legend()
-axes = figure.add_subplot(1, 2, 2, xlabel=iterations)
+axes = figure.add_subplot(1, 2, 2, xlabel=iterations, ylabel=chapter.label("share, or probability", "比例或概率"))
 axes.plot(range(1, ITERATIONS + 1), mixed, "-", label=chapter.label("share of questions with mixed answers", "答案有对有错的问题所占比例"))
 axes.plot(range(1, ITERATIONS + 1), sureness, "--", label=chapter.label("probability of the answer that was drawn", "所抽取答案的概率"))
-axes.set_ylim(0, 1)
+axes.set_ylim(0, 1.3)
 axes.grid(alpha=0.3)
-axes.legend(fontsize=8, loc="center right")
+axes.legend(fontsize=8, loc="upper left")
 chapter.show(figure, "exact_match_and_signal")
 
 # %% [markdown]

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 6.4 机器翻译:以句子的评分作奖励
 #
-# **本章要学会**:手算chrF,并把它用作单个句子的奖励;在策略之前先找到它的一个漏洞;明白为什么要热启动,以及为什么采样的译文比贪心的译文提高得多。
-# 需要约1分钟。(需要`pip install "ppo_keras[translation]"`,以得到sacrebleu。)
+# **本章要学会**:手算chrF,并把它用作单个句子的奖励;在策略之前先找到它的一个漏洞;明白为什么要热启动,以及为什么采样的译文比贪心的译文提高得更多。
+# 需要约1分钟。(需要在克隆的仓库中`pip install -e ".[translation]"`,以安装sacrebleu。)
 #
 # ## 原文的段落
 #
@@ -10,9 +10,9 @@
 #
 # 问题在于:
 #
-# - 这是同一句话的第四份副本。状态、动作、奖励、基线和度量都没有。
+# - 几乎同样的一句话,这是第四遍了。状态、动作、奖励、基线和度量都没有。
 # - “准确”必须变成*每个*句子的一个数。最有名的度量BLEU是针对整个测试集的;不作平滑时,只要一个句子与参考译文没有连续四个词相同,它就是0。
-# - 从未经训练的策略出发,PPO寸步难行:随机的字符串几乎得不到分。必须先用有监督训练热启动。
+# - 未经训练的策略,让PPO几乎无从下手:它写的东西几乎得不到分(下面会计算)。原文没有提到用有监督训练作热启动。
 #
 # ## 完整的任务
 #
@@ -64,7 +64,7 @@ for text, references in zip(train.texts[:3], train.references):
 #
 # $$\mathrm{chrF}=\frac{(1+\beta^2)\,P\,R}{\beta^2 P+R}$$
 #
-# 如果对某个$n$,其中一段文本太短,这个$n$就不计入平均。我们自己写的与sacrebleu的对照:
+# ($n$元组是相邻的$n$个字符:“abc”的二元组是“ab”和“bc”。)如果对某个$n$,其中一段文本太短,这个$n$就不计入平均。我们自己写的与sacrebleu的对照:
 
 # %%
 def chrf(response, reference, orders=6, beta=2.0):
@@ -101,7 +101,7 @@ lazy_score = np.mean([chrf(response, references[0]) for response, references in 
 print(chapter.text("mean chrF of the end mark alone:", "只写句末标点的平均chrF:"), f"{100 * lazy_score:.1f}")
 
 # %% [markdown]
-# 学习器的`short_penalty`堵住了它:回复比通常的长度短多少,就按比例付多少。
+# 学习器的`short_penalty`用来对付它:回复比通常的长度短多少,就按比例扣多少(见6.1)。
 #
 # ## 热启动
 #
@@ -121,19 +121,19 @@ respond = Responder(policy, tokenizer, RESPONSE, temperature=1.0, batch_size=len
 respond_colder = Responder(policy, tokenizer, RESPONSE, temperature=0.5, batch_size=len(test.texts))
 
 
-def mean_chrf(responses):
+def mean_chrf(responses, split="test"):
     """0 to 100, as it is usually written."""
-    return 100 * float(np.mean([chrf(response, references[0]) for response, references in zip(responses, test.references)]))
+    return 100 * float(np.mean([chrf(response, references[0]) for response, references in zip(responses, splits[split].references)]))
 
 
-def sample_chrf(sampler):
-    """Mean chrF of three sampled translations of each phrase of the test split."""
-    return float(np.mean([mean_chrf(sampler(prompts["test"], False, seed)) for seed in range(3)]))
+def sample_chrf(sampler, split="test"):
+    """Mean chrF of three sampled translations of each phrase of a split."""
+    return float(np.mean([mean_chrf(sampler(prompts[split], False, seed), split) for seed in range(3)]))
 
 
-def measure():
-    """Mean chrF on the test split."""
-    return {"greedy": mean_chrf(respond(prompts["test"], True, 0)), "sampled": sample_chrf(respond)}
+def measure(split="test"):
+    """Mean chrF on a split."""
+    return {"greedy": mean_chrf(respond(prompts[split], True, 0), split), "sampled": sample_chrf(respond, split)}
 
 
 untrained = measure()
@@ -141,7 +141,7 @@ learning = SupervisedConfig(supervised_epochs=18, supervised_learning_rate=4e-3,
 pairs = {name: list(zip(sources[name], targets[name])) for name in ("train", "validation")}
 train_answers(policy, pairs["train"][:known], pairs["validation"], PROMPT + RESPONSE, tokenizer.pad_id, learning)
 policy.start_value_from_policy()
-before, colder = measure(), sample_chrf(respond_colder)
+before, colder = measure(), {split: sample_chrf(respond_colder, split) for split in ("test", "validation")}
 greedy_before = respond(prompts["test"], True, 0)
 theirs = [metric.sentence_score(*pair).score for pair in zip(greedy_before, test.references)]
 np.testing.assert_allclose(mean_chrf(greedy_before), np.mean(theirs))
@@ -154,8 +154,8 @@ assert before["sampled"] > 3 * untrained["sampled"] and 100 * lazy_score > befor
 #
 # ## 在全部短语上用PPO
 #
-# PPO翻译训练集的全部短语,每个八次,只被告知每条译文的得分。一个得分的基线是另外七个的平均(见6.3)。单个句子的得分大半是噪声,所以批量很大,
-# 而且只用一遍。
+# PPO翻译训练集的全部短语,每个短语轮到时各译八次,只被告知每条译文的得分。一个得分的基线是另外七个的平均(见6.3)。单个句子的得分噪声很大,
+# 所以批量很大,而且只用一遍。
 
 # %%
 reference_of = dict(zip(tokenizer.decode_batch(*prompts["train"]), train.references))
@@ -168,18 +168,18 @@ agent = LanguagePPO(
 agent.compile(keras.optimizers.Adam(1.5e-3, epsilon=1e-5), jit_compile=True)
 data = tf.data.Dataset.from_tensor_slices(prompts["train"]).shuffle(len(train.texts), seed=0).repeat()
 data = data.batch(BATCH // GROUP, drop_remainder=True)
-curve, entropy, lengths = [before], [], []
+curve, entropy, lengths = [measure("validation")], [], []
 
 
 class Look(keras.callbacks.Callback):
-    """Translates the test split every few iterations."""
+    """Translates the validation split every few iterations."""
 
     def on_train_batch_end(self, batch, logs=None):
         entropy.append(float(logs["policy/entropy"]))
         lengths.append(float(logs["response/length"]))
 
     def on_epoch_end(self, epoch, logs=None):
-        curve.append(measure())
+        curve.append(measure("validation"))
 
 
 agent.fit(data, steps_per_epoch=EVERY, epochs=ITERATIONS // EVERY, callbacks=[Look()], verbose=0)
@@ -187,7 +187,7 @@ after, greedy_after = measure(), respond(prompts["test"], True, 0)
 print(chapter.text("mean chrF on phrases held out, before -> after:", "留出短语上的平均chrF,之前 -> 之后:"))
 for kind in before:
     print(f"   {names[kind]:8} {before[kind]:.1f} -> {after[kind]:.1f}  ({after[kind] - before[kind]:+.1f})")
-print(chapter.text("sampled before PPO at temperature 0.5:", "PPO之前,温度0.5下采样:"), f"{colder:.1f}")
+print(chapter.text("sampled before PPO at temperature 0.5:", "PPO之前,温度0.5下采样:"), f"{colder['test']:.1f}")
 first, last = np.mean(entropy[:5]), np.mean(entropy[-5:])
 print(chapter.text("entropy, nats a token, first and last five iterations:", "熵,每词元的奈特数,最初和最后五次迭代:"), f"{first:.2f} {last:.2f}")
 for i in range(4):
@@ -195,14 +195,14 @@ for i in range(4):
 assert after["sampled"] > before["sampled"] + 0.8 and abs(after["greedy"] - before["greedy"]) < 2.5
 assert after["sampled"] - before["sampled"] > after["greedy"] - before["greedy"]
 assert last < first - 0.1 and np.mean(lengths[-5:]) > 0.8 * usual_length
-assert colder > before["sampled"] + 1.0
+assert colder["test"] > before["sampled"] + 1.0
 
 figure = Figure(figsize=(8, 3.2), layout="constrained")
 iterations = chapter.label("iteration", "迭代")
-axes = figure.add_subplot(1, 2, 1, xlabel=iterations, ylabel=chapter.label("mean chrF, test split", "平均chrF,测试集"))
+axes = figure.add_subplot(1, 2, 1, xlabel=iterations, ylabel=chapter.label("mean chrF, validation split", "平均chrF,验证集"))
 for kind, style, name in (("greedy", "-o", chapter.label("greedy", "贪心")), ("sampled", "--s", chapter.label("sampled", "采样"))):
     axes.plot(np.arange(len(curve)) * EVERY, [measured[kind] for measured in curve], style, label=name)
-axes.axhline(colder, color="black", linestyle=":", label=chapter.label("sampled before PPO, temperature 0.5", "PPO之前采样,温度0.5"))
+axes.axhline(colder["validation"], color="black", linestyle=":", label=chapter.label("sampled before PPO, temperature 0.5", "PPO之前采样,温度0.5"))
 axes.set_ylim(bottom=0)
 axes.grid(alpha=0.3)
 axes.legend(fontsize=8, loc="lower right")
@@ -213,14 +213,16 @@ axes.grid(alpha=0.3)
 chapter.show(figure, "chrf_and_entropy")
 
 # %% [markdown]
-# ## 为什么采样的译文提高得多
+# ## 为什么采样的译文提高得更多
 #
 # PPO最大化的是它*采样*出来的译文的得分;贪心翻译则处处取概率最大的词元:
 #
 # $$\text{采样:}\;\mathbb{E}_{y\sim\pi}\big[s(y)\big]\qquad\qquad\text{贪心:}\;s\big(\arg\max\pi\big)$$
 #
-# 概率只要有一点从较差的词元移到较好的词元,前者就会上升。后者只有在概率最大的词元换成另一个时才会改变。小策略会采样到许多差的词元,PPO起初所做的,
-# 多半就是制止这种情形:熵下降,采样的代价(两个数之间的距离)随之缩小。
+# ($\arg\max\pi$在这里指处处取概率最大词元的那条译文。)上图的曲线画在验证集上;测试集只在训练前后各看一次。
+#
+# 概率只要有一点从较差的词元移到较好的词元,前者就会上升。后者只有在概率最大的词元换成另一个时才会改变。小策略会采样到许多差的词元,PPO首先使这种情形
+# 变少:熵下降,采样的代价(两个数之间的距离)随之缩小。
 
 # %%
 price = [measured["greedy"] - measured["sampled"] for measured in (before, after)]
@@ -233,15 +235,15 @@ for stage, pi in probabilities.items():
     print(stage, chapter.text("sampled", "采样"), (pi @ scores).round(3), chapter.text("greedy", "贪心"), scores[pi.argmax()])
 
 # %% [markdown]
-# 对基线也要公平:降低*温度*也有同样的效果,而且不需要训练。有监督训练的策略在温度0.5下采样,明显好于在温度1下采样,而贪心译文是它的极限。所以仅凭采样
-# chrF的提高,不能证明翻译得更好了;贪心的提高才能证明。在这里,贪心的变化较小,可正可负:策略小,短语少,单个句子的得分又是一位充满噪声的老师。上面
-# 打印的译文,之前和之后都算不上好。
+# 对基线也要公平:降低*温度*也有同样的效果,而且不需要训练。有监督训练的策略在温度0.5下采样,明显好于在温度1下采样,而贪心译文是它的极限;
+# 请把上面打印的温度0.5的结果与PPO的对照。所以仅凭采样chrF的提高,不能证明翻译得更好了;超出偶然的贪心提高才能证明。在这里,贪心的变化
+# 较小,可正可负:策略小,短语少,单个句子的得分又是一位充满噪声的老师。上面打印的译文,之前和之后都算不上好。
 #
 # ## 小结
 #
-# - 状态:短语和已有的译文。奖励:句子的chrF。基线:有监督训练,没有它什么也开始不了。
-# - 为比较译者而设计的度量,一旦成为奖励就会露出漏洞:chrF对短文本免去了长$n$元组的考核。
-# - PPO改进的是采样的结果。要报告贪心、采样,以及较低温度下的采样,否则会把变得尖锐误认为学会了翻译。
+# - 状态:短语和已有的译文。奖励:句子的chrF。基线:有监督训练,它也是热启动。
+# - 为比较翻译系统而设计的度量,一旦成为奖励就会露出漏洞:chrF对短文本免去了长$n$元组的考核。
+# - PPO改进的是采样的结果。要报告贪心、采样,以及较低温度下的采样,否则会把分布变尖锐误认为学会了翻译。
 #
 # ## 练习
 #
