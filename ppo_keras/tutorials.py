@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 
 from ppo_keras import pictures

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 6.1 Text generation, and how a reward is gamed
 #
+# [Overview](../README.md) · before: [5.5 Compiled loops](05_5_compiled_loops.ipynb) · next: [6.2 Text classification: a bandit](06_2_text_classification.ipynb) · [中文](../zh/06_1_text_generation.ipynb)
+#
 # **You will learn** to write down text generation as a reinforcement learning task, to train all its parts on film reviews, to
 # measure what PPO changes with a judge that took no part in it, and to watch the reward being gamed when the KL penalty is
 # switched off. Minutes: about 1.

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 6.2 Text classification: a bandit
 #
+# [Overview](../README.md) · before: [6.1 Text generation, and how a reward is gamed](06_1_text_generation.ipynb) · next: [6.3 Question answering: a reward that can be checked](06_3_question_answering.ipynb) · [中文](../zh/06_2_text_classification.ipynb)
+#
 # **You will learn** to see classification as a reinforcement learning task of one step, why its gradient is weaker than that of
 # cross-entropy, what changes when one mistake costs five times as much as the other, and when PPO is worth it here and when it
 # is not. Minutes: under 1.

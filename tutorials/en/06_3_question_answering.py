@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 6.3 Question answering: a reward that can be checked
 #
+# [Overview](../README.md) · before: [6.2 Text classification: a bandit](06_2_text_classification.ipynb) · next: [6.4 Translation: a metric of sentences as the reward](06_4_translation.ipynb) · [中文](../zh/06_3_question_answering.ipynb)
+#
 # **You will learn** to train on a reward that needs no reward model, because an answer is right or wrong; to use several
 # answers to one question as each other's baseline; and to improve a policy by questions whose answers it is never shown.
 # Minutes: about 1.
