@@ -45,12 +45,14 @@
 # | English | 中文 | what it is | 是什么 |
 # |---|---|---|---|
 # | language model (LM) * | 语言模型 | gives the probability of the next token after a text; large (LLM) when it has billions of parameters | 给出一段文本之后下一个词元的概率;参数以十亿计的称为大语言模型(LLM) |
+# | writer | 写作模型 | a small language model that writes texts; the policy that PPO trains here | 写文本的小语言模型;本教程中PPO训练的策略 |
 # | token | 词元 | a piece of a word; what a model reads and writes | 词的片段;模型读写的单位 |
 # | tokenizer, BPE | 分词器、字节对编码 | splits texts into tokens; byte-pair encoding learns the pieces | 把文本切成词元;字节对编码用来学出这些片段 |
 # | prompt, response | 提示、回复 | what the model is given; what it writes | 给模型的文本;模型写出的文本 |
 # | reinforcement learning (RL) * | 强化学习 | learning from rewards, in a sequence of decisions, to act for the largest expected return | 在一连串决策中从奖励学习,使期望回报最大 |
 # | agent, environment | 智能体、环境 | who acts; what answers with a state and a reward | 行动者;以状态和奖励作答的一方 |
 # | state, action | 状态、动作 | in a text: what is written so far; the next token | 在文本中:已写出的内容;下一个词元 |
+# | bandit | 多臂老虎机 | the decision problem with a single step: an action, its reward, the end | 只有一步的决策问题:一个动作,它的奖励,然后结束 |
 # | reward | 奖励 | a number for one step | 一步所得的数 |
 # | return | 回报 | the (discounted) sum of the rewards that follow | 此后奖励的(折扣)总和 |
 # | discount $\gamma$ | 折扣 | how much a reward counts one step later | 晚一步的奖励打多少折扣 |

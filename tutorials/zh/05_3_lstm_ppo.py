@@ -4,7 +4,7 @@
 # [目录](../README.md) · 上一章:[5.2 改正原文的程序](05_2_the_article_corrected.ipynb) · 下一章:[5.4 用解码器Transformer做PPO](05_4_transformer_ppo.ipynb) · [English](../en/05_3_lstm_ppo.ipynb)
 #
 # **本章要学会**:用Keras的层搭建一个LSTM的演员-评论家(actor-critic);确认逐步行动与整段读入得到同样的数,即使中途开始了新的文本;
-# 再把它训练成一个写手:先学少量例句,再用PPO。需要约1分钟。
+# 再把它训练成一个写作模型:先学少量例句,再用PPO。需要约1分钟。
 #
 # ## 原文的段落
 #
@@ -18,7 +18,7 @@
 # - 新文本开始时没有清空记忆,也没有处理长短不一的提示。
 # - `activation='relu'`使记忆无界(见5.2)。
 #
-# ## 想法
+# ## 思路
 #
 # 带记忆的策略有两种用法。**行动**时,它读一个词元,保留记忆,给出一个分布。**学习**时,它一次读入整个序列。如果两者的数不一致,第一次更新之前概率比
 # $\pi/\pi_{old}$就不是1,PPO就会从这个差别中学习。所以两种都要写,并测试它们一致。
@@ -194,9 +194,9 @@ for mine, theirs in zip(small(tokens, starts=starts), packaged(small)(tokens, st
 print(chapter.text("the package's LSTMActorCritic gives the same numbers", "软件包的LSTMActorCritic给出同样的数"))
 
 # %% [markdown]
-# ## 写手:少量有监督训练
+# ## 写作模型:少量有监督训练
 #
-# 数据是软件包自带的日常句子,切成词元。最小化每个下一词元的交叉熵,写手就学着模仿它们(步数这么少,写得并不好:见下面的文本)。
+# 数据是软件包自带的日常句子,切成词元。最小化每个下一词元的交叉熵,写作模型就学着模仿它们(步数这么少,写得并不好:见下面的文本)。
 
 # %%
 corpus = load_pairs(bundled="phrases", defaults=("english", "chinese"))
@@ -234,7 +234,7 @@ assert np.mean(cross_entropies[-10:]) < cross_entropies[0] - 2
 # ## PPO
 #
 # 得分:句子提到吃的或喝的,得1分,否则0分。任何以提示和回复为参数的Python函数都可以。提示是句子开头的一到三个词元,在左边填充;`episode_starts`标出
-# 各自的开头,那里的记忆是空的,所以填充不改变任何结果。KL惩罚使写手不远离原来的样子。这里是短训练的设置;没有用XLA,因为编译花的时间只有长训练才赚得回来(5.5会测量)。
+# 各自的开头,那里的记忆是空的,所以填充不改变任何结果。KL惩罚使写作模型不远离原来的样子。这里是短训练的设置;没有用XLA,因为编译花的时间只有长训练才赚得回来(5.5会测量)。
 
 # %%
 FOOD = chapter.text(

@@ -4,7 +4,7 @@
 # [目录](../README.md) · 上一章:[5.3 用LSTM做PPO](05_3_lstm_ppo.ipynb) · 下一章:[5.5 编译的循环](05_5_compiled_loops.ipynb) · [English](../en/05_4_transformer_ppo.ipynb)
 #
 # **本章要学会**:用Keras的层搭建带策略头和价值头的解码器Transformer:因果掩码,旋转位置编码,以及写作时用的键值缓存;证明带缓存逐个词元地写
-# 等于整段读入,左填充不改变任何结果;用PPO把它训练成写手;并看到它在注意什么。需要约1分钟。
+# 等于整段读入,左填充不改变任何结果;用PPO把它训练成写作模型;并看到它在注意什么。需要约1分钟。
 #
 # ## 原文的段落
 #
@@ -12,7 +12,7 @@
 #
 # 使PPO广为人知的那些语言模型(InstructGPT及其后来者)都是只有解码器的Transformer。原文2.1节没有提到它,程序里也没有。
 #
-# ## 想法
+# ## 思路
 #
 # Transformer没有一个随时间传递的状态。每一步都回看之前的所有步:发出一个查询(query),取回键(key)与之匹配的那些步的值(value)。所以有两件事必须做对:
 # 一步看不到比自己更晚的内容(**因果掩码**),而且知道其他步离自己多远(**位置**)。
@@ -233,7 +233,7 @@ for mine, theirs in zip(small(padded, starts=begin), packaged(small)(padded, sta
 print(chapter.text("the package's TransformerActorCritic gives the same numbers", "软件包的TransformerActorCritic给出同样的数"))
 
 # %% [markdown]
-# ## 写手:少量有监督训练
+# ## 写作模型:少量有监督训练
 #
 # 与5.3一样:软件包自带的日常句子,最小化每个下一词元的交叉熵。
 
