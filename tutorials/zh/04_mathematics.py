@@ -47,7 +47,7 @@ from ppo_keras.kl import estimate_kl
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss, entropy, log_probability
 from ppo_keras.tutorials import Chapter
 
-EPISODES = 20_000  # of the Monte Carlo checks; 1_000_000 for three more digits
+EPISODES = 20_000  # of the Monte Carlo checks; 1_000_000 for seven times less noise
 
 chapter = Chapter("04_mathematics")
 keras.utils.set_random_seed(0)
