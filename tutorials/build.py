@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
+TENSORFLOWS = re.compile(r"^(INFO|WARNING):tensorflow:.*\n?", re.MULTILINE)  # its notes about this machine, with paths
 MOST_BYTES = 400_000  # of a notebook: the web shows larger ones badly
 
 
@@ -34,7 +36,11 @@ def build(script):
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which differ from build to build
         if "outputs" in cell:
-            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]  # TensorFlow's notes about the machine
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+            for out in cell.outputs:
+                if out.output_type == "stream":
+                    out.text = TENSORFLOWS.sub("", out.text)
+            cell.outputs = [out for out in cell.outputs if out.output_type != "stream" or out.text]
     content = nbformat.writes(notebook)
     if len(content.encode()) > MOST_BYTES:
         raise SystemExit(f"{script} makes a notebook of {len(content.encode()):,} bytes, more than {MOST_BYTES:,}. Draw fewer or smaller figures.")
