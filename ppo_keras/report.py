@@ -9,9 +9,14 @@ from ppo_keras.measures import MEASURES
 SPREAD = {"standard deviation": "std", "least": "min", "most": "max"}  # column: what `seeds.spread` calls it
 
 
+def new_console():
+    """A console of plain text, in a notebook too: what is shown there goes past a redirected stdout."""
+    return Console(force_jupyter=False)
+
+
 def print_evaluations(before, after, summary, folder, judged="judged positive", pairs=5):
     """The measures of two `Evaluation`s side by side, then a few responses of each to the same prompts."""
-    console = Console()
+    console = new_console()
     table = Table(title="\nBefore and after PPO, on prompts held out")
     table.add_column("measure")
     table.add_column("before", justify="right")
@@ -53,8 +58,8 @@ def print_answers(split, before, after, measures, summary, folder, rows=6):
         samples.add_column(title)
     for prompt, references, *responses in list(zip(split.texts, split.references, before, after))[:rows]:
         samples.add_row(*[Text(cell) for cell in (prompt, references[0], *responses)])
-    Console().print(table)
-    Console().print(samples)
+    new_console().print(table)
+    new_console().print(samples)
     print_place(summary, folder)
 
 
@@ -73,13 +78,13 @@ def print_labels(measures, summary, folder):
         table.add_column(title, justify="right")
     for kind, values in measures.items():
         table.add_row(names[kind], *[f"{value:.3f}" for value in values.values()])
-    Console().print(table)
+    new_console().print(table)
     print_place(summary, folder)
 
 
 def print_place(summary, folder):
     """How long it took, and where to look."""
-    Console().print(
+    new_console().print(
         f"{summary['seconds']:.0f} s. Everything is in {folder}; see it with: tensorboard --logdir {folder.parent}",
         soft_wrap=True,
     )
@@ -87,7 +92,7 @@ def print_place(summary, folder):
 
 def print_agent(summary, folder):
     """What an agent earns after its training, and with several seeds the spread."""
-    console, several = Console(), "seeds" in summary
+    console, several = new_console(), "seeds" in summary
     table = Table(title=f"\n{summary['task']}, {summary['model']}, {summary['environment_steps']:,} steps")
     table.add_column("measure")
     for title in ("mean", *SPREAD) if several else ("value",):
@@ -123,7 +128,7 @@ def print_seeds(summary, measures, folder):
     for name in measures:
         values = [summary[name]] if summary[name] is None else [summary[name], *[summary[f"{name}_{kind}"] for kind in SPREAD.values()]]
         table.add_row(name.replace("_", " "), *["" if value is None else f"{value:.3f}" for value in values])
-    Console().print(table)
+    new_console().print(table)
     print_place(summary, folder)
 
 
@@ -138,9 +143,9 @@ def print_measures(results):
         intervals = [result["measures"].get(name) for result in results]
         if any(intervals):
             table.add_row(label, *["" if interval is None else as_text(interval, form) for interval in intervals])
-    Console().print(table)
+    new_console().print(table)
     places = ", ".join(f"{result['run']}/evaluation.json" for result in results)
-    Console().print(f"The numbers are in {places}, the picture is evaluation.png beside them.", soft_wrap=True)
+    new_console().print(f"The numbers are in {places}, the picture is evaluation.png beside them.", soft_wrap=True)
 
 
 def as_text(interval, form):
@@ -158,15 +163,15 @@ def print_comparison(result, show, place):
         cells = row["prompt"], row["first"], f"{row['first_score']:z.3f}", row["second"], f"{row['second_score']:z.3f}"
         rows.add_row(*map(Text, cells))
     if show:
-        Console().print(rows)
+        new_console().print(rows)
     for label, name, form in (
         (f"mean score of {result['first']}", "first_mean", ".3f"),
         (f"mean score of {result['second']}", "second_mean", ".3f"),
         ("mean difference", "difference", ".3f"),
         (f"the second wins on this share of {len(result['rows'])} {result['units']} (a tie counts half)", "second_wins", ".1%"),
     ):
-        Console().print(Text(f"{label}: {as_text(result[name], form)}"), soft_wrap=True)
-    Console().print(Text(f"With 95 % confidence intervals; all rows are in {place}"), soft_wrap=True)
+        new_console().print(Text(f"{label}: {as_text(result[name], form)}"), soft_wrap=True)
+    new_console().print(Text(f"With 95 % confidence intervals; all rows are in {place}"), soft_wrap=True)
 
 
 def print_tokens(prompt, response, columns, ended, score):
@@ -178,7 +183,7 @@ def print_tokens(prompt, response, columns, ended, score):
         ended: whether it ended by itself.
         score: of the whole, or None.
     """
-    console = Console()
+    console = new_console()
     console.print(Text(f"{prompt} … {response.strip()}"), soft_wrap=True)
     table = Table()
     for title in columns:
@@ -200,6 +205,6 @@ def print_labels_of(label, names, before, now, value):
         table.add_column(title, justify="left" if title == "label" else "right")
     for name, *shares in zip(names, before, now):
         table.add_row(Text(name), *[f"{share:.3f}" for share in shares])
-    Console().print(Text(label))
-    Console().print(table)
-    Console().print(f"expected reward (the value): {value:.3f}")
+    new_console().print(Text(label))
+    new_console().print(table)
+    new_console().print(f"expected reward (the value): {value:.3f}")

@@ -1,6 +1,8 @@
 """`ppo_keras.cli` and `generate`: every setting arrives, every mistake is said in one line. Trainings are in test_generation_task.py."""
 
+import contextlib
 import dataclasses
+import io
 import re
 import shutil
 import subprocess
@@ -11,7 +13,7 @@ import keras
 import pytest
 from helpers import assert_close, tiny_policy
 
-from ppo_keras import cli
+from ppo_keras import cli, report
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.errors import InputError
 from ppo_keras.language.tokenizer import Tokenizer
@@ -463,3 +465,11 @@ def test_options_are_not_shortened(capsys):
     with pytest.raises(SystemExit):
         cli.parse(["train", "cartpole", "--environment-st", "9999"])
     assert "--environment-st" in capsys.readouterr().err
+
+
+def test_tables_in_a_notebook_obey_a_redirected_stdout(monkeypatch):
+    """Catches: a training in a notebook that shows its tables, with the folders of its machine, although it was told to be quiet."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        report.new_console().print("a table")
+    assert out.getvalue() == "a table\n"

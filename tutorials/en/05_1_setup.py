@@ -58,7 +58,7 @@ ITERATIONS = 5  # 50 for a policy that has learned
 chapter = Chapter("05_1_setup")
 keras.utils.set_random_seed(0)
 setup = configparser.ConfigParser()
-setup.read(chapter.root / "setup.cfg", encoding="utf-8")
+assert setup.read(chapter.root / "setup.cfg", encoding="utf-8")
 
 # %% [markdown]
 # ## Comparing versions
