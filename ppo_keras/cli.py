@@ -129,8 +129,7 @@ def build_parser(arguments=()):
     writing.add_argument("--greedy", action="store_true", help="always the most probable token")
     writing.add_argument("--top-k", type=int, help="sample among the K most probable tokens")
     writing.add_argument("--top-p", type=float, help="sample among the most probable tokens that hold this probability")
-    writing.add_argument("--seed", type=int, default=0, help="of the samples")
-    writing.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
+    _add_source(writing)
     writing.set_defaults(command=_later("ppo_keras.tasks.write", "write"))
 
     bench = commands.add_parser("bench", help="measure speed", description="Measures speed; the last line is JSON.", **style)
@@ -184,7 +183,7 @@ def _add_readers(commands, style):
         epilog="examples:\n  ppo-keras evaluate cartpole --episodes 100\n  ppo-keras evaluate generation lstm --stage best", **style,
     )  # fmt: skip
     evaluating.add_argument("run", metavar="RUN", nargs="+", help="name or folder of a run; of several seeds, the units are the seeds")
-    evaluating.add_argument("--stage", choices=STAGES, default="after", help="the weights before PPO (of text), after it, or the most rewarded ones")
+    _add_stage(evaluating)
     _add_sampling(evaluating)
     evaluating.set_defaults(command=_later("ppo_keras.tasks.evaluate", "evaluate"))
 
@@ -208,16 +207,23 @@ def _add_readers(commands, style):
         epilog='examples:\n  ppo-keras chat generation --temperature 0.7\n  echo "The ending" | ppo-keras chat generation --greedy', **style,
     )  # fmt: skip
     chatting.add_argument("run", metavar="RUN", help="name or folder of a run")
-    chatting.add_argument("--stage", choices=STAGES, default="after", help="the weights before PPO, after it, or the most rewarded ones")
+    _add_stage(chatting)
     chatting.add_argument("--greedy", action="store_true", help="always the most probable token")
     chatting.add_argument("--temperature", type=float, help="divides the logits (as in training)")
-    chatting.add_argument("--seed", type=int, default=0, help="of the samples")
-    chatting.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
+    _add_source(chatting)
     chatting.set_defaults(command=_later("ppo_keras.tasks.chat", "chat"))
 
 
 def _add_sampling(command):
     command.add_argument("--samples", "--episodes", dest="count", metavar="N", type=int, help="prompts, texts or episodes (as after training)")
+    _add_source(command)
+
+
+def _add_stage(command):
+    command.add_argument("--stage", choices=STAGES, default="after", help="the weights before PPO (not of agents), after it, or the most rewarded ones")
+
+
+def _add_source(command):
     command.add_argument("--seed", type=int, default=0, help="of the samples")
     command.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
 
