@@ -2,7 +2,7 @@
 
 import sys
 
-from ppo_keras.cli import main
+from ppo_keras.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

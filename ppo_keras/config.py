@@ -85,9 +85,7 @@ class PPOConfig:
             require(value > 0, f"{name}={value} is not positive. Use a value such as 0.2 for clip_ratio, 1 for temperature.")
         for name in ("value_clip", "target_kl", "max_gradient_norm"):
             value = getattr(self, name)
-            require(
-                value is None or value > 0, f"{name}={value} is not positive. Use a positive number, or None to switch it off."
-            )
+            require(value is None or value > 0, f"{name}={value} is not positive. Use a positive number, or None to switch it off.")
         for name in ("value_coefficient", "entropy_coefficient"):
             value = getattr(self, name)
             require(value >= 0, f"{name}={value} is negative. Use 0 to switch it off.")

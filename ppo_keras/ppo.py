@@ -73,9 +73,7 @@ class PPO(keras.Model):
             run_eagerly: True runs Python line by line, to debug.
         """
         in_parts = not self.compiles_whole and not run_eagerly
-        super().compile(
-            optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs
-        )
+        super().compile(optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs)
         self.optimizer.build(self.policy.trainable_variables)
         self._wrap = (lambda f: tf.function(f, jit_compile=jit_compile, autograph=False)) if in_parts else (lambda f: f)
         self.compile_parts(self._wrap)
@@ -132,8 +130,7 @@ class PPO(keras.Model):
         mask, returns, values = trajectory.mask, experience.returns, trajectory.values
         rate = self.optimizer.learning_rate
         metrics = {
-            "value/explained_variance": 1.0
-            - masked_variance(returns - values, mask) / tf.maximum(masked_variance(returns, mask), 1e-8),
+            "value/explained_variance": 1.0 - masked_variance(returns - values, mask) / tf.maximum(masked_variance(returns, mask), 1e-8),
             "value/mean": masked_mean(values, mask),
             "value/return_mean": masked_mean(returns, mask),
             "optimizer/learning_rate": tf.cast(tf.convert_to_tensor(rate), tf.float32),
@@ -175,9 +172,7 @@ class PPO(keras.Model):
             return i + 1, going, sums
 
         nothing = {name: tf.zeros([]) for name in UPDATE_METRICS}
-        epochs, _, sums = tf.while_loop(
-            lambda i, going, _: going & (i < config.epochs), epoch, (tf.constant(0), tf.constant(True), nothing)
-        )
+        epochs, _, sums = tf.while_loop(lambda i, going, _: going & (i < config.epochs), epoch, (tf.constant(0), tf.constant(True), nothing))
         steps = tf.cast(epochs * config.minibatches, tf.float32)
         means = {name: total / steps for name, total in sums.items()}
         return means | {FIRST_GAP: sums[FIRST_GAP], "optimizer/steps": steps}
@@ -198,9 +193,7 @@ class PPO(keras.Model):
                 return i + 1, added, {name: metrics[name] + part_metrics[name] for name in metrics}
 
             nothing = [tf.zeros(v.shape, v.dtype) for v in variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
-            _, gradients, metrics = tf.while_loop(
-                lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing)
-            )
+            _, gradients, metrics = tf.while_loop(lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing))
         norm = tf.norm(tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0))
         if config.max_gradient_norm is not None:
             scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))

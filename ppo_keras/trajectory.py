@@ -49,9 +49,7 @@ def take_sequences(nest, indices):
 
 def slice_sequences(nest, first, count):
     """`count` sequences from the `first` on, as `take_sequences` takes any."""
-    return tf.nest.map_structure(
-        lambda x: x if x.shape.rank == 0 else tf.slice(x, [first, *[0] * (x.shape.rank - 1)], [count, *x.shape[1:]]), nest
-    )
+    return tf.nest.map_structure(lambda x: x if x.shape.rank == 0 else tf.slice(x, [first, *[0] * (x.shape.rank - 1)], [count, *x.shape[1:]]), nest)
 
 
 class Shelf:

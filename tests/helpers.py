@@ -14,8 +14,8 @@ from ppo_keras import (
     TransformerActorCritic,
 )
 from ppo_keras.distributions import Categorical
-from ppo_keras.glossary import METRIC_NAMES
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.runs.glossary import METRIC_NAMES
 
 NETWORKS = ("transformer", "lstm")
 VOCABULARY, PAD, END = 24, 0, 3

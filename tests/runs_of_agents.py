@@ -11,8 +11,9 @@ import gymnasium
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.cli import main
-from ppo_keras.runs import Run, load_policy
+from ppo_keras.commands.main import main
+from ppo_keras.runs.folder import Run
+from ppo_keras.runs.models import load_policy
 
 TINY = "--environments 4 --steps 32 --no-jit --evaluation-episodes 12 --seed 4".split()
 HOOKED = "gym:Hooked-v0 --environments 2 --steps 8 --environment-steps 64 --minibatches 2 --epochs 1 --width 8 --evaluation-episodes 2 --no-jit".split()

@@ -2,10 +2,10 @@
 
 import numpy as np
 import tensorflow as tf
-from helpers import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import assert_close
 from ppo_keras.advantages import generalized_advantages
 
 REWARDS = np.array([[1, 0, 2, -1, 0.5]], np.float32)

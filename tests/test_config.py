@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from helpers import assert_close
 
+from helpers import assert_close
 from ppo_keras import KLConfig, OptimizerConfig, PPOConfig
 from ppo_keras.errors import InputError
 

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_all_close, assert_close
 
+from helpers import assert_all_close, assert_close
 from ppo_keras.distributions import Categorical, DiagonalGaussian, MultiCategorical, distribution_of
 from ppo_keras.randomness import invert_cumulative, uniform
 

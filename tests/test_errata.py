@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import END, PAD, assert_close, fit_iterations, random_table, random_trajectory, state_of, tiny_agent, tiny_learner, tiny_policy
 
+from helpers import END, PAD, assert_close, fit_iterations, random_table, random_trajectory, state_of, tiny_agent, tiny_learner, tiny_policy
 from ppo_keras import GridWorld, LanguagePPO, LSTMActorCritic, OptimizerConfig, PPOConfig, play
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.distributions import Categorical

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_close
 
+from helpers import assert_close
 from ppo_keras import KLConfig
 from ppo_keras.kl import AdaptiveKLController, FixedKLController, estimate_kl, kl_controller
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import assert_close
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss, entropy, log_probability
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_close, mask_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import assert_close, mask_of
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
 
 X = np.array([[1.0, -2.0, 4.0, 100.0], [3.0, 100.0, 100.0, 100.0]], np.float32)

@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import NETWORKS, assert_all_close, assert_close, observations, random_table, random_trajectory, tiny_agent, tiny_policy, weights_of
-from test_advantages import plain_advantages
 
+from helpers import NETWORKS, assert_all_close, assert_close, observations, random_table, random_trajectory, tiny_agent, tiny_policy, weights_of
 from ppo_keras import PPO, PPOConfig
 from ppo_keras.distributions import DiagonalGaussian
 from ppo_keras.errors import InputError
 from ppo_keras.networks.actor_critic import MLPActorCritic
 from ppo_keras.ppo import FIRST_GAP, UPDATE_METRICS
+from test_advantages import plain_advantages
 
 SGD = keras.optimizers.SGD
 
@@ -460,7 +460,14 @@ def test_the_loss_of_real_valued_actions_equals_numpy(temperature):
     gradients, metrics = ppo.gradients(experience, tf.constant(24.0))
     x, actions, old, old_values, a, r = (
         np.asarray(part, np.float64)
-        for part in (tf.reshape(trajectory.inputs, [4, 6, 6]), trajectory.actions, trajectory.log_probs, trajectory.values, experience.advantages, experience.returns)
+        for part in (
+            tf.reshape(trajectory.inputs, [4, 6, 6]),
+            trajectory.actions,
+            trajectory.log_probs,
+            trajectory.values,
+            experience.advantages,
+            experience.returns,
+        )
     )
     paths = [v.path.split("policy/")[-1] for v in agent.trainable_variables]
 

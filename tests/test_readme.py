@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo_keras.cli import parse
+from ppo_keras.commands.parser import parse
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"(?:^|`|&& )(ppo-keras [^`\n]*)", README, re.MULTILINE)))

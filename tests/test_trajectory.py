@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_all_close, random_trajectory
 
+from helpers import assert_all_close, random_trajectory
 from ppo_keras.trajectory import (
     Shelf,
     single_steps,

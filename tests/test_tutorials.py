@@ -1,4 +1,4 @@
-"""`tutorials/` and `ppo_keras.tutorials`: every chapter runs, its pair has the same code, its notebook is its own, its links lead somewhere."""
+"""`tutorials/` and its `chapter.py`: every chapter runs, its pair has the same code, its notebook is its own, its links lead somewhere."""
 
 import os
 import re
@@ -12,8 +12,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from ppo_keras import tutorials
-from ppo_keras.tutorials import SOLVED, Chapter
+import chapter as module
+from chapter import SOLVED, Chapter
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "tutorials"
@@ -123,7 +123,7 @@ def test_a_chapter_speaks_its_language(chapter, tmp_path, language, words):
 
 def test_labels_without_a_font_are_english(chapter, monkeypatch):
     """Catches: a figure full of boxes where no Chinese font is installed."""
-    monkeypatch.setattr(tutorials.pictures, "families", lambda: ["DejaVu Sans"])
+    monkeypatch.setattr(module.pictures, "families", lambda: ["DejaVu Sans"])
     assert chapter("zh").label("value", "价值") == "value"
 
 

@@ -1,7 +1,7 @@
 """Builds the notebooks: every chapter is executed, its figures inside. Needs: pip install -e ".[tutorials]"
 
-    python tutorials/build.py                   # all, about 20 minutes on two cores
-    python tutorials/build.py 04_3_gridworld    # one, in both languages
+python tutorials/build.py                   # all, about 20 minutes on two cores
+python tutorials/build.py 04_3_gridworld    # one, in both languages
 """
 
 import os

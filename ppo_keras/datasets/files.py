@@ -121,9 +121,7 @@ def _read_csv(text, path):
             if any(field.strip() for field in record):
                 records.append((reader.line_num, record))
     except csv.Error as error:
-        raise InputError(
-            f"{path}, line {reader.line_num}: {error}. Check the double quotes: one inside a quoted text is written twice."
-        ) from error
+        raise InputError(f"{path}, line {reader.line_num}: {error}. Check the double quotes: one inside a quoted text is written twice.") from error
     return _with_header(records, path, "A text with a comma in it must stand in double quotes.")
 
 

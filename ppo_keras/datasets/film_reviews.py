@@ -23,17 +23,11 @@ class FilmReviews(tfds.core.GeneratorBasedBuilder):
     # A prepared copy of the same version is reused from disk: a change of the .tsv files needs a new version.
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "2000 English and 480 Chinese reviews."}
-    BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name=code, description=f"Reviews in {language}.") for code, language in LANGUAGES.items()
-    ]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=code, description=f"Reviews in {language}.") for code, language in LANGUAGES.items()]
 
     def _info(self):
-        features = tfds.features.FeaturesDict(
-            {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["negative", "positive"])}
-        )
-        return self.dataset_info_from_configs(
-            description=_DESCRIPTION, features=features, supervised_keys=("text", "label"), disable_shuffling=True
-        )
+        features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["negative", "positive"])})
+        return self.dataset_info_from_configs(description=_DESCRIPTION, features=features, supervised_keys=("text", "label"), disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing is downloaded

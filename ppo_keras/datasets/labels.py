@@ -44,9 +44,7 @@ def number_labels(splits, source, column, classes=None, two=True):
                 f"Correct it, or remove these lines. Labels in training: {shorten_list([names[i] for i in sorted(seen)])}."
             )
     if len(seen) == 1:
-        raise InputError(
-            f"every label in {source} is {show(values['train'][0])}. Texts of both classes are needed in column {column!r}."
-        )
+        raise InputError(f"every label in {source} is {show(values['train'][0])}. Texts of both classes are needed in column {column!r}.")
     numbered = {split: np.array([number[value.casefold()] for value in labels], np.int32) for split, labels in values.items()}
     return {split: rows._replace(labels=numbered[split]) for split, rows in splits.items()}, names
 

@@ -24,9 +24,7 @@ class Phrases(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         features = tfds.features.FeaturesDict({"english": tfds.features.Text(), "chinese": tfds.features.Text()})
-        return self.dataset_info_from_configs(
-            description=_DESCRIPTION, features=features, supervised_keys=("english", "chinese"), disable_shuffling=True
-        )
+        return self.dataset_info_from_configs(description=_DESCRIPTION, features=features, supervised_keys=("english", "chinese"), disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing is downloaded

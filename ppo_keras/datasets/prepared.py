@@ -30,8 +30,8 @@ def find_builder(name, data_dir=None):
     """
     import tensorflow_datasets as tfds
 
-    import ppo_keras.datasets.film_reviews  # noqa: F401 (each registers its name)
-    import ppo_keras.datasets.phrases  # noqa: F401
+    import ppo_keras.datasets.film_reviews
+    import ppo_keras.datasets.phrases
     import ppo_keras.datasets.questions  # noqa: F401
 
     folders = _folders(data_dir)
@@ -89,9 +89,7 @@ def _folders(data_dir):
     chosen = os.environ.get("TFDS_DATA_DIR") or os.path.join(home, "tensorflow_datasets")
     # The user's name keeps apart the users of one machine: a folder of another user could not be written.
     temporary = os.path.join(tempfile.gettempdir(), f"tensorflow_datasets_{os.path.basename(home)}")
-    ours = (
-        not hasattr(os, "getuid") or not os.path.exists(temporary) or os.stat(temporary).st_uid == os.getuid()
-    )  # no one else's data
+    ours = not hasattr(os, "getuid") or not os.path.exists(temporary) or os.stat(temporary).st_uid == os.getuid()  # no one else's data
     return [os.path.expanduser(chosen)] + [temporary] * ours
 
 

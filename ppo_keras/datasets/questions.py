@@ -9,10 +9,7 @@ import random
 
 import tensorflow_datasets as tfds
 
-UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
+UNITS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen").split()
 TENS = "twenty thirty forty".split()
 LARGEST = 20  # operand
 
@@ -52,9 +49,7 @@ class Questions(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         features = tfds.features.FeaturesDict({"question": tfds.features.Text(), "answer": tfds.features.Text()})
-        return self.dataset_info_from_configs(
-            description=__doc__, features=features, supervised_keys=("question", "answer"), disable_shuffling=True
-        )
+        return self.dataset_info_from_configs(description=__doc__, features=features, supervised_keys=("question", "answer"), disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing is downloaded

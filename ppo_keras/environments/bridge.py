@@ -16,13 +16,9 @@ def import_gymnasium():
     try:
         import gymnasium
     except ImportError as error:
-        raise InputError(
-            "environments of Gymnasium need the package gymnasium. Install it with: pip install 'ppo_keras[gym]'."
-        ) from error
+        raise InputError("environments of Gymnasium need the package gymnasium. Install it with: pip install 'ppo_keras[gym]'.") from error
     if not hasattr(gymnasium.vector, "AutoresetMode"):
-        raise InputError(
-            f"gymnasium {gymnasium.__version__} is too old. Install 1.1 or newer with: pip install 'ppo_keras[gym]'."
-        )
+        raise InputError(f"gymnasium {gymnasium.__version__} is too old. Install 1.1 or newer with: pip install 'ppo_keras[gym]'.")
     return gymnasium
 
 
@@ -90,9 +86,7 @@ class GymnasiumEnvironment:
             return [int(n) for n in space.nvec]
         if isinstance(space, spaces.Box):
             return DiagonalGaussian(int(np.prod(space.shape)))
-        raise InputError(
-            f"{self.name} has actions of kind {type(space).__name__}. Supported are Discrete, MultiDiscrete of one dimension, and Box."
-        )
+        raise InputError(f"{self.name} has actions of kind {type(space).__name__}. Supported are Discrete, MultiDiscrete of one dimension, and Box.")
 
     def _make_vector(self, batch):
         """`batch` copies that can be played again."""
@@ -181,9 +175,7 @@ class GymnasiumEnvironment:
         if not self.masked:
             return
         if "action_mask" not in info:
-            raise EnvironmentFault(
-                f"the environment {self.name} left out action_mask, which it gave before. Give it with every step."
-            )
+            raise EnvironmentFault(f"the environment {self.name} left out action_mask, which it gave before. Give it with every step.")
         self.masks = np.stack(info["action_mask"]).astype(bool)
 
     def _translated(self, actions):

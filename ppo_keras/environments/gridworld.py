@@ -57,9 +57,7 @@ class GridWorld(Environment):
 
     name, actions = "gridworld", 4
 
-    def __init__(
-        self, rows, step_reward=0.0, goal_reward=1.0, pit_reward=-1.0, time_limit=None, mask_walls=False, entry_rewards=None
-    ):
+    def __init__(self, rows, step_reward=0.0, goal_reward=1.0, pit_reward=-1.0, time_limit=None, mask_walls=False, entry_rewards=None):
         self.rows = rows = read_rows(rows)
         self.positions = [  # (row, column) of each cell, counted from the top left
             (row, column) for column in range(len(rows[0])) for row in reversed(range(len(rows))) if rows[row][column] != "#"
@@ -75,10 +73,7 @@ class GridWorld(Environment):
 
         cell_at = {position: cell for cell, position in enumerate(self.positions)}
         self.next_cells = np.array(  # int32 (cells, 4)
-            [
-                [cell_at.get((row + down, column + right), cell) for down, right in MOVES]
-                for (row, column), cell in cell_at.items()
-            ],
+            [[cell_at.get((row + down, column + right), cell) for down, right in MOVES] for (row, column), cell in cell_at.items()],
             np.int32,
         )
         self.next_cells[self.terminal] = np.flatnonzero(self.terminal)[:, np.newaxis]
@@ -120,9 +115,7 @@ class GridWorld(Environment):
             with open(path, encoding="utf-8-sig") as file:
                 text = file.read()
         except OSError as error:
-            raise InputError(
-                f"cannot read the map {path}: {error.strerror}. Give a text file, one row of the map a line."
-            ) from error
+            raise InputError(f"cannot read the map {path}: {error.strerror}. Give a text file, one row of the map a line.") from error
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not UTF-8. Save the map as plain text of the characters # . S G X.") from error
         try:
@@ -225,8 +218,7 @@ class GridWorld(Environment):
             reaches |= reaches[self.next_cells].any(axis=-1)
         for row, column in (self.positions[cell] for cell in self.starts if not reaches[cell]):
             raise InputError(
-                f"no goal can be reached from row {row + 1}, column {column + 1}, where an episode can begin. "
-                "Open a way to G, or mark only other cells with S."
+                f"no goal can be reached from row {row + 1}, column {column + 1}, where an episode can begin. Open a way to G, or mark only other cells with S."
             )
 
 
@@ -241,9 +233,7 @@ def read_rows(rows):
     require(bool(lines), "the map is empty. Give rows of equal length such as '..G' and 'S.#'.")
     for number, line in enumerate(lines, start=1):
         unknown = sorted(set(line) - set("#.SGX"))
-        require(
-            not unknown, f"row {number} of the map holds {''.join(unknown[:1])!r}. Use # wall, . free, S start, G goal, X pit."
-        )
+        require(not unknown, f"row {number} of the map holds {''.join(unknown[:1])!r}. Use # wall, . free, S start, G goal, X pit.")
         require(
             len(line) == len(lines[0]),
             f"row {number} of the map has {len(line)} cells, row 1 has {len(lines[0])}. Make all rows equally long; # is a wall.",

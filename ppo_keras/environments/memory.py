@@ -25,9 +25,7 @@ class RepeatFirst(Environment):
     name = "repeat-first"
 
     def __init__(self, length=10, symbols=4):
-        require(
-            length >= 2, f"length={length} is less than 2, so nothing needs to be remembered. Use a number of steps such as 10."
-        )
+        require(length >= 2, f"length={length} is less than 2, so nothing needs to be remembered. Use a number of steps such as 10.")
         require(symbols >= 2, f"symbols={symbols} is less than 2, so there is nothing to tell apart. Use a number such as 4.")
         self.time_limit, self.actions, self.observation = length, symbols, 2 * symbols
 
@@ -65,9 +63,7 @@ class TMaze(Environment):
     name, observation, actions = "t-maze", 4, 3
 
     def __init__(self, length=10):
-        require(
-            length >= 2, f"length={length} is less than 2, so nothing needs to be remembered. Use a number of cells such as 10."
-        )
+        require(length >= 2, f"length={length} is less than 2, so nothing needs to be remembered. Use a number of cells such as 10.")
         self.length, self.time_limit = length, 5 * length
 
     def reset(self, batch, seed):

@@ -162,9 +162,7 @@ class EnvironmentPPO(PPO):
             after, record = rollout(self.environment, self.policy, self.behaviour, self.config.discount, before, self.steps, seed)
             trajectory, metrics = self.assemble(before, after, record)
         else:
-            after, record = python_rollout(
-                self.environment, self._act, self._value, self.config.discount, before, self._noise()
-            )
+            after, record = python_rollout(self.environment, self._act, self._value, self.config.discount, before, self._noise())
             trajectory, metrics = self._assemble(before, after, record)
         self._assign_carry(after)
         return trajectory, metrics

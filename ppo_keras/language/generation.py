@@ -56,9 +56,7 @@ def pad_prompts(token_lists, length, pad_id) -> Prompts:
     mask = np.zeros([len(token_lists), length], np.float32)
     for i, ids in enumerate(token_lists):
         if not 0 < len(ids) <= length:
-            raise InputError(
-                f"prompt {i} has {len(ids)} tokens, but prompts have 1 to {length}. Shorten it, or train with a larger --prompt-length."
-            )
+            raise InputError(f"prompt {i} has {len(ids)} tokens, but prompts have 1 to {length}. Shorten it, or train with a larger --prompt-length.")
         tokens[i, length - len(ids) :] = ids
         mask[i, length - len(ids) :] = 1
     return Prompts(tokens, mask)

@@ -60,9 +60,7 @@ class LanguagePPO(PPO):
         self.missing_end_penalty, self.short_penalty, self.usual_length = missing_end_penalty, short_penalty, usual_length or 1.0
         self.responses_per_prompt, self.judge = responses_per_prompt, judge
         if short_penalty and usual_length is None:
-            raise InputError(
-                f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has."
-            )
+            raise InputError(f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has.")
         if responses_per_prompt != int(responses_per_prompt) or responses_per_prompt < 1:
             raise InputError(f"responses_per_prompt={responses_per_prompt} is no count. Use a whole number of 1 or more.")
         self.reference = policy.copy(name="reference") if reference is None else reference
@@ -124,9 +122,7 @@ class LanguagePPO(PPO):
             return score_responses(self.reward, prompts, responses)
         scores = tf.cast(self.reward(prompts, responses), tf.float32)
         if scores.shape != responses.tokens.shape[:1]:
-            raise InputError(
-                f"the reward returned shape {scores.shape}, expected {responses.tokens.shape[:1]}. Return one score a response."
-            )
+            raise InputError(f"the reward returned shape {scores.shape}, expected {responses.tokens.shape[:1]}. Return one score a response.")
         return scores
 
     def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores):
@@ -150,9 +146,7 @@ class LanguagePPO(PPO):
         rewards = -beta * kl + last * earned[:, tf.newaxis]
         next_values = tf.pad(responses.values[:, 1:], [[0, 0], [0, 1]])  # 0 after the last real token: values are 0 there
         inputs, starts = join(prompts, responses)
-        trajectory = Trajectory(
-            inputs, starts, responses.tokens, responses.log_probs, responses.values, rewards, next_values, last, mask
-        )
+        trajectory = Trajectory(inputs, starts, responses.tokens, responses.log_probs, responses.values, rewards, next_values, last, mask)
         kl_of_response = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
         share = lambda holds: tf.reduce_mean(tf.cast(holds, tf.float32))
         metrics = {

@@ -154,9 +154,7 @@ class PythonReward:
         try:
             score = self.function(prompt, response)
         except Exception as error:
-            raise RewardError(
-                f"reward {self.name} raised {type(error).__name__}: {error} (prompt {prompt!r}, response {response!r})."
-            ) from error
+            raise RewardError(f"reward {self.name} raised {type(error).__name__}: {error} (prompt {prompt!r}, response {response!r}).") from error
         if hasattr(score, "item") and getattr(score, "size", 1) == 1:
             score = score.item()  # a NumPy number
         if isinstance(score, numbers.Real) and math.isfinite(score):
@@ -184,7 +182,5 @@ def load_function(name):
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise InputError(
-            f"--reward {name}: {module_name} has no function {function_name!r}; it has {', '.join(known) or 'none'}."
-        )
+        raise InputError(f"--reward {name}: {module_name} has no function {function_name!r}; it has {', '.join(known) or 'none'}.")
     return function

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.callbacks import EarlyStopping
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 
 

@@ -49,9 +49,7 @@ class Tokenizer:
             InputError: too few entries for the characters of the texts, or fewer than 270.
         """
         if vocabulary_size < 270:
-            raise InputError(
-                f"vocabulary_size={vocabulary_size} leaves no room beside 256 bytes and 4 special tokens. Use 300 or more."
-            )
+            raise InputError(f"vocabulary_size={vocabulary_size} leaves no room beside 256 bytes and 4 special tokens. Use 300 or more.")
         counts = sorted(collections.Counter("".join(texts)).values(), reverse=True)
         room = (vocabulary_size - 260) // 2  # half of the entries for characters, half for longer pieces
         coverage = max(0.98, sum(counts[:room]) / max(1, sum(counts)))  # SentencePiece allows no less
@@ -62,9 +60,7 @@ class Tokenizer:
             except RuntimeError as error:
                 too_few, too_many = re.search(r"required_chars. \d+ vs (\d+)", str(error)), re.search(r"<= (\d+)", str(error))
                 if too_few:
-                    raise InputError(
-                        f"vocabulary_size={vocabulary_size} is too small for the characters of these texts. Use {too_few[1]} or more."
-                    ) from error
+                    raise InputError(f"vocabulary_size={vocabulary_size} is too small for the characters of these texts. Use {too_few[1]} or more.") from error
                 if not too_many or int(too_many[1]) >= size:
                     raise InputError(f"SentencePiece cannot learn {size} pieces from {len(texts)} texts: {error}") from error
                 size = int(too_many[1])

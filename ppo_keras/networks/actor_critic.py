@@ -53,9 +53,7 @@ class ActorCritic(keras.Model):
         self.value_head = self._head(1, 1.0, "value_head")
         self.free_parameters = None
         if self.distribution.free:
-            self.free_parameters = self.add_weight(
-                (self.distribution.free,), "zeros", name="free_parameters", dtype="float32", autocast=False
-            )
+            self.free_parameters = self.add_weight((self.distribution.free,), "zeros", name="free_parameters", dtype="float32", autocast=False)
         for layer in (self.encoder, self.value_encoder):
             if not layer.built:
                 layer.build()

@@ -60,9 +60,7 @@ class TransformerTrunk(keras.layers.Layer):
 
     def initial_state(self, batch):
         """An empty memory for `batch` sequences."""
-        cache = lambda: [
-            tf.zeros([batch, self.heads, self.memory, self.width // self.heads], self.compute_dtype) for _ in self.blocks
-        ]
+        cache = lambda: [tf.zeros([batch, self.heads, self.memory, self.width // self.heads], self.compute_dtype) for _ in self.blocks]
         return {"keys": cache(), "values": cache(), "time": tf.constant(0), "episode": tf.zeros([batch], tf.int32)}
 
     def step(self, x, state, starts=None):

@@ -12,7 +12,7 @@ from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import PythonReward
 from ppo_keras.language.supervised import train_answers
-from ppo_keras.report import print_answers
+from ppo_keras.reports.tables import print_answers
 from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.training import run_job
 from ppo_keras.tasks.writing import WriterJob
@@ -71,20 +71,14 @@ class AnsweringJob(WriterJob):
         self.references = {}  # by prompt, as the tokenizer writes it; those of prompts held out are only looked at
         for name in ("test", "validation", "train"):
             self.references |= zip(self.tokenizer.decode_batch(*self.prompts[name]), getattr(self.corpus, name).references)
-        self.reward = PythonReward(
-            lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name
-        )
+        self.reward = PythonReward(lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name)
         prompt, answers = next(iter(self.references.items()))
         self.reward.score(prompt, answers[0])  # a mistake in it shows before the work begins
 
     def pairs(self, split, rows=None):
         """(prompt ids, answer ids) for every reference of a split, or of some rows of it."""
         encode, rows = self.tokenizer, range(len(split.texts)) if rows is None else rows
-        return [
-            (encode.encode_question(split.texts[i]), encode.encode(reference, end=True))
-            for i in rows
-            for reference in split.references[i]
-        ]
+        return [(encode.encode_question(split.texts[i]), encode.encode(reference, end=True)) for i in rows for reference in split.references[i]]
 
     def pad(self, token_lists):
         """NumPy `Prompts`; of one that is too long, the end."""
@@ -110,9 +104,7 @@ class AnsweringJob(WriterJob):
         run.save_model(self.policy, "before")
         self.learner = self.make_learner()
         self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
-        self.respond = Responder(
-            self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit
-        )
+        self.respond = Responder(self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit)
         self.before = self.evaluate()
         self.measure(self.before)  # a mistake in it costs no training
 

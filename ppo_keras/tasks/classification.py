@@ -7,23 +7,23 @@ The baseline is told: it is the same network, trained with cross-entropy.
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras import callbacks, tracing
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.environments.texts import TextClassification, check_costs
 from ppo_keras.errors import InputError
-from ppo_keras.health import Health
 from ppo_keras.language.evaluation import label_measures
 from ppo_keras.language.supervised import pad_texts, train_labels
-from ppo_keras.measures import Sample
 from ppo_keras.networks.encoder import NO_TOKEN
-from ppo_keras.recording import EnvironmentRecorder
-from ppo_keras.report import print_labels
-from ppo_keras.runs import load_policy
+from ppo_keras.reports.measures import Sample
+from ppo_keras.reports.tables import print_labels
+from ppo_keras.runs import callbacks, tracing
+from ppo_keras.runs.health import Health
+from ppo_keras.runs.models import load_policy
+from ppo_keras.runs.recording import EnvironmentRecorder
+from ppo_keras.runs.views import HeldOutLabels, RolloutAttention
 from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.text import HELD_OUT, TextJob
 from ppo_keras.tasks.training import fit_and_save, run_job
-from ppo_keras.views import HeldOutLabels, RolloutAttention
 
 
 def train(config, resume=False):
@@ -81,9 +81,7 @@ class ClassificationJob(TextJob):
 
     def new_classifier(self):
         """An untrained policy that reads a whole text as one observation."""
-        return self.new_policy(
-            memory=self.text_length, inputs=(self.text_length,), actions=len(self.names), vocabulary_size=self.tokenizer.vocabulary_size
-        )
+        return self.new_policy(memory=self.text_length, inputs=(self.text_length,), actions=len(self.names), vocabulary_size=self.tokenizer.vocabulary_size)
 
     def prepare(self, run, interrupt):
         """The baseline by supervised training; PPO begins with a copy of it."""

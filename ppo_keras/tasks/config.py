@@ -80,9 +80,7 @@ class GenerationConfig(TextConfig):
     short_penalty: float = 0.7  # subtracted from the score in proportion to what a response lacks of the usual length
     reward_network: str = "bag"  # of the reward model and the judge: bag (of words), transformer or lstm
     evaluation_samples: int = 256  # responses to held-out prompts, before and after
-    ppo: PPOConfig = PPOConfig(
-        discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0, temperature=0.8
-    )
+    ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0, temperature=0.8)
     kl: KLConfig = KLConfig(kl_coefficient=0.1, kl_target=8.5, kl_horizon=1000)
 
     def __post_init__(self):
@@ -154,9 +152,7 @@ class ClassificationConfig(TextConfig):
         try:
             return [[float(cell) for cell in row.replace(",", " ").split()] for row in self.costs.strip(" ;").split(";")]
         except ValueError as error:
-            raise InputError(
-                f"--costs {self.costs!r} is not a table of numbers ({error}). Write rows with ; between them, such as '0 1; 5 0'."
-            ) from error
+            raise InputError(f"--costs {self.costs!r} is not a table of numbers ({error}). Write rows with ; between them, such as '0 1; 5 0'.") from error
 
 
 @dataclass(frozen=True)

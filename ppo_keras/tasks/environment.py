@@ -7,21 +7,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras import tensorboard, tracing
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.errors import InputError
-from ppo_keras.health import Health
-from ppo_keras.measures import Sample
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.ppo import raw_advantages
-from ppo_keras.recording import Board, Cadence, EnvironmentRecorder
-from ppo_keras.report import print_agent
-from ppo_keras.runs import load_policy
+from ppo_keras.reports.measures import Sample
+from ppo_keras.reports.tables import print_agent
+from ppo_keras.runs import tensorboard, tracing
+from ppo_keras.runs.health import Health
+from ppo_keras.runs.models import load_policy
+from ppo_keras.runs.recording import Board, Cadence, EnvironmentRecorder
+from ppo_keras.runs.views import BatchHistograms, GridPicture, RolloutAttention
 from ppo_keras.tasks.play import make_environment, new_player
 from ppo_keras.tasks.seeds import spread
-from ppo_keras.tasks.training import fit_and_save, plain_errors, run_job
-from ppo_keras.views import BatchHistograms, GridPicture, RolloutAttention
+from ppo_keras.tasks.training import fit_and_save, plain_errors, run_job, settings_of_every_task
 
 
 def train(task, config, resume=False):
@@ -158,9 +158,7 @@ class AgentJob:
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
         further = {"health": Health("episode/return")} | tracing.observers(config.logging, run)
-        fit_and_save(
-            learner, run, "policy", interrupt, recorder, shown, every, self.calls, further=further, score=lambda metrics: recorder.last_return
-        )
+        fit_and_save(learner, run, "policy", interrupt, recorder, shown, every, self.calls, further=further, score=lambda metrics: recorder.last_return)
         self.pace = config.environments * config.steps * learner.iterations_per_call / float(np.median(recorder.seconds))
         return np.array(recorder.curve)
 
@@ -172,7 +170,7 @@ class AgentJob:
         views += [RolloutAttention()] if logging.attention_maps else []
         opening = (tracing.Graph(tf.TensorSpec([], tf.int32)),) if logging.graph else ()
         last = self.calls * self.learner.iterations_per_call
-        return Board(self.task_name, config, Cadence(logging.log_every, last), tuple(views), opening)
+        return Board(self.task_name, config, Cadence(logging.log_every, last), tuple(views), opening, settings_of_every_task())
 
     def summarise(self, seed, curve):
         """What `summary.json` says of one seed. Where no episode ended in training, its return and length are None."""
@@ -231,7 +229,7 @@ class AgentJob:
 
     def draw(self, run, curves):
         """The pictures of a run, as PNG files and in TensorBoard."""
-        from ppo_keras import pictures  # matplotlib takes a second to load
+        from ppo_keras.reports import pictures  # matplotlib takes a second to load
 
         best = (self.grid.optimal_return(self.config.ppo.discount), "optimal policy") if self.grid else None
         title = f"{self.environment.name}, {self.config.model}" + (f", {len(curves)} seeds" if len(curves) > 1 else "")

@@ -27,8 +27,8 @@ from ppo_keras.language.supervised import (
 )
 from ppo_keras.language.tokenizer import UNKNOWN
 from ppo_keras.networks.encoder import TokenEncoder
-from ppo_keras.report import print_evaluations
-from ppo_keras.runs import load_reward_model
+from ppo_keras.reports.tables import print_evaluations
+from ppo_keras.runs.models import load_reward_model
 from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.text import HELD_OUT
 from ppo_keras.tasks.training import run_job

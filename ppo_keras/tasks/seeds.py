@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ppo_keras.report import print_seeds
+from ppo_keras.reports.tables import print_seeds
 
 
 def each_seed(config, make_job):

@@ -6,15 +6,15 @@ import time
 import keras
 import tensorflow as tf
 
-from ppo_keras import callbacks, tensorboard, tracing
 from ppo_keras.errors import InputError
-from ppo_keras.health import Health
 from ppo_keras.language.generation import Prompts
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
-from ppo_keras.recording import Board, Cadence, Recorder, SupervisedRecorder
-from ppo_keras.tasks.training import fit_and_save
-from ppo_keras.views import BatchHistograms, HeldOutResponses
+from ppo_keras.runs import callbacks, tensorboard, tracing
+from ppo_keras.runs.health import Health
+from ppo_keras.runs.recording import Board, Cadence, Recorder, SupervisedRecorder
+from ppo_keras.runs.views import BatchHistograms, HeldOutResponses
+from ppo_keras.tasks.training import fit_and_save, settings_of_every_task
 
 HELD_OUT = 8  # prompts or texts in a table of TensorBoard
 
@@ -98,7 +98,7 @@ class TextJob:
         logging = self.config.logging
         opening = (tracing.Graph(data_spec),) if logging.graph else ()
         histograms = BatchHistograms(logging.weight_histograms)
-        return Board(self.task_name, self.config, Cadence(logging.log_every, self.config.iterations), (histograms, *views), opening)
+        return Board(self.task_name, self.config, Cadence(logging.log_every, self.config.iterations), (histograms, *views), opening, settings_of_every_task())
 
     def updates(self):
         """Optimizer steps of the whole of PPO."""

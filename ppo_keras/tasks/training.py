@@ -7,9 +7,11 @@ import sys
 
 import tensorflow as tf
 
-from ppo_keras import callbacks
+from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.errors import InputError, NonFiniteError, ResumeError
-from ppo_keras.runs import Run
+from ppo_keras.runs import callbacks
+from ppo_keras.runs.folder import Run
+from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
 
 def run_job(config, make_job, resume=False):
@@ -101,6 +103,11 @@ def fit_and_save(
             learner.policy.set_weights(last)
         run.save_model(learner.policy, name)
     interrupt.check()
+
+
+def settings_of_every_task():
+    """The classes of settings of all tasks: their runs share one HParams table, so each must name all columns."""
+    return tuple(dict.fromkeys(kind for kind, _ in (*TEXT_TASKS.values(), *AGENT_TASKS.values())))
 
 
 @contextlib.contextmanager

@@ -15,9 +15,7 @@ def import_sacrebleu():
     try:
         import sacrebleu
     except ImportError as error:
-        raise InputError(
-            "translation is scored by the package sacrebleu. Install it with: pip install 'ppo_keras[translation]'."
-        ) from error
+        raise InputError("translation is scored by the package sacrebleu. Install it with: pip install 'ppo_keras[translation]'.") from error
     return sacrebleu
 
 

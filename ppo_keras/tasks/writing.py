@@ -1,9 +1,9 @@
 """What the tasks whose policy writes have in common once they are trained: the run is opened again, and its writer examined."""
 
 from ppo_keras.errors import InputError
-from ppo_keras.language.examination import examine, sample_responses
 from ppo_keras.language.generation import pad_prompts
-from ppo_keras.runs import load_policy
+from ppo_keras.reports.examination import examine, sample_responses
+from ppo_keras.runs.models import load_policy
 from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import plain_errors
 

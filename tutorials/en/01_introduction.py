@@ -103,6 +103,11 @@
 # them. It gets only seconds, so what it writes will be crooked.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import re
 import time
 
@@ -125,7 +130,8 @@ from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.evaluation import distinct, evaluate_writer
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.supervised import train_language_model
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 14  # of PPO; 60 and a width of 128 for the real thing
 WIDTH = 64
@@ -198,7 +204,12 @@ prompts = tf.data.Dataset.from_tensor_slices(prompts_of(corpus.train, len(corpus
 history = agent.fit(prompts, steps_per_epoch=1, epochs=ITERATIONS, verbose=0).history
 scores, kls = history["objective/scores"], history["objective/kl"]
 for i in range(0, ITERATIONS, 3):
-    print(chapter.text(f"iteration {i + 1:2d}: score {scores[i]:.2f}, KL {kls[i]:.1f} nats a response", f"第{i + 1:2d}次迭代:分数{scores[i]:.2f},每个回复的KL散度{kls[i]:.1f}奈特"))
+    print(
+        chapter.text(
+            f"iteration {i + 1:2d}: score {scores[i]:.2f}, KL {kls[i]:.1f} nats a response",
+            f"第{i + 1:2d}次迭代:分数{scores[i]:.2f},每个回复的KL散度{kls[i]:.1f}奈特",
+        )
+    )
 
 # %% [markdown]
 # Now the same prompts of the test split again.
@@ -281,6 +292,7 @@ chapter.show(figure, "training")
 #    lists together (a pair lies within one list).
 #
 # The solutions are in `tutorials/solutions/01_introduction.py`.
+
 
 # %%
 @chapter.exercise

@@ -51,6 +51,11 @@
 # bundled film reviews.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -72,8 +77,9 @@ from ppo_keras import (
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.supervised import train_language_model
-from ppo_keras.pictures import token_heat_map
-from ppo_keras.tutorials import Chapter
+from ppo_keras.reports.pictures import token_heat_map
+
+from chapter import Chapter
 
 EPOCHS = 3  # of supervised training; 15 and a width of 128 for the real thing
 WIDTH = 64
@@ -93,7 +99,12 @@ history = train_language_model(
     config=SupervisedConfig(supervised_epochs=EPOCHS, supervised_learning_rate=5e-3),
 ).history  # fmt: skip
 losses = history["val_cross_entropy"]
-print(chapter.text("validation cross-entropy, nats a token:", "验证集交叉熵,每个词元,奈特:"), np.round(losses, 3), chapter.text("uniform:", "均匀分布:"), round(np.log(tokenizer.vocabulary_size), 3))
+print(
+    chapter.text("validation cross-entropy, nats a token:", "验证集交叉熵,每个词元,奈特:"),
+    np.round(losses, 3),
+    chapter.text("uniform:", "均匀分布:"),
+    round(np.log(tokenizer.vocabulary_size), 3),
+)
 assert losses[-1] < losses[0] < np.log(tokenizer.vocabulary_size)
 
 # %% [markdown]
@@ -181,6 +192,7 @@ print(prompts.mask.numpy().astype(int))
 # %% [markdown]
 # `log_probs` and `values` come from the very pass that sampled. Here they are computed anew and plainly: for each token one
 # reading of everything before it, without any padding.
+
 
 # %%
 def by_reading(model, i):
@@ -320,6 +332,7 @@ chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above
 # 3. The perplexity of a response is $\exp(-\frac1n\sum_t\log\pi(a_t|s_t))$ over its real tokens. Compute that of each row.
 #
 # The solutions are in `tutorials/solutions/02_language_models_and_ppo.py`.
+
 
 # %%
 @chapter.exercise

@@ -37,6 +37,11 @@
 # episode. Every other step pays 0. A move against the border stays where it is. An episode begins in 1, 2 or 3.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -45,8 +50,9 @@ from matplotlib.figure import Figure
 from ppo_keras import EnvironmentPPO, GridWorld, MLPActorCritic, PPOConfig
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.losses import clipped_policy_loss
-from ppo_keras.pictures import grid_values
-from ppo_keras.tutorials import Chapter
+from ppo_keras.reports.pictures import grid_values
+
+from chapter import Chapter
 
 chapter = Chapter("04_3_gridworld")
 keras.utils.set_random_seed(0)
@@ -95,9 +101,7 @@ V, cases = 0.5, {"r=0": (0.0, 0.0), "r=1": (1.0, 0.0), "r=1, end": (1.0, 1.0)}
 deltas = {name: r + discount * V * (1 - end) - V for name, (r, end) in cases.items()}
 column = lambda values: tf.constant(values, tf.float32)[:, tf.newaxis]  # three sequences of one step
 rewards, ended = map(column, zip(*cases.values()))
-advantages, _ = generalized_advantages(
-    rewards, 0 * rewards + V, V * (1 - ended), ended, tf.ones_like(rewards), discount, gae_lambda=0.0
-)
+advantages, _ = generalized_advantages(rewards, 0 * rewards + V, V * (1 - ended), ended, tf.ones_like(rewards), discount, gae_lambda=0.0)
 np.testing.assert_allclose(advantages[:, 0], list(deltas.values()), rtol=1e-6)
 for name, delta in deltas.items():
     print(f"{name:9s} delta = {delta:+.3f}")
@@ -196,6 +200,7 @@ print(chapter.text("every greedy move is optimal", "每个贪心动作都是最�
 # 3. What is $V(1)$ under the uniform policy with $\gamma=0.5$?
 #
 # The solutions are in `tutorials/solutions/04_3_gridworld.py`.
+
 
 # %%
 @chapter.exercise

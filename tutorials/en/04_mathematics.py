@@ -38,6 +38,11 @@
 # that both forms overflow. The logarithm is then computed by the second form, because a very small probability would round to 0.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -47,7 +52,8 @@ from ppo_keras import GridWorld
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.kl import estimate_kl
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss, entropy, log_probability
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 EPISODES = 20_000  # of the Monte Carlo checks; 1_000_000 for seven times less noise
 
@@ -68,7 +74,10 @@ np.testing.assert_allclose(np.exp(log_pi).sum(), 1.0)
 np.testing.assert_allclose(softmax(z + 100.0), softmax(z), rtol=1e-9)
 package = log_probability(tf.constant([z], tf.float32), tf.constant([token]))
 np.testing.assert_allclose(package, [log_pi[token]], rtol=1e-5)
-print(chapter.text("log-probability of the likeliest token, by hand and by the package:", "最可能词元的对数概率,手算与软件包:"), f"{log_pi[token]:.5f}, {package[0]:.5f}")
+print(
+    chapter.text("log-probability of the likeliest token, by hand and by the package:", "最可能词元的对数概率,手算与软件包:"),
+    f"{log_pi[token]:.5f}, {package[0]:.5f}",
+)
 
 large = z.astype(np.float32) + 100
 with np.errstate(over="ignore", invalid="ignore"):
@@ -77,7 +86,11 @@ with np.errstate(over="ignore", invalid="ignore"):
 print(chapter.text("the first form at logits near 100, float32:", "logit在100附近时的第一种写法,float32:"), naive[token])
 small = large - large.max()
 stable = small - np.log(np.exp(small).sum())
-print(chapter.text("the second form there, plainly and with the largest subtracted:", "此时的第二种写法,直接计算与先减去最大值:"), naive_log[token], f"{stable[token]:.5f}")
+print(
+    chapter.text("the second form there, plainly and with the largest subtracted:", "此时的第二种写法,直接计算与先减去最大值:"),
+    naive_log[token],
+    f"{stable[token]:.5f}",
+)
 assert np.isnan(naive[token]) and np.isinf(naive_log[token])
 np.testing.assert_allclose(stable[token], log_pi[token], atol=1e-3)
 
@@ -136,7 +149,12 @@ for s in range(3):
     _, _, rewards = play(s)
     returns = rewards @ discount ** np.arange(rewards.shape[1])
     error = returns.std() / EPISODES**0.5
-    print(chapter.text(f"V({s + 1}): exact {V[s]:.4f}, mean of episodes {returns.mean():.4f} +- {error:.4f}", f"V({s + 1}):精确值{V[s]:.4f},回合的均值{returns.mean():.4f} +- {error:.4f}"))
+    print(
+        chapter.text(
+            f"V({s + 1}): exact {V[s]:.4f}, mean of episodes {returns.mean():.4f} +- {error:.4f}",
+            f"V({s + 1}):精确值{V[s]:.4f},回合的均值{returns.mean():.4f} +- {error:.4f}",
+        )
+    )
     assert abs(returns.mean() - V[s]) < 5 * error
 
 # %% [markdown]
@@ -152,7 +170,10 @@ for s in range(3):
 _, _, rewards = play(0)
 weights = discount ** np.arange(rewards.shape[1])
 article_weights = np.where(np.arange(rewards.shape[1]) == 0, 1.0, -weights)  # V - (r1 - g r2 - g^2 r3 - ...)
-print(chapter.text("V(1): exact, learned with the brackets, without them:", "V(1):精确值,有括号时学到的,没有括号时学到的:"), f"{V[0]:.3f}, {(rewards @ weights).mean():.3f}, {(rewards @ article_weights).mean():.3f}")
+print(
+    chapter.text("V(1): exact, learned with the brackets, without them:", "V(1):精确值,有括号时学到的,没有括号时学到的:"),
+    f"{V[0]:.3f}, {(rewards @ weights).mean():.3f}, {(rewards @ article_weights).mean():.3f}",
+)
 assert (rewards @ article_weights).mean() < 0 < V[0]
 
 # %% [markdown]
@@ -177,7 +198,12 @@ print(chapter.text("the same of the article's formula:", "按原文公式:"), (p
 np.testing.assert_allclose((pi * A).sum(axis=1), 0.0, atol=1e-12)
 goal = [(1, 3), (2, 0)]  # state 2 moves right, state 3 up: into the goal
 for s, a in goal:
-    print(chapter.text(f"state {s + 1}, into the goal: A = {A[s, a]:+.3f}, the article's {article_A[s, a]:+.3f}", f"状态{s + 1},进入终点:A = {A[s, a]:+.3f},原文的公式{article_A[s, a]:+.3f}"))
+    print(
+        chapter.text(
+            f"state {s + 1}, into the goal: A = {A[s, a]:+.3f}, the article's {article_A[s, a]:+.3f}",
+            f"状态{s + 1},进入终点:A = {A[s, a]:+.3f},原文的公式{article_A[s, a]:+.3f}",
+        )
+    )
     assert A[s, a] > 0 > article_A[s, a] == article_A[s].min()
 
 # %% [markdown]
@@ -199,6 +225,7 @@ for s, a in goal:
 # In practice the weight $\gamma^t$ in $d(s)$ is left out: every visited state counts fully, in chapter 3 and in the package too.
 # The check: change each logit by a little, and solve the world anew.
 
+
 # %%
 def J(z):
     return solve(softmax(z))[0].mean()  # states 1, 2, 3 begin equally often
@@ -212,13 +239,18 @@ for s in range(3):
         change = np.zeros((3, 4))
         change[s, a] = tiny
         by_difference[s, a] = (J(logits + change) - J(logits - change)) / (2 * tiny)
-print(chapter.text("largest entry of the gradient, largest error:", "梯度的最大分量,最大误差:"), f"{np.abs(by_theorem).max():.4f}, {np.abs(by_theorem - by_difference).max():.1e}")
+print(
+    chapter.text("largest entry of the gradient, largest error:", "梯度的最大分量,最大误差:"),
+    f"{np.abs(by_theorem).max():.4f}, {np.abs(by_theorem - by_difference).max():.1e}",
+)
 np.testing.assert_allclose(by_theorem, by_difference, atol=1e-8)
 
 always = lambda a: np.tile(np.eye(4)[a] * 0.997 + 0.00075, (3, 1))  # one move for all states, as if they shared their logits
 for name, a in ((chapter.text("right", "右"), 3), (chapter.text("up", "上"), 0)):
     values = solve(always(a))[0]
-    print(chapter.text(f"nearly always {name}: V(2) = {values[1]:.3f}, V(3) = {values[2]:.3f}", f"几乎总是向{name}:V(2) = {values[1]:.3f},V(3) = {values[2]:.3f}"))
+    print(
+        chapter.text(f"nearly always {name}: V(2) = {values[1]:.3f}, V(3) = {values[2]:.3f}", f"几乎总是向{name}:V(2) = {values[1]:.3f},V(3) = {values[2]:.3f}")
+    )
     assert (values[1] > 0.9 > 0.1 > values[2]) if a == 3 else (values[2] > 0.9 > 0.1 > values[1])
 
 # %% [markdown]
@@ -248,7 +280,15 @@ A_1 = delta_1 + discount * lam * A_2
 A_0 = delta_0 + discount * lam * A_1
 row = lambda values: tf.constant([values], tf.float32)  # one sequence
 advantages, returns = generalized_advantages(row(r), row(v), row([v[1], v[2], 0.0]), row([0.0, 0.0, 1.0]), row([1.0] * 3), discount, lam)
-print("delta:", np.round([delta_0, delta_1, delta_2], 4), "  A:", np.round([A_0, A_1, A_2], 4), "  ", chapter.text("package:", "软件包:"), advantages.numpy().round(4))
+print(
+    "delta:",
+    np.round([delta_0, delta_1, delta_2], 4),
+    "  A:",
+    np.round([A_0, A_1, A_2], 4),
+    "  ",
+    chapter.text("package:", "软件包:"),
+    advantages.numpy().round(4),
+)
 np.testing.assert_allclose(advantages, [[A_0, A_1, A_2]], rtol=1e-5)
 np.testing.assert_allclose(returns, advantages + row(v), rtol=1e-6)
 
@@ -272,7 +312,12 @@ for lam in lambdas:
     estimates = deltas @ (discount * lam) ** np.arange(deltas.shape[1])
     bias.append(abs(estimates.mean() - A[0, 0]))
     spread.append(estimates.std())
-print(chapter.text("bias at lambda 0 and 1:", "lambda为0和1时的偏差:"), f"{bias[0]:.3f}, {bias[-1]:.3f};", chapter.text("spread:", "标准差:"), f"{spread[0]:.3f}, {spread[-1]:.3f}")
+print(
+    chapter.text("bias at lambda 0 and 1:", "lambda为0和1时的偏差:"),
+    f"{bias[0]:.3f}, {bias[-1]:.3f};",
+    chapter.text("spread:", "标准差:"),
+    f"{spread[0]:.3f}, {spread[-1]:.3f}",
+)
 assert bias[-1] < 0.1 * bias[0] and spread[-1] > spread[0] + 0.1
 
 figure = Figure(figsize=(6, 3.2), layout="constrained")
@@ -376,7 +421,9 @@ for (name, numbers), style in zip(table.items(), ("-o", "--s", ":^")):
     right.plot(kls, deviations, style, label=name)
 left.axhline(1.0, color="black", linewidth=0.7)
 left.set(xscale="log", xlabel=chapter.label("exact KL, nats", "精确的KL,奈特"), ylabel=chapter.label("mean of estimates / KL", "估计的均值/KL"))
-right.set(xscale="log", yscale="log", xlabel=chapter.label("exact KL, nats", "精确的KL,奈特"), ylabel=chapter.label("standard deviation of one", "单个估计的标准差"))
+right.set(
+    xscale="log", yscale="log", xlabel=chapter.label("exact KL, nats", "精确的KL,奈特"), ylabel=chapter.label("standard deviation of one", "单个估计的标准差")
+)
 for axes in (left, right):
     axes.grid(alpha=0.3)
     axes.legend()
@@ -422,6 +469,7 @@ np.testing.assert_allclose(by_hand, np.log(len(z)), rtol=1e-3)
 # 3. What is the expectation of $k_2$ under $p$ (so that its bias can be computed without samples)?
 #
 # The solutions are in `tutorials/solutions/04_mathematics.py`.
+
 
 # %%
 @chapter.exercise

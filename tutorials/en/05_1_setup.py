@@ -33,13 +33,17 @@
 # Everything below only checks. What is needed stands in `setup.cfg`; we read it there.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import ast
 import configparser
 import os
 import re
 import shutil
 import subprocess
-import sys
 from importlib.metadata import version
 
 import keras
@@ -50,9 +54,10 @@ from packaging.specifiers import SpecifierSet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_keras import EnvironmentPPO, GridWorld, MLPActorCritic, PPOConfig
-from ppo_keras.recording import EnvironmentRecorder
-from ppo_keras.runs import Run
-from ppo_keras.tutorials import Chapter
+from ppo_keras.runs.recording import EnvironmentRecorder
+from ppo_keras.runs.folder import Run
+
+from chapter import Chapter
 
 ITERATIONS = 5  # 50 for a policy that has learned
 chapter = Chapter("05_1_setup")
@@ -65,6 +70,7 @@ assert setup.read(chapter.root / "setup.cfg", encoding="utf-8")
 #
 # Versions are not text: as text, 3.6 is *greater* than 3.11, because the character 6 is greater than 1. They are lists of
 # numbers. From scratch, beside `packaging`, which pip itself uses:
+
 
 # %%
 def parts(text):
@@ -147,6 +153,7 @@ print(chapter.text("XLA works", "XLA可用"))
 # TensorBoard reads *event files*: anything that `tf.summary` writes into a folder. A callback that does it, from scratch,
 # beside the package's `EnvironmentRecorder`; both watch one run of PPO in the article's grid world. After each iteration
 # `logs` holds the metrics; they are written outside of the compiled step, because XLA cannot write files.
+
 
 # %%
 class Scalars(keras.callbacks.Callback):
@@ -248,6 +255,7 @@ print(chapter.text("all commands:", "所有命令:"), "ppo-keras --help")
 #    1 value). All are float32, 4 bytes each. How many bytes are the weights?
 #
 # The solutions are in `tutorials/solutions/05_1_setup.py`.
+
 
 # %%
 @chapter.exercise

@@ -20,6 +20,11 @@
 # a policy, and the rewards do not depend on them.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -30,7 +35,8 @@ from matplotlib.figure import Figure
 
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss, log_probability
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 25  # 100 for the real thing
 chapter = Chapter("05_2_the_article_corrected")
@@ -66,11 +72,12 @@ print(chapter.text("mean reward of action 1 less that of action 0, 100,000 sampl
 # - `activation='relu'` leaves the memory unbounded (and rules out cuDNN's fast kernel). With large recurrent weights (below,
 #   four times an orthogonal matrix) it explodes; with `tanh` no output exceeds 1.
 
+
 # %%
 def article_network(input_shape):
     model = Sequential()
-    model.add(LSTM(128, activation='relu', input_shape=input_shape))
-    model.add(Dense(1, activation='sigmoid'))
+    model.add(LSTM(128, activation="relu", input_shape=input_shape))
+    model.add(Dense(1, activation="sigmoid"))
     return model
 
 
@@ -132,6 +139,7 @@ assert policy_net(tf.zeros([3, 7], tf.int32)).shape == (3, 7, SYMBOLS) and value
 # never keeps the probability with which an action was taken. PPO needs exactly that probability: it must be stored *when
 # the action is taken*. One function collects a batch: states, actions, their log-probabilities, values, rewards.
 
+
 # %%
 @tf.function
 def collect(policy_net, value_net, prompts, seed):
@@ -165,6 +173,7 @@ print(chapter.text("share of right tokens before training:", "训练前正确词
 #
 # with $d_t=1$ at the end of an episode; $R_t$ is what the critic learns. See both on one response whose tokens were all
 # right, with a critic that knows nothing yet:
+
 
 # %%
 def advantages_and_returns(rewards, values, gamma, gae_lambda):
@@ -262,6 +271,7 @@ assert all(gradient is None for gradient in after_predict + outside)
 #   clipped. (The article does not even use it.)
 # - The critic's loss is part of `policy_loss`, and is then added again.
 
+
 # %%
 def gradient(function, x):
     x = tf.constant(x)
@@ -296,6 +306,7 @@ print(chapter.text("the article's ratios:", "原文的概率比:"), np.unique(ac
 # the policy now with the policy that acted. The objective is that of Schulman et al. (2017, eq. 7), as a loss:
 #
 # $$r=\exp(\log\pi(a|s)-\log\pi_{old}(a|s)),\qquad L=\max\big(-rA,\ -\mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)$$
+
 
 # %%
 def clipped_loss(ratio, advantages, epsilon=0.2):
@@ -333,6 +344,7 @@ print(chapter.text("the losses equal the package's", "损失与软件包的一�
 # `train_model` repeats: collect, estimate the advantages once, several passes in minibatches. `alpha` goes to Adam; the
 # article passes it on and never reads it. `test_model` gives actions; the article's `actions =
 # policy_net.predict(test_states)` are outputs of a sigmoid, that is, probabilities.
+
 
 # %%
 def train_model(policy_net, value_net, alpha, gamma, num_epochs, gae_lambda=0.95, batch=128, passes=4, minibatches=4, seed=0):
@@ -428,6 +440,7 @@ assert np.mean(shares[-5:]) > np.mean(spoiled[-5:]) + 0.15
 #    (The loss is $L$ above, to be minimised.)
 #
 # The solutions are in `tutorials/solutions/05_2_the_article_corrected.py`.
+
 
 # %%
 @chapter.exercise

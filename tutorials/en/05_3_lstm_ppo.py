@@ -36,6 +36,11 @@
 # Where a text starts, $h$ and $c$ are set to 0 before the step. In NumPy, and by Keras's cell:
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import re
 
 import keras
@@ -50,7 +55,8 @@ from ppo_keras.language.generation import generate, pad_prompts
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.losses import log_probability
 from ppo_keras.masking import episode_starts, masked_mean
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 SUPERVISED_STEPS, ITERATIONS = 200, 20  # 2000 and 200 for the real thing
 chapter = Chapter("05_3_lstm_ppo")
@@ -86,6 +92,7 @@ print(chapter.text("by hand and by Keras: the same h and c", "手算与Keras:h�
 # before it, and a step torn out of its sequence would be read with another memory than the one it was taken with.
 #
 # What `LanguagePPO` asks of a policy is all here, so we can train this class with it below.
+
 
 # %%
 class Writer(keras.Model):
@@ -149,6 +156,7 @@ class Writer(keras.Model):
         twin.set_weights(self.get_weights())
         return twin
 
+
 # %% [markdown]
 # ## `step` is `call`, with a reset in the middle
 #
@@ -184,6 +192,7 @@ np.testing.assert_allclose(small.unroll(tokens, (), None)[0], keras_rnn(small.em
 # %% [markdown]
 # The package's `LSTMActorCritic` is the same network (its recurrence is a `tf.scan`, so that XLA compiles it once for any
 # length). With our weights it gives our numbers:
+
 
 # %%
 def packaged(writer):
@@ -342,6 +351,7 @@ assert min(ends) > before + 0.2
 # 3. A row of six tokens: one of padding, a text of three, then a text of two. Write `starts`.
 #
 # The solutions are in `tutorials/solutions/05_3_lstm_ppo.py`.
+
 
 # %%
 @chapter.exercise

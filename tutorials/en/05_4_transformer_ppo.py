@@ -36,6 +36,11 @@
 # difference of their times only: padding on the left moves all times alike, and changes nothing.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -47,10 +52,11 @@ from ppo_keras.distributions import Categorical
 from ppo_keras.language.generation import generate, pad_prompts
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.losses import log_probability
-from ppo_keras.masking import episode_starts, masked_mean
+from ppo_keras.masking import masked_mean
 from ppo_keras.networks.transformer import rotate
-from ppo_keras.pictures import attention_map
-from ppo_keras.tutorials import Chapter
+from ppo_keras.reports.pictures import attention_map
+
+from chapter import Chapter
 
 SUPERVISED_STEPS, ITERATIONS = 250, 15  # 2000 and 200 for the real thing
 chapter = Chapter("05_4_transformer_ppo")
@@ -80,6 +86,7 @@ np.testing.assert_allclose(rotated(query, tf.constant([17])), rotate(query, tf.c
 # the slots. `call` extends an empty cache by a whole sequence; `step`, by one token. `starts` marks where a text begins;
 # `begins` says of each step at which time its text began. A slot is visible if it is not later than the step and not earlier
 # than the beginning of its text.
+
 
 # %%
 def remember(cache, new, times):
@@ -183,6 +190,7 @@ class Writer(keras.Model):
         twin.set_weights(self.get_weights())
         return twin
 
+
 # %% [markdown]
 # ## Three properties
 #
@@ -222,6 +230,7 @@ assert with_starts < 1e-5 and without > 1e-3
 # %% [markdown]
 # The package's `TransformerActorCritic` is the same network. Its cache is a ring, so that an agent's episode may be longer
 # than the memory; and its last block leaves out the queries of the prompt. With our weights it gives our numbers:
+
 
 # %%
 def packaged(writer):
@@ -379,6 +388,7 @@ chapter.show(attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids)
 # 3. A query and a key are both $(1, 0)$ ($d=2$), at times 3 and 1. What is the product of the rotated two?
 #
 # The solutions are in `tutorials/solutions/05_4_transformer_ppo.py`.
+
 
 # %%
 @chapter.exercise

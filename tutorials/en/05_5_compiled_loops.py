@@ -37,6 +37,11 @@
 # later one. Times are of the machine on which this runs; none is asserted.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import random
 import time
 
@@ -48,7 +53,8 @@ from matplotlib.figure import Figure
 from ppo_keras import EnvironmentPPO, MLPActorCritic, PPOConfig
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.environments.cartpole import CartPole
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 40  # timed ones; 400 for steadier times
 chapter = Chapter("05_5_compiled_loops")
@@ -124,6 +130,7 @@ assert operations["Python, tf.function"] > 5 * operations["tf.scan, tf.function"
 # `steps_per_execution` does it for any model; with XLA its loop stays outside of XLA, and the metrics that `fit` reports are
 # those of the last iteration. `iterations_per_call` is the package's: the loop is inside, and the metrics are means. Where
 # `fit` sees every iteration, the first must give the same loss, whichever way.
+
 
 # %%
 def learner(iterations_per_call=1, **settings):
@@ -215,6 +222,7 @@ assert (with_numbers, with_tensors) == (5, 1) and with_shapes > 1
 # Python runs while tracing, never again. A `print` prints once; a Python random number is drawn once and is frozen into the
 # graph; a list gets one symbolic tensor, which is of no use outside.
 
+
 # %%
 def fails(lines, error):
     """Runs lines that must raise `error`; prints the message."""
@@ -284,8 +292,7 @@ print(chapter.text("largest difference of a value from float32:", "价值与floa
 many = tf.cast(2 * tf.random.stateless_normal([256, 1000], [4, 4]), tf.bfloat16)  # logits of a vocabulary of 1000
 exact = tf.nn.log_softmax(tf.cast(many, tf.float64))
 errors = {
-    name: float(tf.reduce_max(tf.abs(tf.exp(tf.cast(tf.nn.log_softmax(tf.cast(many, name)), tf.float64) - exact) - 1)))
-    for name in ("bfloat16", "float32")
+    name: float(tf.reduce_max(tf.abs(tf.exp(tf.cast(tf.nn.log_softmax(tf.cast(many, name)), tf.float64) - exact) - 1))) for name in ("bfloat16", "float32")
 }
 for name, error in errors.items():
     print(chapter.text("largest error of a ratio, log-softmax in", "概率比的最大误差,log-softmax用"), f"{name}: {error:.1e}")
@@ -328,6 +335,7 @@ print(chapter.text(f"GPUs that TensorFlow sees: {len(gpus)}", f"TensorFlow看到
 # 3. What is 1.003 in bfloat16 (near 1: a 1 and seven binary digits after the point, rounded to the nearest)?
 #
 # The solutions are in `tutorials/solutions/05_5_compiled_loops.py`.
+
 
 # %%
 @chapter.exercise

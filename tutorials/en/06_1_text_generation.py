@@ -36,6 +36,11 @@
 # Reward model and judge are trained on two halves of the labels and share no text.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -48,7 +53,8 @@ from ppo_keras.language.generation import Responses, pad_prompts
 from ppo_keras.language.rewards import score_responses
 from ppo_keras.language.supervised import train_classifier, train_language_model
 from ppo_keras.networks.encoder import TokenEncoder
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 30  # 120 for the real thing, and WIDTH = 128: or `ppo-keras train generation`
 WIDTH, VOCABULARY, PROMPT, BATCH = 64, 2000, 5, 64
@@ -111,6 +117,7 @@ np.testing.assert_allclose(trajectory.rewards, rewards, rtol=1e-6, atol=1e-6)
 # says the same to everyone has little of it. It falls as texts are added, so compare equal numbers of texts only. How strange a
 # text is to the reference is its perplexity: $e$ to the mean of $-\log\pi_{ref}$ over the tokens.
 
+
 # %%
 def distinct_2(token_lists):
     """Different pairs over all pairs."""
@@ -156,6 +163,7 @@ judge = train_scorer(1, chapter.text("judge,", "裁判,"))
 #
 # One learner, and its state before the first step, so that we can begin again from the very same point. A diary keeps the
 # metrics of each iteration, and distinct-2 of what was written in it.
+
 
 # %%
 def make_prompts(split, count, seed):
@@ -341,6 +349,7 @@ for coefficient in (1.0, 0.1, 0.01):
 #    policy write B at $\beta=0.5$?
 #
 # The solutions are in `tutorials/solutions/06_1_text_generation.py`.
+
 
 # %%
 @chapter.exercise

@@ -34,6 +34,11 @@
 # We give some reviews labels. For the others there is only feedback: what the chosen label cost.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -46,7 +51,8 @@ from ppo_keras.language.evaluation import label_measures
 from ppo_keras.language.supervised import pad_texts, train_labels
 from ppo_keras.networks.actor_critic import ActorCritic
 from ppo_keras.networks.encoder import NO_TOKEN
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS, SEEDS = 12, 3  # 60 and 5 for the real thing; or `ppo-keras train classification --costs "0 1; 5 0"`
 TEXTS, LABELLED, WIDTH = 512, 400, 64  # texts in an iteration, training reviews whose labels are known
@@ -125,6 +131,7 @@ for probability in (0.5, 0.1, 0.01):
 # expected cost*, with no reinforcement learning at all:
 #
 # $$\arg\min_a \sum_y p(y|x)\,C_{y,a}$$
+
 
 # %%
 def new_classifier():
@@ -269,6 +276,7 @@ chapter.show(figure, "accuracy_and_cost")
 #    advantage?
 #
 # The solutions are in `tutorials/solutions/06_2_text_classification.py`.
+
 
 # %%
 @chapter.exercise

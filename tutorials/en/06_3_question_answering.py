@@ -35,6 +35,11 @@
 # "wrong".
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import re
 
 import keras
@@ -49,7 +54,8 @@ from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.ppo import less_the_others
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.tasks.question_answering import exact_match
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS, EVERY = 80, 10  # 240 for the real thing, and WIDTH = 128, BATCH = 512: or `ppo-keras train question-answering`
 BATCH, GROUP = 256, 4  # answers in an iteration, answers to each question
@@ -70,6 +76,7 @@ for text, references in zip(train.texts[:3], train.references):
 #
 # The reward is a program, so we can write it down: both texts in lower case, without punctuation and articles, must be equal
 # (Rajpurkar et al. 2016).
+
 
 # %%
 def simple_match(response, references):
@@ -102,6 +109,7 @@ assert simple_match("-5", ["5"]) != exact_match("-5", ["5"])
 #
 # ($\bar s$ is the mean of all $K$.) The baseline of an answer does not depend on that answer, so the gradient stays unbiased.
 # Where all $K$ answers are right, or all are wrong, nothing is left to be learned from.
+
 
 # %%
 def leave_one_out(scores, group):
@@ -267,6 +275,7 @@ chapter.show(figure, "exact_match_and_signal")
 # 3. The reference is "garden". Which of the responses "The garden.", "garden kitchen", "GARDEN" and "" score 1, which 0?
 #
 # The solutions are in `tutorials/solutions/06_3_question_answering.py`.
+
 
 # %%
 @chapter.exercise

@@ -33,6 +33,11 @@
 # | measures | mean chrF on phrases held out, greedy and sampled |
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 from collections import Counter
 
 import keras
@@ -46,7 +51,8 @@ from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.evaluation import Responder
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.supervised import train_answers
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS, EVERY = 30, 10  # 300 for the real thing, and WIDTH = 128: or `ppo-keras train translation`
 BATCH, GROUP = 512, 8  # translations in an iteration, translations of each phrase
@@ -74,6 +80,7 @@ for text, references in zip(train.texts[:3], train.references):
 #
 # (An $n$-gram is $n$ neighbours: "abc" has the 2-grams "ab" and "bc".) An $n$ for which one of the texts is too short is left out
 # of the averages. Ours is compared with sacrebleu's:
+
 
 # %%
 def chrf(response, reference, orders=6, beta=2.0):
@@ -272,6 +279,7 @@ for stage, pi in probabilities.items():
 #    the sampled and the greedy score rise?
 #
 # The solutions are in `tutorials/solutions/06_4_translation.py`.
+
 
 # %%
 @chapter.exercise

@@ -30,6 +30,11 @@
 # `tensorboard --logdir` on the folder that is printed, and look.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import collections
 import contextlib
 import csv
@@ -50,12 +55,13 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from ppo_keras import EnvironmentPPO, GridWorld, MLPActorCritic, PPOConfig, load_pairs
 from ppo_keras.config import KLConfig, LoggingConfig, NetworkConfig, OptimizerConfig, SupervisedConfig
-from ppo_keras.glossary import GLOSSARY
-from ppo_keras.runs import Run
+from ppo_keras.runs.glossary import GLOSSARY
+from ppo_keras.runs.folder import Run
 from ppo_keras.tasks import answering
 from ppo_keras.tasks.config import AnsweringConfig
-from ppo_keras.tracing import DebugDump
-from ppo_keras.tutorials import Chapter
+from ppo_keras.runs.tracing import DebugDump
+
+from chapter import Chapter
 
 ITERATIONS = 16  # 60 for the real thing
 chapter = Chapter("07_tools")
@@ -108,6 +114,7 @@ assert summaries["healthy"]["right_after"] > summaries["healthy"]["right_before"
 #
 # A run folder holds files `events.out.tfevents.*`. Each is a row of records: the length (8 bytes), a checksum (4), an `Event`, a checksum
 # (4). From scratch, in a few lines; then TensorBoard's own reader; then the package's `metrics.csv`. All three must say the same.
+
 
 # %%
 def events_in(folder):
@@ -238,7 +245,10 @@ for axes, name in zip(figure.subplots(1, 2, sharey=True), readers):
     axes.set(title=SHOWN[name], xlabel=chapter.label("log10 of the ratio", "概率比的log10"))
 figure.axes[0].set_ylabel(chapter.label("share of tokens", "词元比例"))
 chapter.show(figure, "ratio")
-print(chapter.text("tokens outside the clip, by the histogram:", "由直方图估计的裁剪范围之外的词元比例:"), {name: f"{share:.0%}" for name, share in outside.items()})
+print(
+    chapter.text("tokens outside the clip, by the histogram:", "由直方图估计的裁剪范围之外的词元比例:"),
+    {name: f"{share:.0%}" for name, share in outside.items()},
+)
 assert outside["ill"] > 0.5 > outside["healthy"]
 
 # %% [markdown]
@@ -246,6 +256,7 @@ assert outside["ill"] > 0.5 > outside["healthy"]
 #
 # The article takes the logarithm of a sigmoid. Planted in a learner: one action has become very improbable (its bias is -200), the sigmoid of
 # that is 0, its logarithm is $-\infty$. What you notice is this:
+
 
 # %%
 class Planted(EnvironmentPPO):
@@ -277,6 +288,7 @@ assert not np.isfinite(metrics["optimizer/gradient_norm"])
 # the step, in order: type, shape, and how many of its elements were $-\infty$, $\infty$ and NaN (`FULL_HEALTH`). The first bad one names its
 # operation, and that one the lines of Python that made it.
 
+
 # %%
 def first_bad(name):
     """(number of bad tensors, number of all, operation, [-inf, inf, NaN], functions that led to it) of a dump."""
@@ -306,6 +318,7 @@ assert first_bad("right")[0] == 0
 # The command line writes the same with `--debug-dump`, and `tensorboard --logdir` of that one run shows it in the tab Debugger V2: alerts on the
 # left, the operation in the middle, its source below. It is slow: every tensor is summarised. For a first look there is a cheaper way,
 # which stops at the first infinity and says in which line it arose:
+
 
 # %%
 def articles_log_probability(x):
@@ -383,6 +396,7 @@ chapter.show(figure, "time")
 # 3. The log-probability of a token rises from -2.0 to -1.7. What is its ratio? (With a clip of 0.2: is it outside?)
 #
 # The solutions are in `tutorials/solutions/07_tools.py`.
+
 
 # %%
 @chapter.exercise

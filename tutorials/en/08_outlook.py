@@ -22,15 +22,22 @@
 # *verifiable* reward). The writer, a Transformer of one layer, learns it from that number alone.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, TransformerActorCritic, generate, load_texts, pictures
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, TransformerActorCritic, generate, load_texts
+from ppo_keras.reports import pictures
 from ppo_keras.language.ppo import less_the_others
-from ppo_keras.tutorials import Chapter
-from ppo_keras.views import attention_of
+from ppo_keras.runs.views import attention_of
+
+from chapter import Chapter
 
 ITERATIONS = 50  # of PPO in each run; 200 for the real thing
 chapter = Chapter("08_outlook")
@@ -96,6 +103,7 @@ assert right_on(learner, practised) > 0.8
 # Attention is $\mathrm{softmax}(qk^\top/\sqrt d)$ over the tokens that are visible. From scratch, from the queries and keys of the one
 # layer, beside the package's `attention_of`:
 
+
 # %%
 def text_of(rows):
     """Prompt and the right response but for its last token: what is read when the three are written. `(N, 6)`."""
@@ -124,6 +132,7 @@ chapter.show(pictures.attention_map(names(ids[0]), attention, f"{title}: {''.joi
 #
 # A picture of attention is a guess about causes. An *intervention* tests it: change one symbol of the prompt and look how much
 # the probability of each right answer falls.
+
 
 # %%
 def right_probabilities(ids, answers):
@@ -228,6 +237,7 @@ chapter.show(figure, "generalisation")
 # Every token of response $i$ gets the same; GAE gives each token its own. The package's `responses_per_prompt` is leave-one-out
 # (Kool et al. 2019), the first of the two. Plain formulas on the batch above, then a learner without a critic, whose advantages are
 # exactly RLOO's:
+
 
 # %%
 def rloo(scores):
@@ -386,7 +396,9 @@ for sigma in (3.0, 10.0, 30.0, 100.0):
     rho = STEPS / (2 * sigma**2)
     epsilon = rho + 2 * np.sqrt(rho * np.log(1 / DELTA))
     private[epsilon] = [accuracy(private_fit(sigma, seed)) for seed in range(5)]
-    print(f"sigma {sigma:5.0f}  epsilon {epsilon:5.2f}  {chapter.text('accuracy', '准确率')} {np.mean(private[epsilon]):.3f} +- {np.std(private[epsilon], ddof=1):.3f}")
+    print(
+        f"sigma {sigma:5.0f}  epsilon {epsilon:5.2f}  {chapter.text('accuracy', '准确率')} {np.mean(private[epsilon]):.3f} +- {np.std(private[epsilon], ddof=1):.3f}"
+    )
 by_epsilon = [np.mean(values) for values in private.values()]  # from weak privacy to strong
 assert open_accuracy > 0.7 and by_epsilon[0] > by_epsilon[-1] + 0.05
 
@@ -425,7 +437,9 @@ assert min(broken[:2]) > 0.1 and max(broken[2:]) < 0.05 and kept[0] > kept[-1] +
 # %%
 figure = Figure(figsize=(8, 3), layout="constrained")
 left, right = figure.subplots(1, 2)
-left.errorbar(list(private), by_epsilon, yerr=[np.std(values, ddof=1) for values in private.values()], marker="o", capsize=3, label=chapter.label("with noise", "加噪声"))
+left.errorbar(
+    list(private), by_epsilon, yerr=[np.std(values, ddof=1) for values in private.values()], marker="o", capsize=3, label=chapter.label("with noise", "加噪声")
+)
 left.axhline(open_accuracy, color="black", linestyle=":", label=chapter.label("without privacy", "无隐私"))
 left.set(xscale="log", xlabel=chapter.label("epsilon (left: more privacy)", "ε(越靠左隐私越强)"), ylabel=chapter.label("accuracy", "准确率"))
 right.plot(prices, kept, "o-", label=chapter.label("score", "得分"))
@@ -456,6 +470,7 @@ chapter.show(figure, "prices")
 # 3. $\sigma=10$, $T=60$, $\delta=10^{-5}$: what is $\varepsilon$ if only half as many steps are made?
 #
 # The solutions are in `tutorials/solutions/08_outlook.py`.
+
 
 # %%
 @chapter.exercise

@@ -29,6 +29,11 @@
 # before it. Without the cache each token costs a pass through all of them. Plainly, first:
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import time
 
 import keras
@@ -39,7 +44,8 @@ from matplotlib.figure import Figure
 from ppo_keras import EnvironmentPPO, GridWorld, MLPActorCritic, PPOConfig, Prompts, TransformerActorCritic, generate
 from ppo_keras.masking import episode_starts
 from ppo_keras.tasks.seeds import spread
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 SEEDS = 4  # 10 for the real thing
 ITERATIONS = 20  # of PPO, in each run on the grid with pits; 40 for the real thing
@@ -225,6 +231,7 @@ assert float(limited[0]) == np.float32(1e-6)  # nothing vanished less
 # $n-1$ moves to the right lead to the goal (each move to the left costs one more), which pays 1; everything else pays 0. How often does
 # chance find it?
 
+
 # %%
 def corridor(n, middle=".", **settings):
     return GridWorld(["X" * n, "S" + middle * (n - 2) + "G", "X" * n], pit_reward=0.0, time_limit=2 * n, **settings)
@@ -324,6 +331,7 @@ chapter.show(figure, "failures")
 # ten thousand times; the middle 95 in 100 of these means are the interval. Mean and standard deviation are those of the package's
 # `spread`, which `--seeds N` reports.
 
+
 # %%
 def bootstrap(values, draws=10_000, seed=0):
     """A 95 % interval of the mean, by the percentiles of resampled means."""
@@ -384,6 +392,7 @@ chapter.show(figure, "seeds")
 # 3. The mean and the standard deviation (with $n-1$, as above) of the returns 0, 1 and 1.
 #
 # The solutions are in `tutorials/solutions/09_faq.py`.
+
 
 # %%
 @chapter.exercise

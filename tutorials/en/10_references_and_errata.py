@@ -27,6 +27,11 @@
 # First, three mistakes that need a line or two each.
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import ast
 import importlib
 import re
@@ -36,11 +41,11 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-import ppo_keras
 from ppo_keras import GridWorld
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.losses import clipped_value_loss, log_probability
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 chapter = Chapter("10_references_and_errata")
 rewards = np.array([1.0, 0.0, 2.0], np.float32)  # and a critic that is right about all of them
@@ -189,6 +194,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 #
 # ## The code: is the table true?
 
+
 # %%
 class Erratum(NamedTuple):
     section: str
@@ -253,7 +259,9 @@ kinds = {
     chapter.label("about the references", "关于参考文献"): lambda row: row.test not in tests,
 }
 figure = Figure(figsize=(7, 3.6), layout="constrained")
-axes = figure.add_subplot(xlabel=chapter.label("section of the article (0: title and abstract)", "原文的节(0:标题与摘要)"), ylabel=chapter.label("mistakes", "错误数"))
+axes = figure.add_subplot(
+    xlabel=chapter.label("section of the article (0: title and abstract)", "原文的节(0:标题与摘要)"), ylabel=chapter.label("mistakes", "错误数")
+)
 below = np.zeros(len(sections))
 for (label, holds), hatch in zip(kinds.items(), ("", "///", "...")):
     counts = [sum(row.section.split(".")[0] == section and holds(row) for row in table) for section in sections]
@@ -366,6 +374,7 @@ assert not missing, missing
 #    article's one-step form it is 0.)
 #
 # The solutions are in `tutorials/solutions/10_references_and_errata.py`.
+
 
 # %%
 @chapter.exercise

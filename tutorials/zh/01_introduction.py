@@ -93,6 +93,11 @@
 # 数据随软件包附带:英文的短影评(两种语言的教程用同样的代码和数据)。第一步:一个分词器和一个小Transformer学习写影评。只给它几秒钟,所以写得还不通顺。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import re
 import time
 
@@ -115,7 +120,8 @@ from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.evaluation import distinct, evaluate_writer
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.supervised import train_language_model
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 14  # of PPO; 60 and a width of 128 for the real thing
 WIDTH = 64
@@ -186,7 +192,12 @@ prompts = tf.data.Dataset.from_tensor_slices(prompts_of(corpus.train, len(corpus
 history = agent.fit(prompts, steps_per_epoch=1, epochs=ITERATIONS, verbose=0).history
 scores, kls = history["objective/scores"], history["objective/kl"]
 for i in range(0, ITERATIONS, 3):
-    print(chapter.text(f"iteration {i + 1:2d}: score {scores[i]:.2f}, KL {kls[i]:.1f} nats a response", f"第{i + 1:2d}次迭代:分数{scores[i]:.2f},每个回复的KL散度{kls[i]:.1f}奈特"))
+    print(
+        chapter.text(
+            f"iteration {i + 1:2d}: score {scores[i]:.2f}, KL {kls[i]:.1f} nats a response",
+            f"第{i + 1:2d}次迭代:分数{scores[i]:.2f},每个回复的KL散度{kls[i]:.1f}奈特",
+        )
+    )
 
 # %% [markdown]
 # 现在再用测试集的同样的提示。
@@ -265,6 +276,7 @@ chapter.show(figure, "training")
 # 3. 一组词元序列的变化程度:不同的相邻对的个数与全部相邻对的个数之比,所有序列合在一起数(相邻对不跨序列)。
 #
 # 答案在`tutorials/solutions/01_introduction.py`。
+
 
 # %%
 @chapter.exercise

@@ -44,6 +44,11 @@
 # 先要有一个可以观察的小语言模型:一个分词器和一个Transformer,用自带的影评训练几秒钟。(影评是英文的,两种语言的教程用同样的代码和数据。)
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -65,8 +70,9 @@ from ppo_keras import (
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.supervised import train_language_model
-from ppo_keras.pictures import token_heat_map
-from ppo_keras.tutorials import Chapter
+from ppo_keras.reports.pictures import token_heat_map
+
+from chapter import Chapter
 
 EPOCHS = 3  # of supervised training; 15 and a width of 128 for the real thing
 WIDTH = 64
@@ -86,7 +92,12 @@ history = train_language_model(
     config=SupervisedConfig(supervised_epochs=EPOCHS, supervised_learning_rate=5e-3),
 ).history  # fmt: skip
 losses = history["val_cross_entropy"]
-print(chapter.text("validation cross-entropy, nats a token:", "验证集交叉熵,每个词元,奈特:"), np.round(losses, 3), chapter.text("uniform:", "均匀分布:"), round(np.log(tokenizer.vocabulary_size), 3))
+print(
+    chapter.text("validation cross-entropy, nats a token:", "验证集交叉熵,每个词元,奈特:"),
+    np.round(losses, 3),
+    chapter.text("uniform:", "均匀分布:"),
+    round(np.log(tokenizer.vocabulary_size), 3),
+)
 assert losses[-1] < losses[0] < np.log(tokenizer.vocabulary_size)
 
 # %% [markdown]
@@ -171,6 +182,7 @@ print(prompts.mask.numpy().astype(int))
 
 # %% [markdown]
 # `log_probs`和`values`就来自采样时的那一次计算。这里用最朴素的办法重新算:对每个词元,把它之前的一切读一遍,不用任何填充。
+
 
 # %%
 def by_reading(model, i):
@@ -307,6 +319,7 @@ chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above
 # 3. 回复的困惑度是其真实词元上的$\exp(-\frac1n\sum_t\log\pi(a_t|s_t))$。求每一行的困惑度。
 #
 # 答案在`tutorials/solutions/02_language_models_and_ppo.py`。
+
 
 # %%
 @chapter.exercise

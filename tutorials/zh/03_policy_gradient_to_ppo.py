@@ -36,6 +36,11 @@
 # 其中两行可以马上试一试。所用的世界见4.3:四个状态排成方形,动作是上、下、左、右;进入状态4得到奖励1,回合结束,其余每一步奖励为0。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -44,7 +49,8 @@ from matplotlib.figure import Figure
 from ppo_keras import GridWorld, MLPActorCritic, PPOConfig, Trajectory
 from ppo_keras.ppo import PPO
 from ppo_keras.randomness import fold_in, permutation
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 12  # of PPO in the grid world; 60 for the real thing
 
@@ -63,7 +69,12 @@ for s in range(3):
     r, s2 = world.rewards[s, a], world.next_cells[s, a]
     right = r + discount * best.values[s2] - best.values[s]  # V is 0 in the goal
     articles = r + discount * best.values[s] - best.values[s]
-    print(chapter.text(f"state {s + 1}, best move: advantage", f"状态{s + 1},最优动作:优势"), f"{right:+.4f},", chapter.text("by the article's line", "按原文的代码"), f"{articles:+.4f}")
+    print(
+        chapter.text(f"state {s + 1}, best move: advantage", f"状态{s + 1},最优动作:优势"),
+        f"{right:+.4f},",
+        chapter.text("by the article's line", "按原文的代码"),
+        f"{articles:+.4f}",
+    )
     assert abs(right) < 1e-12 < 0.005 < abs(articles)
 
 # %% [markdown]
@@ -149,7 +160,10 @@ def reinforce(use_baseline, runs=200, updates=150, batch=8, rate=0.1):
 
 
 curves = {False: reinforce(False), True: reinforce(True)}
-print(chapter.text("probability of the best action at the end, without and with baseline:", "最终选中最优动作的概率,无基线与有基线:"), f"{curves[False][-1]:.3f}, {curves[True][-1]:.3f}")
+print(
+    chapter.text("probability of the best action at the end, without and with baseline:", "最终选中最优动作的概率,无基线与有基线:"),
+    f"{curves[False][-1]:.3f}, {curves[True][-1]:.3f}",
+)
 assert curves[True][-1] > curves[False][-1] + 0.1
 
 figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -250,8 +264,12 @@ for step in (0.0, 0.5, 1.0, 2.0, 4.0):
     ratio = new[a] / old[a]
     estimate, truth = (ratio * R).mean(), new @ mu
     shares.append(1 / (1 + ratio.var()))
-    print(chapter.text(f"logits moved by {step}: true J {truth:.3f}, with ratio {estimate:.3f}, without {naive:.3f}, samples worth {shares[-1]:.0%}",
-                       f"logit移动{step}:真实的J为{truth:.3f},用概率比估计为{estimate:.3f},不用则为{naive:.3f},样本的有效比例{shares[-1]:.0%}"))
+    print(
+        chapter.text(
+            f"logits moved by {step}: true J {truth:.3f}, with ratio {estimate:.3f}, without {naive:.3f}, samples worth {shares[-1]:.0%}",
+            f"logit移动{step}:真实的J为{truth:.3f},用概率比估计为{estimate:.3f},不用则为{naive:.3f},样本的有效比例{shares[-1]:.0%}",
+        )
+    )
     assert abs(estimate - truth) < 5 * (ratio * R).std() / N**0.5
 assert all(np.diff(shares) < 0)
 
@@ -265,6 +283,7 @@ assert all(np.diff(shares) < 0)
 #
 # 下面的老虎机噪声更大:每一轮拉16次,用这些样本走50步,分别裁剪与不裁剪。一个样本的梯度,未被裁剪时是$rA(\mathbb{1}[b=a]-\pi(b))$,
 # 被裁剪时是0。
+
 
 # %%
 def rounds(clip_ratio, runs=300, count=25, batch=16, steps=50, rate=0.5, noise=2.0):
@@ -290,9 +309,15 @@ def rounds(clip_ratio, runs=300, count=25, batch=16, steps=50, rate=0.5, noise=2
 
 results = {None: rounds(np.inf), 0.2: rounds(0.2)}
 names = {None: chapter.label("no clipping", "不裁剪"), 0.2: chapter.label("clipped at 0.2", "裁剪0.2")}
-print(chapter.text("expected reward at the end, without and with clipping, best:", "最终的期望奖励,不裁剪、裁剪、最优:"), f"{results[None][0][-1]:.3f}, {results[0.2][0][-1]:.3f}, {mu.max():.3f}")
+print(
+    chapter.text("expected reward at the end, without and with clipping, best:", "最终的期望奖励,不裁剪、裁剪、最优:"),
+    f"{results[None][0][-1]:.3f}, {results[0.2][0][-1]:.3f}, {mu.max():.3f}",
+)
 print(chapter.text("KL of the first round, without and with clipping:", "第一轮的KL散度,不裁剪与裁剪:"), f"{results[None][1][0]:.3f}, {results[0.2][1][0]:.3f}")
-print(chapter.text("runs that hardly choose the best arm any more, without and with clipping:", "几乎不再选最优臂的运行,不裁剪与裁剪:"), f"{results[None][2]:.1%}, {results[0.2][2]:.1%}")
+print(
+    chapter.text("runs that hardly choose the best arm any more, without and with clipping:", "几乎不再选最优臂的运行,不裁剪与裁剪:"),
+    f"{results[None][2]:.1%}, {results[0.2][2]:.1%}",
+)
 assert results[0.2][0][-1] > results[None][0][-1] + 0.1 and results[None][0][0] > results[0.2][0][0]
 assert results[None][1][0] > 5 * results[0.2][1][0] and results[None][2] > results[0.2][2] + 0.05
 
@@ -419,12 +444,19 @@ for name, epochs, minibatches in (("actor-critic", 1, 1), ("PPO", config.epochs,
         record, cells = collect(policy, cells)
         update(policy, optimizer, record, [random.permutation(B * T) for _ in range(epochs)], minibatches)
         curves[name].append(expected_return(policy))
-    print(chapter.text(f"{name}, one update a batch:" if epochs == 1 else f"{name}, four epochs of four minibatches:",
-                       f"{name},每批一次更新:" if epochs == 1 else f"{name},四轮,每轮四个小批量:"), f"{curves[name][0]:.3f} -> {curves[name][-1]:.3f}")
+    print(
+        chapter.text(
+            f"{name}, one update a batch:" if epochs == 1 else f"{name}, four epochs of four minibatches:",
+            f"{name},每批一次更新:" if epochs == 1 else f"{name},四轮,每轮四个小批量:",
+        ),
+        f"{curves[name][0]:.3f} -> {curves[name][-1]:.3f}",
+    )
 assert curves["PPO"][-1] > curves["actor-critic"][-1] + 0.005 and curves["PPO"][-1] > 0.97
 
 figure = Figure(figsize=(6, 3.2), layout="constrained")
-axes = figure.add_subplot(xlabel=chapter.label("iteration (the same number of steps each)", "迭代(步数相同)"), ylabel=chapter.label("exact expected return", "精确的期望回报"))
+axes = figure.add_subplot(
+    xlabel=chapter.label("iteration (the same number of steps each)", "迭代(步数相同)"), ylabel=chapter.label("exact expected return", "精确的期望回报")
+)
 for (name, curve), style in zip(curves.items(), ("-o", "--s")):
     axes.plot(curve, style, markersize=3, label=chapter.label(name, name.replace("actor-critic", "演员-评论家")))
 axes.axhline(best.values[:3].mean(), color="black", linestyle=":", label=chapter.label("best", "最优"))
@@ -493,6 +525,7 @@ assert moved > 20 * apart
 # 3. 已知$n$个样本的概率比,它们相当于多少个样本?请计算$(\sum r)^2/\sum r^2$(均值为1时就是$n/(1+v)$)。
 #
 # 答案在`tutorials/solutions/03_policy_gradient_to_ppo.py`。
+
 
 # %%
 @chapter.exercise

@@ -28,13 +28,17 @@
 # 以下只做检查。需要什么写在`setup.cfg`里,我们就从那里读。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import ast
 import configparser
 import os
 import re
 import shutil
 import subprocess
-import sys
 from importlib.metadata import version
 
 import keras
@@ -45,9 +49,10 @@ from packaging.specifiers import SpecifierSet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_keras import EnvironmentPPO, GridWorld, MLPActorCritic, PPOConfig
-from ppo_keras.recording import EnvironmentRecorder
-from ppo_keras.runs import Run
-from ppo_keras.tutorials import Chapter
+from ppo_keras.runs.recording import EnvironmentRecorder
+from ppo_keras.runs.folder import Run
+
+from chapter import Chapter
 
 ITERATIONS = 5  # 50 for a policy that has learned
 chapter = Chapter("05_1_setup")
@@ -59,6 +64,7 @@ assert setup.read(chapter.root / "setup.cfg", encoding="utf-8")
 # ## 比较版本
 #
 # 版本号不是文本:当作文本,3.6比3.11*大*,因为字符6大于1。版本号是一列数。先从零实现,再与pip自己所用的`packaging`对照:
+
 
 # %%
 def parts(text):
@@ -138,6 +144,7 @@ print(chapter.text("XLA works", "XLA可用"))
 #
 # TensorBoard读取*事件文件*,即`tf.summary`写进文件夹的一切。下面从零写一个回调函数,与软件包的`EnvironmentRecorder`并排;两者观察同一次训练:在原文的网格世界里做PPO。
 # 每次迭代之后,`logs`里是各项指标;它们在编译的步骤之外写出,因为XLA不能写文件。
+
 
 # %%
 class Scalars(keras.callbacks.Callback):
@@ -237,6 +244,7 @@ print(chapter.text("all commands:", "所有命令:"), "ppo-keras --help")
 #    再从16到输出(4个logit,或1个价值)。全部是float32,每个占4字节。权重一共占多少字节?
 #
 # 答案在`tutorials/solutions/05_1_setup.py`。
+
 
 # %%
 @chapter.exercise

@@ -17,6 +17,11 @@
 # 原文的数据是随机浮点数,没有东西可学,第一个代码单元就说明了这一点:动作不是由策略选出来的,奖励也与动作无关。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -27,7 +32,8 @@ from matplotlib.figure import Figure
 
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss, log_probability
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 25  # 100 for the real thing
 chapter = Chapter("05_2_the_article_corrected")
@@ -61,11 +67,12 @@ print(chapter.text("mean reward of action 1 less that of action 0, 100,000 sampl
 # - `predict(states[i])`丢掉了批这一维。Keras并不抱怨:它把一个十步的状态读成了十个状态。
 # - `activation='relu'`使记忆无界(也用不上cuDNN的快速实现)。循环权重较大时(下面用正交矩阵的四倍)输出会爆炸;用`tanh`时,输出不超过1。
 
+
 # %%
 def article_network(input_shape):
     model = Sequential()
-    model.add(LSTM(128, activation='relu', input_shape=input_shape))
-    model.add(Dense(1, activation='sigmoid'))
+    model.add(LSTM(128, activation="relu", input_shape=input_shape))
+    model.add(Dense(1, activation="sigmoid"))
     return model
 
 
@@ -124,6 +131,7 @@ assert policy_net(tf.zeros([3, 7], tf.int32)).shape == (3, 7, SYMBOLS) and value
 # 原文事先抽好动作,每个样本调用四次`predict`(优势两次,两个损失各一次),却从不保存动作被选中时的概率。PPO恰恰需要这个概率:
 # 它必须*在采取动作时*存下来。下面一个函数收集一批经验:状态、动作、动作的对数概率、价值和奖励。
 
+
 # %%
 @tf.function
 def collect(policy_net, value_net, prompts, seed):
@@ -154,6 +162,7 @@ print(chapter.text("share of right tokens before training:", "训练前正确词
 # $$A_t=\delta_t+\gamma\lambda(1-d_t)A_{t+1},\qquad \delta_t=r_t+\gamma(1-d_t)V(s_{t+1})-V(s_t),\qquad R_t=A_t+V(s_t)$$
 #
 # 回合结束处$d_t=1$;$R_t$是价值网络要学的目标。拿一个词元全对的回复来比较,此时价值网络还什么都不知道:
+
 
 # %%
 def advantages_and_returns(rewards, values, gamma, gae_lambda):
@@ -247,6 +256,7 @@ assert all(gradient is None for gradient in after_predict + outside)
 # - `old_action_probs = action_probs`:新旧概率是同一组数,概率比永远是1,从来不会裁剪。(原文甚至没有用到它。)
 # - 价值损失已经在`policy_loss`里,随后又加了一次。
 
+
 # %%
 def gradient(function, x):
     x = tf.constant(x)
@@ -280,6 +290,7 @@ print(chapter.text("the article's ratios:", "原文的概率比:"), np.unique(ac
 # 改正之后:在梯度带内调用模型,每个损失有自己的梯度带和优化器,概率比是现在的策略与当时行动的策略之比。目标是Schulman等(2017,式7),写成损失:
 #
 # $$r=\exp(\log\pi(a|s)-\log\pi_{old}(a|s)),\qquad L=\max\big(-rA,\ -\mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)$$
+
 
 # %%
 def clipped_loss(ratio, advantages, epsilon=0.2):
@@ -316,6 +327,7 @@ print(chapter.text("the losses equal the package's", "损失与软件包的一�
 #
 # `train_model`重复以下过程:收集经验,计算一次优势,分小批量更新几轮。`alpha`交给Adam;原文把它传来传去,却从未使用。
 # `test_model`给出的是动作;原文的`actions = policy_net.predict(test_states)`是sigmoid的输出,也就是概率。
+
 
 # %%
 def train_model(policy_net, value_net, alpha, gamma, num_epochs, gae_lambda=0.95, batch=128, passes=4, minibatches=4, seed=0):
@@ -403,6 +415,7 @@ assert np.mean(shares[-5:]) > np.mean(spoiled[-5:]) + 0.15
 # 3. 概率比为1.5,$\epsilon=0.2$。裁剪损失(即上面要最小化的$L$)对概率比的导数,在$A=1$和$A=-1$时各是多少?
 #
 # 答案在`tutorials/solutions/05_2_the_article_corrected.py`。
+
 
 # %%
 @chapter.exercise

@@ -32,6 +32,11 @@
 # 文本开始时,先把$h$和$c$置为0再走这一步。先用NumPy算,再与Keras的单元比较:
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import re
 
 import keras
@@ -46,7 +51,8 @@ from ppo_keras.language.generation import generate, pad_prompts
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.losses import log_probability
 from ppo_keras.masking import episode_starts, masked_mean
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 SUPERVISED_STEPS, ITERATIONS = 200, 20  # 2000 and 200 for the real thing
 chapter = Chapter("05_3_lstm_ppo")
@@ -80,6 +86,7 @@ print(chapter.text("by hand and by Keras: the same h and c", "手算与Keras:h�
 # `has_memory`告诉学习器:小批量必须由整条序列组成。某一步的记忆来自它之前的各步;从序列中单独抽出一步,读它时的记忆就不是当初行动时的记忆了。
 #
 # `LanguagePPO`对策略的要求都在这里,所以下面可以直接用它训练这个类。
+
 
 # %%
 class Writer(keras.Model):
@@ -143,6 +150,7 @@ class Writer(keras.Model):
         twin.set_weights(self.get_weights())
         return twin
 
+
 # %% [markdown]
 # ## `step`等于`call`,中途重置也不例外
 #
@@ -176,6 +184,7 @@ np.testing.assert_allclose(small.unroll(tokens, (), None)[0], keras_rnn(small.em
 
 # %% [markdown]
 # 软件包的`LSTMActorCritic`是同一个网络(它的递推用`tf.scan`写成,无论多长,XLA只编译一次)。放进我们的权重,就得到我们的数:
+
 
 # %%
 def packaged(writer):
@@ -328,6 +337,7 @@ assert min(ends) > before + 0.2
 # 3. 一行六个词元:先是一个填充,然后是三个词元的文本,再是两个词元的文本。写出`starts`。
 #
 # 答案在`tutorials/solutions/05_3_lstm_ppo.py`。
+
 
 # %%
 @chapter.exercise

@@ -30,6 +30,11 @@
 # 于是两者的乘积只依赖时间之差:左边的填充把所有时间一起后移,什么也不改变。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -41,10 +46,11 @@ from ppo_keras.distributions import Categorical
 from ppo_keras.language.generation import generate, pad_prompts
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.losses import log_probability
-from ppo_keras.masking import episode_starts, masked_mean
+from ppo_keras.masking import masked_mean
 from ppo_keras.networks.transformer import rotate
-from ppo_keras.pictures import attention_map
-from ppo_keras.tutorials import Chapter
+from ppo_keras.reports.pictures import attention_map
+
+from chapter import Chapter
 
 SUPERVISED_STEPS, ITERATIONS = 250, 15  # 2000 and 200 for the real thing
 chapter = Chapter("05_4_transformer_ppo")
@@ -72,6 +78,7 @@ np.testing.assert_allclose(rotated(query, tf.constant([17])), rotate(query, tf.c
 #
 # 一个函数`extend`完成一切:它把$T$个新的步写进有$M$个槽的缓存,并让它们的查询去看这些槽。`call`用整个序列扩展空缓存,`step`用一个词元扩展。
 # `starts`标出文本的开头;`begins`给出每一步所属文本的开始时间。一个槽可见,当且仅当它不晚于这一步,也不早于文本的开始。
+
 
 # %%
 def remember(cache, new, times):
@@ -175,6 +182,7 @@ class Writer(keras.Model):
         twin.set_weights(self.get_weights())
         return twin
 
+
 # %% [markdown]
 # ## 三个性质
 #
@@ -212,6 +220,7 @@ assert with_starts < 1e-5 and without > 1e-3
 
 # %% [markdown]
 # 软件包的`TransformerActorCritic`是同一个网络。它的缓存是环形的,所以智能体的回合可以比记忆更长;最后一个块不计算提示部分的查询。放进我们的权重,就得到我们的数:
+
 
 # %%
 def packaged(writer):
@@ -364,6 +373,7 @@ chapter.show(attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids)
 # 3. 查询和键都是$(1, 0)$($d=2$),时间分别是3和1。旋转之后两者的乘积是多少?
 #
 # 答案在`tutorials/solutions/05_4_transformer_ppo.py`。
+
 
 # %%
 @chapter.exercise

@@ -30,6 +30,11 @@
 # 第一次调用的时间(包括追踪和编译),以及之后一次调用的时间。时间取决于运行本章的机器,不作断言。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import random
 import time
 
@@ -41,7 +46,8 @@ from matplotlib.figure import Figure
 from ppo_keras import EnvironmentPPO, MLPActorCritic, PPOConfig
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.environments.cartpole import CartPole
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 40  # timed ones; 400 for steadier times
 chapter = Chapter("05_5_compiled_loops")
@@ -115,6 +121,7 @@ assert operations["Python, tf.function"] > 5 * operations["tf.scan, tf.function"
 # 一次调用做二十次迭代,省去了Keras在两次调用之间做的事:回调,指标,取数据。Keras的`steps_per_execution`对任何模型都能做到;与XLA合用时,
 # 它的循环在XLA之外,`fit`报告的是最后一次迭代的指标。`iterations_per_call`是软件包的:循环在XLA之内,指标是各次迭代的平均。
 # 凡是`fit`能看到每一次迭代的方式,第一次迭代的损失必须相同。
+
 
 # %%
 def learner(iterations_per_call=1, **settings):
@@ -202,6 +209,7 @@ assert (with_numbers, with_tensors) == (5, 1) and with_shapes > 1
 #
 # Python只在追踪时运行,之后不再运行。`print`只打印一次;Python随机数只抽一次,然后固定在图里;列表里只得到一个符号张量,在外面毫无用处。
 
+
 # %%
 def fails(lines, error):
     """Runs lines that must raise `error`; prints the message."""
@@ -267,8 +275,7 @@ print(chapter.text("largest difference of a value from float32:", "价值与floa
 many = tf.cast(2 * tf.random.stateless_normal([256, 1000], [4, 4]), tf.bfloat16)  # logits of a vocabulary of 1000
 exact = tf.nn.log_softmax(tf.cast(many, tf.float64))
 errors = {
-    name: float(tf.reduce_max(tf.abs(tf.exp(tf.cast(tf.nn.log_softmax(tf.cast(many, name)), tf.float64) - exact) - 1)))
-    for name in ("bfloat16", "float32")
+    name: float(tf.reduce_max(tf.abs(tf.exp(tf.cast(tf.nn.log_softmax(tf.cast(many, name)), tf.float64) - exact) - 1))) for name in ("bfloat16", "float32")
 }
 for name, error in errors.items():
     print(chapter.text("largest error of a ratio, log-softmax in", "概率比的最大误差,log-softmax用"), f"{name}: {error:.1e}")
@@ -306,6 +313,7 @@ print(chapter.text(f"GPUs that TensorFlow sees: {len(gpus)}", f"TensorFlow看到
 # 3. 1.003在bfloat16中是多少?(在1附近:一个1加小数点后七位二进制,舍入到最近的数。)
 #
 # 答案在`tutorials/solutions/05_5_compiled_loops.py`。
+
 
 # %%
 @chapter.exercise

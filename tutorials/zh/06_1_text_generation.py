@@ -30,6 +30,11 @@
 # 奖励模型和裁判各用一半标签训练,没有共同的文本。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -42,7 +47,8 @@ from ppo_keras.language.generation import Responses, pad_prompts
 from ppo_keras.language.rewards import score_responses
 from ppo_keras.language.supervised import train_classifier, train_language_model
 from ppo_keras.networks.encoder import TokenEncoder
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS = 30  # 120 for the real thing, and WIDTH = 128: or `ppo-keras train generation`
 WIDTH, VOCABULARY, PROMPT, BATCH = 64, 2000, 5, 64
@@ -104,6 +110,7 @@ np.testing.assert_allclose(trajectory.rewards, rewards, rtol=1e-6, atol=1e-6)
 # 多样性用distinct-2衡量:不同的相邻词元对占全部词元对的比例(Li等,2016)。对谁都说同样的话,这个数就小。文本越多,它也越小,
 # 所以只能在文本数量相同时比较。一条文本对参考模型来说有多陌生,用困惑度衡量:$-\log\pi_{ref}$对词元取平均,再取$e$的幂。
 
+
 # %%
 def distinct_2(token_lists):
     """Different pairs over all pairs."""
@@ -147,6 +154,7 @@ judge = train_scorer(1, chapter.text("judge,", "裁判,"))
 # ## 有KL惩罚的PPO
 #
 # 一个学习器,以及它在第一步之前的状态,这样可以从完全相同的起点重来。一本日记记下每次迭代的指标,以及当次所写文本的distinct-2。
+
 
 # %%
 def make_prompts(split, count, seed):
@@ -323,6 +331,7 @@ for coefficient in (1.0, 0.1, 0.01):
 # 3. 参考模型以概率0.9写A,以0.1写B;A得0分,B得1分。当$\beta=0.5$时,最优策略以多大概率写B?
 #
 # 答案在`tutorials/solutions/06_1_text_generation.py`。
+
 
 # %%
 @chapter.exercise

@@ -30,6 +30,11 @@
 # 我们给一部分影评标签。其余的只有反馈:所选的标签付出了多少代价。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -42,7 +47,8 @@ from ppo_keras.language.evaluation import label_measures
 from ppo_keras.language.supervised import pad_texts, train_labels
 from ppo_keras.networks.actor_critic import ActorCritic
 from ppo_keras.networks.encoder import NO_TOKEN
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS, SEEDS = 12, 3  # 60 and 5 for the real thing; or `ppo-keras train classification --costs "0 1; 5 0"`
 TEXTS, LABELLED, WIDTH = 512, 400, 64  # texts in an iteration, training reviews whose labels are known
@@ -118,6 +124,7 @@ for probability in (0.5, 0.1, 0.01):
 # 最小*的标签,完全不需要强化学习:
 #
 # $$\arg\min_a \sum_y p(y|x)\,C_{y,a}$$
+
 
 # %%
 def new_classifier():
@@ -256,6 +263,7 @@ chapter.show(figure, "accuracy_and_cost")
 # 3. 评论家认为$V=-0.6$。一部好片被判为坏片,代价是5,$\gamma=0.99$,$\lambda=0.95$。优势是多少?
 #
 # 答案在`tutorials/solutions/06_2_text_classification.py`。
+
 
 # %%
 @chapter.exercise

@@ -30,6 +30,11 @@
 # 有监督训练只看十分之一问题的答案。PPO在其余问题上练习,只被告知“对”或“错”。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import re
 
 import keras
@@ -44,7 +49,8 @@ from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.ppo import less_the_others
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.tasks.question_answering import exact_match
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS, EVERY = 80, 10  # 240 for the real thing, and WIDTH = 128, BATCH = 512: or `ppo-keras train question-answering`
 BATCH, GROUP = 256, 4  # answers in an iteration, answers to each question
@@ -64,6 +70,7 @@ for text, references in zip(train.texts[:3], train.references):
 # ## 奖励
 #
 # 奖励是一段程序,所以可以写下来:两段文本都转为小写,去掉标点和冠词,然后必须相等(Rajpurkar等,2016)。
+
 
 # %%
 def simple_match(response, references):
@@ -94,6 +101,7 @@ assert simple_match("-5", ["5"]) != exact_match("-5", ["5"])
 # $$\hat s_i=s_i-\frac1{K-1}\sum_{j\ne i}s_j=\frac K{K-1}\,(s_i-\bar s)$$
 #
 # ($\bar s$是全部$K$个得分的平均。)一个回答的基线与它自己无关,所以梯度仍是无偏的。如果$K$个回答全对或者全错,就没有什么可学的了。
+
 
 # %%
 def leave_one_out(scores, group):
@@ -253,6 +261,7 @@ chapter.show(figure, "exact_match_and_signal")
 # 3. 参考答案是“garden”。回复“The garden.”、“garden kitchen”、“GARDEN”和“”(空)之中,哪些得1,哪些得0?
 #
 # 答案在`tutorials/solutions/06_3_question_answering.py`。
+
 
 # %%
 @chapter.exercise

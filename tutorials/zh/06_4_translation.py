@@ -28,6 +28,11 @@
 # | 度量 | 留出短语上的平均chrF,贪心与采样 |
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 from collections import Counter
 
 import keras
@@ -41,7 +46,8 @@ from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.evaluation import Responder
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.supervised import train_answers
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 ITERATIONS, EVERY = 30, 10  # 300 for the real thing, and WIDTH = 128: or `ppo-keras train translation`
 BATCH, GROUP = 512, 8  # translations in an iteration, translations of each phrase
@@ -67,6 +73,7 @@ for text, references in zip(train.texts[:3], train.references):
 # $$\mathrm{chrF}=\frac{(1+\beta^2)\,P\,R}{\beta^2 P+R}$$
 #
 # ($n$元组是相邻的$n$个字符:“abc”的二元组是“ab”和“bc”。)如果对某个$n$,其中一段文本太短,这个$n$就不计入平均。我们自己写的与sacrebleu的对照:
+
 
 # %%
 def chrf(response, reference, orders=6, beta=2.0):
@@ -254,6 +261,7 @@ for stage, pi in probabilities.items():
 # 3. 一个短语的两条译文得分为0.2和0.6。PPO把它们的概率从[0.7, 0.3]移到[0.4, 0.6]。采样得分和贪心得分各提高多少?
 #
 # 答案在`tutorials/solutions/06_4_translation.py`。
+
 
 # %%
 @chapter.exercise

@@ -24,6 +24,11 @@
 # `tensorboard --logdir`,自己去看。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import collections
 import contextlib
 import csv
@@ -44,12 +49,13 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from ppo_keras import EnvironmentPPO, GridWorld, MLPActorCritic, PPOConfig, load_pairs
 from ppo_keras.config import KLConfig, LoggingConfig, NetworkConfig, OptimizerConfig, SupervisedConfig
-from ppo_keras.glossary import GLOSSARY
-from ppo_keras.runs import Run
+from ppo_keras.runs.glossary import GLOSSARY
+from ppo_keras.runs.folder import Run
 from ppo_keras.tasks import answering
 from ppo_keras.tasks.config import AnsweringConfig
-from ppo_keras.tracing import DebugDump
-from ppo_keras.tutorials import Chapter
+from ppo_keras.runs.tracing import DebugDump
+
+from chapter import Chapter
 
 ITERATIONS = 16  # 60 for the real thing
 chapter = Chapter("07_tools")
@@ -102,6 +108,7 @@ assert summaries["healthy"]["right_after"] > summaries["healthy"]["right_before"
 #
 # 运行文件夹里有若干`events.out.tfevents.*`文件。每个文件是一串记录:长度(8字节)、校验和(4字节)、一个`Event`、校验和(4字节)。先用几行代码从零读出,
 # 再用TensorBoard自己的读取器,最后读软件包的`metrics.csv`。三者必须一致。
+
 
 # %%
 def events_in(folder):
@@ -230,13 +237,17 @@ for axes, name in zip(figure.subplots(1, 2, sharey=True), readers):
     axes.set(title=SHOWN[name], xlabel=chapter.label("log10 of the ratio", "概率比的log10"))
 figure.axes[0].set_ylabel(chapter.label("share of tokens", "词元比例"))
 chapter.show(figure, "ratio")
-print(chapter.text("tokens outside the clip, by the histogram:", "由直方图估计的裁剪范围之外的词元比例:"), {name: f"{share:.0%}" for name, share in outside.items()})
+print(
+    chapter.text("tokens outside the clip, by the histogram:", "由直方图估计的裁剪范围之外的词元比例:"),
+    {name: f"{share:.0%}" for name, share in outside.items()},
+)
 assert outside["ill"] > 0.5 > outside["healthy"]
 
 # %% [markdown]
 # ## 埋下的错误与调试器
 #
 # 原文对sigmoid取对数。把它埋进一个学习器:某个动作变得极不可能(偏置为-200),其sigmoid为0,对数为$-\infty$。你看到的现象是:
+
 
 # %%
 class Planted(EnvironmentPPO):
@@ -267,6 +278,7 @@ assert not np.isfinite(metrics["optimizer/gradient_norm"])
 # 有一个指标不是有限的数,而它在链条的末端:原因在许多个运算之前。转储按顺序记下这一步的每个张量:类型、形状,以及其中有多少个$-\infty$、$\infty$和NaN
 # (`FULL_HEALTH`)。第一个坏张量指出它的运算,运算又指出创建它的Python代码行。
 
+
 # %%
 def first_bad(name):
     """(number of bad tensors, number of all, operation, [-inf, inf, NaN], functions that led to it) of a dump."""
@@ -295,6 +307,7 @@ assert first_bad("right")[0] == 0
 # %% [markdown]
 # 命令行用`--debug-dump`写出同样的东西,对那一次运行启动`tensorboard --logdir`,Debugger V2页就会显示:左边是警报,中间是运算,下面是源代码。
 # 它很慢,因为每个张量都要统计。初步检查有个更便宜的办法:遇到第一个无穷大就停下,并说出它出现在哪一行:
+
 
 # %%
 def articles_log_probability(x):
@@ -371,6 +384,7 @@ chapter.show(figure, "time")
 # 3. 一个词元的对数概率从-2.0升到-1.7,概率比是多少?(裁剪为0.2时,它在范围之外吗?)
 #
 # 答案在`tutorials/solutions/07_tools.py`。
+
 
 # %%
 @chapter.exercise

@@ -18,15 +18,22 @@
 # 给出三个符号,模型要照样说一遍。奖励是说对的比例,谁都能核对(*可验证*的奖励)。模型是一层的Transformer,只凭这个数来学习。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, TransformerActorCritic, generate, load_texts, pictures
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, TransformerActorCritic, generate, load_texts
+from ppo_keras.reports import pictures
 from ppo_keras.language.ppo import less_the_others
-from ppo_keras.tutorials import Chapter
-from ppo_keras.views import attention_of
+from ppo_keras.runs.views import attention_of
+
+from chapter import Chapter
 
 ITERATIONS = 50  # of PPO in each run; 200 for the real thing
 chapter = Chapter("08_outlook")
@@ -91,6 +98,7 @@ assert right_on(learner, practised) > 0.8
 #
 # 注意力是对可见词元取$\mathrm{softmax}(qk^\top/\sqrt d)$。先用这一层的查询与键从零算出,再与软件包的`attention_of`比较:
 
+
 # %%
 def text_of(rows):
     """Prompt and the right response but for its last token: what is read when the three are written. `(N, 6)`."""
@@ -118,6 +126,7 @@ chapter.show(pictures.attention_map(names(ids[0]), attention, f"{title}: {''.joi
 # ### 它依赖什么
 #
 # 注意力图只是对因果的猜测。用*干预*来检验:改动提示里的一个符号,看每个正确答案的概率下降多少。
+
 
 # %%
 def right_probabilities(ids, answers):
@@ -216,6 +225,7 @@ chapter.show(figure, "generalisation")
 #
 # (Ahmadian等,2024;Shao等,2024),$\bar s$与$\mathrm{std}(s)$是$K$个得分的均值与标准差。回复$i$的每个词元都用同一个优势;
 # GAE则给每个词元各自的优势。软件包的`responses_per_prompt`是留一法(Kool等,2019),即前者。先按朴素公式计算,再用一个没有评论家的学习器,它的优势恰好就是RLOO的:
+
 
 # %%
 def rloo(scores):
@@ -368,7 +378,9 @@ for sigma in (3.0, 10.0, 30.0, 100.0):
     rho = STEPS / (2 * sigma**2)
     epsilon = rho + 2 * np.sqrt(rho * np.log(1 / DELTA))
     private[epsilon] = [accuracy(private_fit(sigma, seed)) for seed in range(5)]
-    print(f"sigma {sigma:5.0f}  epsilon {epsilon:5.2f}  {chapter.text('accuracy', '准确率')} {np.mean(private[epsilon]):.3f} +- {np.std(private[epsilon], ddof=1):.3f}")
+    print(
+        f"sigma {sigma:5.0f}  epsilon {epsilon:5.2f}  {chapter.text('accuracy', '准确率')} {np.mean(private[epsilon]):.3f} +- {np.std(private[epsilon], ddof=1):.3f}"
+    )
 by_epsilon = [np.mean(values) for values in private.values()]  # from weak privacy to strong
 assert open_accuracy > 0.7 and by_epsilon[0] > by_epsilon[-1] + 0.05
 
@@ -406,7 +418,9 @@ assert min(broken[:2]) > 0.1 and max(broken[2:]) < 0.05 and kept[0] > kept[-1] +
 # %%
 figure = Figure(figsize=(8, 3), layout="constrained")
 left, right = figure.subplots(1, 2)
-left.errorbar(list(private), by_epsilon, yerr=[np.std(values, ddof=1) for values in private.values()], marker="o", capsize=3, label=chapter.label("with noise", "加噪声"))
+left.errorbar(
+    list(private), by_epsilon, yerr=[np.std(values, ddof=1) for values in private.values()], marker="o", capsize=3, label=chapter.label("with noise", "加噪声")
+)
 left.axhline(open_accuracy, color="black", linestyle=":", label=chapter.label("without privacy", "无隐私"))
 left.set(xscale="log", xlabel=chapter.label("epsilon (left: more privacy)", "ε(越靠左隐私越强)"), ylabel=chapter.label("accuracy", "准确率"))
 right.plot(prices, kept, "o-", label=chapter.label("score", "得分"))
@@ -436,6 +450,7 @@ chapter.show(figure, "prices")
 # 3. $\sigma=10$,$T=60$,$\delta=10^{-5}$:如果只走一半的步数,$\varepsilon$是多少?
 #
 # 答案在`tutorials/solutions/08_outlook.py`。
+
 
 # %%
 @chapter.exercise

@@ -26,6 +26,11 @@
 # 先写朴素的版本:
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import time
 
 import keras
@@ -36,7 +41,8 @@ from matplotlib.figure import Figure
 from ppo_keras import EnvironmentPPO, GridWorld, MLPActorCritic, PPOConfig, Prompts, TransformerActorCritic, generate
 from ppo_keras.masking import episode_starts
 from ppo_keras.tasks.seeds import spread
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 SEEDS = 4  # 10 for the real thing
 ITERATIONS = 20  # of PPO, in each run on the grid with pits; 40 for the real thing
@@ -218,6 +224,7 @@ assert float(limited[0]) == np.float32(1e-6)  # nothing vanished less
 # PPO只能从自己的策略碰到过的奖励中学习。两排陷阱夹着一条走廊:向上或向下走,回合就结束;向右走$n-1$步到终点
 # (每向左一步就要多走一步向右),得1;其余一律得0。随机走多久才成功一次?
 
+
 # %%
 def corridor(n, middle=".", **settings):
     return GridWorld(["X" * n, "S" + middle * (n - 2) + "G", "X" * n], pit_reward=0.0, time_limit=2 * n, **settings)
@@ -310,6 +317,7 @@ chapter.show(figure, "failures")
 # 一次运行只是一次抽样。要报告的是多个种子最终回报的均值、离散程度,以及均值的区间。自助法(bootstrap,Efron 1979)不假设分布的形状:有放回地抽取同样多的
 # 种子,求均值;重复一万次;这些均值中间的95%就是区间。均值和标准差与软件包的`spread`相同(`--seeds N`报告的就是它)。
 
+
 # %%
 def bootstrap(values, draws=10_000, seed=0):
     """A 95 % interval of the mean, by the percentiles of resampled means."""
@@ -367,6 +375,7 @@ chapter.show(figure, "seeds")
 # 3. 回报0、1、1的均值和标准差(除以$n-1$,同上)。
 #
 # 答案在`tutorials/solutions/09_faq.py`。
+
 
 # %%
 @chapter.exercise

@@ -25,6 +25,11 @@
 # 先看三个只需一两行就能说明的错误。
 
 # %%
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))  # the folder of chapter.py
+
 import ast
 import importlib
 import re
@@ -34,11 +39,11 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-import ppo_keras
 from ppo_keras import GridWorld
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.losses import clipped_value_loss, log_probability
-from ppo_keras.tutorials import Chapter
+
+from chapter import Chapter
 
 chapter = Chapter("10_references_and_errata")
 rewards = np.array([1.0, 0.0, 2.0], np.float32)  # and a critic that is right about all of them
@@ -185,6 +190,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 #
 # ## 代码:这张表属实吗?
 
+
 # %%
 class Erratum(NamedTuple):
     section: str
@@ -249,7 +255,9 @@ kinds = {
     chapter.label("about the references", "关于参考文献"): lambda row: row.test not in tests,
 }
 figure = Figure(figsize=(7, 3.6), layout="constrained")
-axes = figure.add_subplot(xlabel=chapter.label("section of the article (0: title and abstract)", "原文的节(0:标题与摘要)"), ylabel=chapter.label("mistakes", "错误数"))
+axes = figure.add_subplot(
+    xlabel=chapter.label("section of the article (0: title and abstract)", "原文的节(0:标题与摘要)"), ylabel=chapter.label("mistakes", "错误数")
+)
 below = np.zeros(len(sections))
 for (label, holds), hatch in zip(kinds.items(), ("", "///", "...")):
     counts = [sum(row.section.split(".")[0] == section and holds(row) for row in table) for section in sections]
@@ -361,6 +369,7 @@ assert not missing, missing
 # 3. 三步之后有奖励1,所有价值为0,$\gamma=0.99$,$\lambda=0.95$。按GAE,现在的优势是多少?(按原文的单步形式是0。)
 #
 # 答案在`tutorials/solutions/10_references_and_errata.py`。
+
 
 # %%
 @chapter.exercise

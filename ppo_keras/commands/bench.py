@@ -1,0 +1,219 @@
+"""`ppo-keras bench`: how fast one PPO iteration of a language model is, part by part, how fast an agent learns, and what logging costs.
+
+The setting of `bench text` is one in which other implementations were measured: GPT-2 of 4 layers x 128, vocabulary 512, batch 64,
+prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward model of the same size.
+"""
+
+import json
+import tempfile
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ppo_keras.config import KLConfig, OptimizerConfig, PPOConfig, require
+from ppo_keras.environments.bridge import GymnasiumEnvironment
+from ppo_keras.environments.cartpole import CartPole
+from ppo_keras.environments.config import split
+from ppo_keras.environments.ppo import EnvironmentPPO
+from ppo_keras.language.generation import Prompts
+from ppo_keras.language.ppo import LanguagePPO
+from ppo_keras.language.rewards import RewardModel
+from ppo_keras.language.tokenizer import Tokenizer
+from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.runs.folder import Run
+from ppo_keras.runs.recording import Board, Cadence, Recorder
+from ppo_keras.runs.views import BatchHistograms, HeldOutResponses
+from ppo_keras.tasks.config import GenerationConfig
+from ppo_keras.tasks.text import HELD_OUT
+
+VOCABULARY, BATCH, PROMPT, RESPONSE = 512, 64, 16, 48
+
+
+def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10):
+    """Prints a table of times and, as the last line, JSON. Returns what the JSON holds."""
+    require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 10.")
+    keras.utils.set_random_seed(0)
+    make = lambda: new_policy(model, VOCABULARY, width=128, layers=4, heads=4, memory=PROMPT + RESPONSE, shared=shared)
+    policy, reward = make(), RewardModel(make().new_encoder())
+    no_end = VOCABULARY  # never sampled: every response has full length, so that the work is always the same
+    learner = LanguagePPO(policy, reward, no_end, 0, RESPONSE, PPOConfig(discount=1.0), KLConfig())
+    learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
+    tokens = np.random.default_rng(0).integers(1, VOCABULARY, [BATCH, PROMPT])
+    prompts = Prompts(tf.constant(tokens, tf.int32), tf.ones([BATCH, PROMPT]))
+
+    compiled = lambda function: tf.function(function, jit_compile=jit_compile, autograph=False)
+    step = compiled(learner.train_step)
+    compile_seconds, _ = _time(lambda: step(prompts), 1)
+    iteration_seconds, _ = _time(lambda: step(prompts), iterations)
+
+    generate = compiled(lambda: learner.rollout(prompts)[0])
+    responses = generate()
+    score = compiled(lambda r: (learner.score(prompts, r), learner.reference_log_probs(prompts, r)))
+    scores, reference_log_probs = score(responses)
+    trajectory, _ = learner.assemble(prompts, responses, reference_log_probs, scores)
+    improve = compiled(learner.improve)
+    seconds = {}
+    for name, function in (
+        ("generation", generate), ("score", lambda: score(responses)), ("update", lambda: improve(trajectory)),
+    ):  # fmt: skip
+        function()
+        seconds[name], _ = _time(function, iterations)
+
+    written = BATCH * RESPONSE
+    peak = _peak_flops(jit_compile)
+    share = _iteration_flops(policy, reward, learner.config.epochs) / iteration_seconds / peak
+    print(
+        f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}, {'XLA' if jit_compile else 'graphs'}, {BATCH} responses of {RESPONSE} tokens"
+    )
+    for name in seconds:
+        print(f"{name:12} {seconds[name]:8.3f} s {written / seconds[name]:10,.0f} response tokens/s")
+    print(f"{'iteration':12} {iteration_seconds:8.3f} s {written / iteration_seconds:10,.0f} response tokens/s")
+    print(f"compilation  {compile_seconds:8.1f} s; matrix-product peak {peak / 1e9:,.0f} GFLOP/s, of which the iteration used {share:.1%}")
+    result = {"iteration_seconds": iteration_seconds} | {f"{name}_tokens_per_second": written / s for name, s in seconds.items()}
+    result |= {"compile_seconds": compile_seconds, "peak_share": share}
+    print(json.dumps({name: round(value, 4) for name, value in result.items()}))
+    return result
+
+
+def bench_logging(iterations=5, jit_compile=True):
+    """Prints what TensorBoard costs at the default settings, in the setting of `bench text`; the last line is JSON.
+
+    Scalars are written after every iteration, the views (a table, pictures, histograms) once in `log_every`: the share of
+    logging is what both cost together, over the iterations in between. What happens only once, such as loading fonts,
+    is in `first_seconds`.
+
+    Args:
+        iterations: timed iterations, and as many timed looks at the views.
+        jit_compile: compile with XLA.
+    """
+    require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 5.")
+    keras.utils.set_random_seed(0)
+    tokenizer = Tokenizer.train([" ".join(map(str, range(10_000)))], VOCABULARY)
+    vocabulary = tokenizer.vocabulary_size
+    policy = new_policy("transformer", vocabulary, width=128, layers=4, heads=4, memory=PROMPT + RESPONSE, shared=True)
+    length = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1)
+    learner = LanguagePPO(policy, length, vocabulary, 0, RESPONSE, PPOConfig(discount=1.0), KLConfig())
+    learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
+    tokens = np.random.default_rng(0).integers(4, vocabulary, [BATCH, PROMPT]).astype(np.int32)
+    prompts = Prompts(tokens, np.ones([BATCH, PROMPT], np.float32))
+    config, data = GenerationConfig(), tf.data.Dataset.from_tensors(prompts).repeat()
+    views = BatchHistograms(), HeldOutResponses(Prompts(*[part[:HELD_OUT] for part in prompts]), tokenizer, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        scalars = Timed(Recorder(Run(folder), BATCH, Board("bench", config, Cadence(0, 0))))
+        learner.fit(data, steps_per_epoch=iterations + 1, callbacks=[scalars], verbose=0)
+        writer = tf.summary.create_file_writer(folder)
+        with writer.as_default(step=0):
+            look = lambda: [view(learner) for view in views]
+            first_seconds, _ = _time(look, 1)
+            view_seconds, _ = _time(look, iterations)
+    result = {"iteration_seconds": float(np.median(scalars.iterations[1:]))}
+    result |= {"scalars_seconds": float(np.median(scalars.records[1:])), "views_seconds": view_seconds, "first_seconds": first_seconds}
+    a_iteration = result["scalars_seconds"] + view_seconds / config.logging.log_every
+    result["share"] = a_iteration / (a_iteration + result["iteration_seconds"])
+    print(
+        f"an iteration {result['iteration_seconds']:.3f} s, its scalars {result['scalars_seconds']:.4f} s, the views {view_seconds:.3f} s "
+        f"every {config.logging.log_every} iterations (the first time {first_seconds:.1f} s): logging is {result['share']:.1%} of the time"
+    )
+    print(json.dumps({name: round(value, 4) for name, value in result.items()}))
+    return result
+
+
+class Timed(keras.callbacks.Callback):
+    """A recorder whose time is taken, apart from that of the iterations."""
+
+    def __init__(self, recorder):
+        super().__init__()
+        self.recorder, self.iterations, self.records = recorder, [], []
+
+    def set_model(self, model):
+        self.recorder.set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self.recorder.on_train_begin(logs)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.recorder.on_train_batch_begin(batch, logs)
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.iterations.append(time.perf_counter() - self.began)
+        seconds, _ = _time(lambda: self.recorder.on_train_batch_end(batch, logs), 1)
+        self.records.append(seconds)
+
+    def on_train_end(self, logs=None):
+        self.recorder.on_train_end(logs)
+
+
+def bench_cartpole(model="mlp", environments=4, steps=500_000, gym=False, jit_compile=True):
+    """Trains on CartPole with CleanRL's settings; prints the steps a second after compilation and, last, JSON.
+
+    Args:
+        model: "mlp", "lstm" or "transformer".
+        environments: copies acted in side by side, 128 steps each between two updates of 4 epochs x 4 minibatches.
+        steps: environment steps to train for.
+        gym: Gymnasium's environment through the bridge.
+        jit_compile: compile with XLA.
+    """
+    for name, value in (("environments", environments), ("steps", steps)):
+        require(value >= 1, f"--{name} {value} is less than 1. Use a number such as {4 if name == 'environments' else 500_000}.")
+    keras.utils.set_random_seed(0)
+    environment = GymnasiumEnvironment("CartPole-v1") if gym else CartPole()
+    policy = new_policy(model, environment.observation, 2, width=64, layers=1, heads=4, memory=32, shared=False)
+    per_iteration = environments * 128
+    iterations = -(-steps // per_iteration)
+    calls, per_call = split(iterations, 1 if gym else -(-iterations // 5))
+    learner = EnvironmentPPO(policy, environment, PPOConfig(entropy_coefficient=0.01), environments, iterations_per_call=per_call)
+    learner.compile(OptimizerConfig(2.5e-4).build(calls * per_call * 16), jit_compile=jit_compile)
+    began = time.perf_counter()
+    learner.fit(verbose=0)
+    compile_seconds = time.perf_counter() - began
+    learner.restart(0)
+    began = time.perf_counter()
+    history = learner.fit(steps_per_epoch=calls, verbose=0).history
+    seconds = time.perf_counter() - began
+    done = calls * per_call * per_iteration
+    print(
+        f"CartPole-v1{' of Gymnasium' if gym else ''}, {model}, {'XLA' if jit_compile else 'graphs'}, "
+        f"{environments} environments x 128 steps, {per_call} iterations a call, {done:,} steps in {seconds:.2f} s; "
+        f"the first call, which compiles, took {compile_seconds:.1f} s"
+    )
+    result = {"steps_per_second": done / seconds, "compile_seconds": compile_seconds}
+    result["episode_return"] = history["episode/return"][-1]
+    print(json.dumps({name: round(float(value), 4) for name, value in result.items()}))
+    return result
+
+
+def _time(function, repeats):
+    """Median seconds of a call, waited for, and its last result."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        result = function()
+        tf.nest.map_structure(np.asarray, tf.nest.flatten(result)[-1:])
+        times.append(time.perf_counter() - began)
+    return float(np.median(times)), result
+
+
+def _peak_flops(jit_compile, size=2048, repeats=8):
+    """float32 operations a second of a large matrix product, which nothing on this machine exceeds."""
+    a = tf.random.stateless_normal([size, size], [1, 2])
+    product = tf.function(lambda x: tf.matmul(x, a), jit_compile=jit_compile, autograph=False)
+    product(a)
+    return max(2 * size**3 / _time(lambda: product(a), 1)[0] for _ in range(repeats))
+
+
+def _iteration_flops(policy, reward, epochs):
+    """Operations of the matrix products in an iteration: 2 a weight and token forwards, three times that with backwards.
+
+    Attention's own products (about 5 % here) and the embedding look-ups are left out.
+    """
+    inputs, responses = BATCH * (PROMPT + RESPONSE - 1), BATCH * RESPONSE  # the last block's saving on the prompt is left out
+    matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.trainable_variables if len(v.shape) == 2 and "embeddings" not in v.path)
+    trunk = sum(matrices(encoder) for encoder in policy._encoders)
+    head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
+    policy_pass = 2 * (trunk * inputs + head * responses)
+    reference_pass = 2 * (matrices(policy.encoder) * inputs + head * responses)
+    reward_pass = 2 * matrices(reward.encoder) * BATCH * (PROMPT + RESPONSE)
+    return policy_pass * (1 + 3 * epochs) + reference_pass + reward_pass

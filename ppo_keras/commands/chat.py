@@ -1,0 +1,84 @@
+"""The command `chat`: a prompt is typed, and the model of a run responds, token by token with its numbers."""
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from ppo_keras.config import require
+from ppo_keras.errors import InputError, RewardError
+from ppo_keras.reports.tables import print_labels_of, print_tokens
+from ppo_keras.runs.folder import Run
+from ppo_keras.tasks.classification import ClassificationJob
+from ppo_keras.tasks.environment import AgentJob
+from ppo_keras.tasks.generation import GenerationJob
+from ppo_keras.tasks.opening import open_job
+
+QUIT = ("quit", "exit")
+
+
+def chat(options):
+    """Reads prompts, a line each, and responds until the input ends, with Ctrl-C or "quit".
+
+    Args:
+        options: a namespace with the options of `ppo-keras chat`.
+
+    Raises:
+        InputError: no such run, an agent's, or an option that is out of range. A prompt that cannot be used ends nothing.
+    """
+    require(
+        options.temperature is None or options.temperature > 0,
+        f"--temperature {options.temperature} is not positive. Use --greedy for no randomness.",
+    )
+    require(0 <= options.seed < 2**31, f"--seed {options.seed} is outside [0, 2^31). Use a number such as 1.")
+    run = Run.open(options.run, options.runs_folder)
+    job = open_job(run, options.stage, options.temperature)
+    if isinstance(job, AgentJob):
+        raise InputError(f"{run.folder} is a run of {job.task_name}, an agent, which reads no text. Use ppo-keras evaluate {run.folder}.")
+    try:
+        for number, prompt in enumerate(read_lines()):
+            try:
+                label(job, prompt) if isinstance(job, ClassificationJob) else respond(job, prompt, options.seed + number, options.greedy)
+            except (InputError, RewardError) as error:
+                print(f"ppo-keras: error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print()
+
+
+def read_lines():
+    """The lines that are typed, without empty ones, up to "quit" or the end; somebody who types is shown a sign."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line or line.strip() in QUIT:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def respond(job, prompt, seed, greedy):
+    """Prints the response of a writer, and a table of its tokens. Of answers no reference is known, so they have no score."""
+    score = job.learner.score if isinstance(job, GenerationJob) else None
+    examined = job.reply(prompt, seed, greedy, score)
+    length = int(examined.responses.mask[0].sum())
+    ids, log_probs, values = (part[0, :length] for part in (examined.responses.tokens, examined.responses.log_probs, examined.responses.values))
+    columns = {
+        "token": job.tokenizer.pieces(ids),
+        "log-probability": log_probs,
+        "KL": log_probs - examined.reference_log_probs[0, :length],
+        "entropy": examined.entropies[0, :length],
+        "value": values,
+    }
+    ended = ids[-1] == job.tokenizer.end_id
+    text = job.tokenizer.decode(ids)
+    print_tokens(prompt, text, columns, ended, None if score is None else float(examined.scores[0]))
+
+
+def label(job, prompt):
+    """Prints the probability of every label, before PPO and of the stage that was chosen, and the label of the latter."""
+    text = job.pad([" ".join(prompt.split())])
+    logits, values = job.outputs(job.policy, text)
+    before = job.outputs(job.baseline, text)[0]
+    shares = [tf.nn.softmax(each[0]).numpy() for each in (before, logits)]
+    print_labels_of(job.names[int(np.argmax(logits[0]))], job.names, *shares, float(values[0]))

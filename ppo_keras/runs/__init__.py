@@ -1,0 +1,1 @@
+"""What keeps and watches a run: its folder, its states, what is written down while it learns."""

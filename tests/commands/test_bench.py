@@ -1,0 +1,115 @@
+"""`ppo_keras.commands.bench`: what `ppo-keras bench text` and `bench cartpole` print. Times are printed, not tested."""
+
+import json
+import types
+
+import pytest
+
+from ppo_keras.commands import bench
+from ppo_keras.commands.main import main
+from ppo_keras.networks.actor_critic import new_policy
+
+KEYS = [
+    "iteration_seconds", "generation_tokens_per_second", "score_tokens_per_second", "update_tokens_per_second",
+    "compile_seconds", "peak_share",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The benchmark at a size that takes seconds."""
+    for name, value in dict(VOCABULARY=16, BATCH=8, PROMPT=3, RESPONSE=4).items():
+        monkeypatch.setattr(bench, name, value)
+    smaller = lambda *args, **sizes: new_policy(*args, **sizes | dict(width=16, layers=1, heads=2))
+    monkeypatch.setattr(bench, "new_policy", smaller)
+    monkeypatch.setattr(bench, "_peak_flops", lambda jit_compile: 1e9)
+
+
+def test_the_last_line_is_json_with_the_six_figures(tiny, capsys):
+    """Catches: a figure left out or renamed, text after the JSON, a time of 0."""
+    assert main(["bench", "text", "--iterations", "1", "--no-jit", "--model", "lstm", "--no-shared-trunk"]) == 0
+    *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    result = json.loads(last)
+    assert list(result) == KEYS
+    assert all(result[name] > 0 for name in KEYS[:5]) and result["peak_share"] >= 0
+    for part in ("generation", "score", "update", "iteration", "compilation", "peak"):
+        assert any(part in line for line in table), part
+
+
+def test_the_share_of_the_peak_by_hand(monkeypatch):
+    """Catches: a backward pass, an epoch, a second trunk or the reward model not counted, or embeddings counted as products."""
+    for name, value in dict(BATCH=2, PROMPT=3, RESPONSE=4).items():
+        monkeypatch.setattr(bench, name, value)
+    make = lambda shared: new_policy("lstm", 10, width=8, layers=1, heads=2, memory=7, shared=shared)
+    trunk, head = 2 * 8 * (4 * 8), 10 * 8  # two kernels of four gates; the embedding that gives the logits
+    inputs, responses = 2 * (3 + 4 - 1), 2 * 4
+    for trunks in (1, 2):
+        policy, reward = make(shared=trunks == 1), bench.RewardModel(make(True).new_encoder())
+        acting = 2 * (trunks * trunk * inputs + head * responses)
+        reference, scoring = 2 * (trunk * inputs + head * responses), 2 * trunk * 2 * 7
+        assert bench._iteration_flops(policy, reward, epochs=5) == acting * (1 + 3 * 5) + reference + scoring
+
+
+def test_no_iterations_is_refused(tiny, capsys):
+    """Catches: a traceback (or a NaN) for `--iterations 0`."""
+    assert main(["bench", "text", "--iterations", "0", "--no-jit"]) == 2
+    assert capsys.readouterr().err == "ppo-keras: error: --iterations 0 is less than 1. Use a number such as 10.\n"
+
+
+def test_the_share_of_logging(tiny, monkeypatch, capsys):
+    """Catches: views counted in every iteration or in none, an iteration that contains its own logging, text after the JSON."""
+    monkeypatch.setattr(bench, "VOCABULARY", 300)
+    assert main(["bench", "logging", "--iterations", "1", "--no-jit"]) == 0
+    line, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    result = json.loads(last)
+    assert list(result) == ["iteration_seconds", "scalars_seconds", "views_seconds", "first_seconds", "share"] and "every 20 iterations" in line
+    cost = result["scalars_seconds"] + result["views_seconds"] / 20
+    assert result["share"] == pytest.approx(cost / (cost + result["iteration_seconds"]), abs=2e-3) and min(result.values()) > 0
+    assert main(["bench", "logging", "--iterations", "0"]) == 2 and "--iterations 0 is less than 1" in capsys.readouterr().err
+
+
+# The command `bench cartpole`.
+
+
+@pytest.mark.parametrize("options", [[], ["--gym"]], ids=["ours", "gym"])
+def test_cartpole_ends_with_json_of_three_figures(options, capsys):
+    """Catches: a figure left out or renamed, text after the JSON, Gymnasium's environment named where ours was timed."""
+    if options:
+        pytest.importorskip("gymnasium")
+    assert main(["bench", "cartpole", "--environments", "2", "--steps", "500", "--no-jit", *options]) == 0
+    line, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    result = json.loads(last)
+    assert list(result) == ["steps_per_second", "compile_seconds", "episode_return"]
+    assert all(value > 0 for value in result.values()) and result["episode_return"] < 200  # after 500 steps
+    assert ("of Gymnasium" in line) == bool(options) and "2 environments x 128 steps, 1 iterations a call, 512 steps in" in line
+
+
+@pytest.mark.parametrize("environments, steps, gym", [(4, 500_000, False), (256, 500_000, False), (4, 513, False), (4, 1, False), (4, 1025, True)])
+def test_steps_a_second_of_cartpole_by_hand(monkeypatch, capsys, environments, steps, gym):
+    """Catches: the compiling call timed too, steps asked for counted in place of steps done, weights that the first call trained, the first return shown."""
+    if gym:
+        pytest.importorskip("gymnasium")
+    clock, fits = iter([100.0, 107.0, 200.0, 204.0]), []
+    monkeypatch.setattr(bench, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+
+    def fit(self, steps_per_epoch=1, verbose=None):
+        fits.append((steps_per_epoch, self.iterations_per_call, int(self.iteration)))
+        self.iteration.assign_add(3)
+        return types.SimpleNamespace(history={"episode/return": [20.0, 30.0]})
+
+    monkeypatch.setattr(bench.EnvironmentPPO, "fit", fit)
+    bench.bench_cartpole("mlp", environments, steps, gym, jit_compile=False)
+    (first, per_call, start), (calls, *same) = fits
+    assert (first, start) == (1, 0) and same == [per_call, 0] and (per_call == 1 or not gym)
+    done = calls * per_call * environments * 128
+    assert 0 <= done - steps < per_call * environments * 128
+    result = json.loads(capsys.readouterr().out.rstrip("\n").split("\n")[-1])
+    assert result == {"steps_per_second": done / 4, "compile_seconds": 7.0, "episode_return": 30.0}
+
+
+@pytest.mark.parametrize("option", ["--environments", "--steps"])
+def test_no_cartpole_is_refused(option, capsys):
+    """Catches: a traceback (or a division by 0) for `--environments 0`."""
+    assert main(["bench", "cartpole", option, "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ppo-keras: error: {option} 0 is less than 1. Use a number such as ")

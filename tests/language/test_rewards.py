@@ -1,0 +1,260 @@
+"""`ppo_keras.language.rewards`: a learned score, and any Python function."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_policy, weights_of
+from ppo_keras import PythonReward, RewardModel
+from ppo_keras.errors import InputError, RewardError
+from ppo_keras.language.generation import Prompts, Responses
+from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, load_function, score_responses
+
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+def tiny_reward(network="transformer", dropout=0.0, outputs=1, **kwargs):
+    """A `RewardModel` whose weights are spread out."""
+    model = RewardModel(tiny_policy(network, dropout=dropout, **kwargs).new_encoder(), dropout=dropout, outputs=outputs, name="reward")
+    random = np.random.default_rng(3)
+    model.set_weights([random.normal(1.0 if w.path.endswith("gamma") else 0.0, 0.3, w.shape) for w in model.weights])
+    return model
+
+
+class Words:
+    """A tokenizer for the tests: the text of ids is the ids."""
+
+    def decode_batch(self, tokens, mask):
+        return [" ".join(str(int(t)) for t, m in zip(row, real) if m > 0) for row, real in zip(tokens, mask)]
+
+    def decode_pairs(self, prompts, responses):
+        return self.decode_batch(prompts.tokens, prompts.mask), self.decode_batch(responses.tokens, responses.mask)
+
+
+PROMPTS = Prompts(tf.constant([[0, 5], [6, 7]]), tf.constant([[0.0, 1], [1, 1]]))
+RESPONSES = Responses(tf.constant([[8, 3, 0], [9, 9, 9]]), tf.constant([[1.0, 1, 0], [1, 1, 1]]), None, None)
+
+
+@every_network
+def test_the_score_is_the_head_of_the_mean_hidden_state(network):
+    """Catches: a mean over padding, or a head on another state."""
+    model = tiny_reward(network)
+    tokens, mask = ragged_prompts((3, 5), 5)
+    kernel, bias = model.head.get_weights()
+    for i, length in enumerate((3, 5)):
+        hidden = model.encoder(tokens[i : i + 1, 5 - length :])[0][0].numpy().astype(np.float64)
+        assert_close(model((tokens, mask))[i], (hidden.mean(0) @ kernel + bias)[0], atol=1e-5)
+
+
+@every_network
+@pytest.mark.parametrize("side", ["left", "right", "both"])
+def test_padding_changes_no_score(network, side):
+    """Text 2, 10. Catches: a score that depends on the side, the width or the ids of the padding."""
+    model = tiny_reward(network, layers=2)
+    tokens, mask = ragged_prompts((4, 4), 4)
+    amount = [(side != "right") * 3, (side != "left") * 2]
+    padded = tf.pad(tokens, [[0, 0], amount], constant_values=11), tf.pad(mask, [[0, 0], amount])
+    assert_close(model(padded), model((tokens, mask)), atol=1e-5)
+
+
+@every_network
+def test_a_response_is_scored_behind_its_prompt(network):
+    """Catches: the response alone scored, or its padding, or the gap of a left-padded prompt seen by the network."""
+    model = tiny_reward(network)
+    alone = [model((tf.constant([text]), tf.ones([1, len(text)])))[0] for text in ([5, 8, 3], [6, 7, 9, 9, 9])]
+    assert_close(score_responses(model, PROMPTS, RESPONSES), alone, atol=1e-5)
+
+
+@every_network
+def test_dropout_is_off_when_scoring(network):
+    """Text 4. Catches: a reward with dropout noise."""
+    model = tiny_reward(network, dropout=0.5)  # in the encoder and before the head
+    scores = score_responses(model, PROMPTS, RESPONSES)
+    assert_close(score_responses(model, PROMPTS, RESPONSES), scores, rtol=0, atol=0)
+    assert_close(scores, score_responses(tiny_reward(network), PROMPTS, RESPONSES), rtol=0, atol=0)
+    texts = tf.concat([PROMPTS.tokens, RESPONSES.tokens], 1), tf.concat([PROMPTS.mask, RESPONSES.mask], 1)
+    assert np.abs(model(texts, training=True) - scores).max() > 1e-4
+
+
+@every_network
+def test_reward_model_file_round_trip(network, tmp_path):
+    """Text 21. Catches: a weight or setting of a reward model that its `.keras` file does not hold."""
+    model = tiny_reward(network, dropout=0.25)
+    model.save(tmp_path / "reward.keras")
+    loaded = keras.models.load_model(tmp_path / "reward.keras")
+    assert type(loaded) is RewardModel and loaded.dropout.rate == 0.25 and loaded.name == "reward"
+    assert_close(score_responses(loaded, PROMPTS, RESPONSES), score_responses(model, PROMPTS, RESPONSES), rtol=0, atol=0)
+
+
+def test_scores_are_float32_under_mixed_precision():
+    """Text 19. Catches: a bfloat16 score."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    assert score_responses(tiny_reward(), PROMPTS, RESPONSES).dtype == tf.float32
+
+
+def test_preferences_are_differences_of_scores_and_can_be_learned():
+    """Catches: chosen and rejected exchanged (the loss of 60 steps must fall, and the chosen text end ahead)."""
+    reward = tiny_reward("lstm")
+    model = PreferenceModel(reward)
+    chosen, rejected = ragged_prompts((4, 2), 4, seed=1), ragged_prompts((3, 4), 4, seed=2)
+    assert_close(model((*chosen, *rejected)), (reward(tuple(chosen)) - reward(tuple(rejected)))[:, tf.newaxis])
+    model.compile(keras.optimizers.Adam(0.02), keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    history = model.fit((*chosen, *rejected), np.ones([2, 1]), batch_size=2, epochs=30, verbose=0).history["loss"]
+    assert history[-1] < 0.1 * max(history[0], 0.5)
+    assert np.all(model((*chosen, *rejected)) > 1)
+
+
+def test_labels_are_learned_by_the_score_itself():
+    """Catches: a column `(B,)` that Keras's losses take for one text, labels exchanged, or a copy trained in the model's place."""
+    reward, texts = tiny_reward("lstm"), ragged_prompts((4, 2), 4, seed=1)
+    model = LabelModel(reward)
+    assert model(tuple(texts)).shape == (2, 1)
+    assert_close(model(tuple(texts))[:, 0], reward(tuple(texts)))
+    model.compile(keras.optimizers.Adam(0.02), keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    model.fit(tuple(texts), np.array([[0.0], [1.0]]), batch_size=2, epochs=30, verbose=0)
+    low, high = reward(tuple(texts))
+    assert low < -1 and high > 1
+
+
+@every_network
+def test_several_outputs_are_the_logits_of_the_labels(network):
+    """Catches: the first output alone, outputs summed, or (B, K) confused with (K, B)."""
+    model, (tokens, mask) = tiny_reward(network, outputs=3), ragged_prompts((3, 5), 5)
+    kernel, bias = (np.asarray(w, np.float64) for w in model.head.get_weights())
+    logits = model((tokens, mask))
+    assert logits.shape == (2, 3) and logits.dtype == tf.float32
+    for i, length in enumerate((3, 5)):
+        hidden = model.encoder(tokens[i : i + 1, 5 - length :])[0][0].numpy().astype(np.float64)
+        assert_close(logits[i], hidden.mean(0) @ kernel + bias, atol=1e-5)
+    assert score_responses(model, PROMPTS, RESPONSES).shape == (2, 3)
+    assert_close(LabelModel(model)((tokens, mask)), logits[:, tf.newaxis], rtol=0, atol=0)
+
+
+def test_settings_and_file_of_several_outputs(tmp_path):
+    """Text 21. Catches: `outputs` that `get_config` leaves out, so that a file no longer fits its head."""
+    model = tiny_reward(outputs=3, dropout=0.25)
+    model.save(tmp_path / "reward.keras")
+    rebuilt = RewardModel.from_config(model.get_config())
+    rebuilt.set_weights(model.get_weights())
+    for twin in (keras.models.load_model(tmp_path / "reward.keras"), rebuilt):
+        assert twin.outputs == 3 and twin.get_config() == model.get_config()
+        assert_close(score_responses(twin, PROMPTS, RESPONSES), score_responses(model, PROMPTS, RESPONSES), rtol=0, atol=0)
+
+
+CODES = ControlCodes([21, 7, 14], neutral=1)
+
+
+def coded_prompts(*codes):
+    """Left-padded prompts that are alike but for their codes."""
+    tokens = [[0, 2, code, 5, 6] for code in codes]
+    return Prompts(tf.constant(tokens), tf.constant([[0.0, 1, 1, 1, 1]] * len(codes)))
+
+
+def test_the_label_that_a_prompt_asks_for():
+    """Catches: labels in the order of their ids (7, 14, 21), the code looked for at one place only, text taken for a code."""
+    prompts = tf.constant([[2, 21, 5, 6], [0, 2, 7, 5], [2, 14, 14, 4], [0, 0, 2, 21], [2, 8, 15, 7]])
+    asked = CODES.asked(prompts)
+    assert asked.numpy().tolist() == [0, 1, 2, 0, 1] and asked.dtype == tf.int32
+    assert CODES.asked(prompts.numpy()).numpy().tolist() == [0, 1, 2, 0, 1]
+
+
+def test_hidden_codes_leave_the_text_as_it_is():
+    """Catches: a code that stays readable, another token that is hidden, another neutral id for each label."""
+    hidden = CODES.hide(tf.constant([[2, 21, 5, 1], [0, 2, 7, 20], [14, 14, 13, 22]]))
+    assert hidden.numpy().tolist() == [[2, 1, 5, 1], [0, 2, 1, 20], [1, 1, 13, 22]] and hidden.dtype == tf.int32
+
+
+def test_log_odds_by_hand():
+    """Catches: log p for log-odds, the asked label among the others, their mean or maximum for their sum, rows mixed up, a code that is read."""
+    model, prompts = tiny_reward(outputs=3), coded_prompts(7, 14)
+    log_odds = CODES.log_odds(model, prompts, RESPONSES)
+    for i, asked in enumerate((1, 2)):
+        text = [2, 1, 5, 6, *RESPONSES.tokens[i].numpy()[RESPONSES.mask[i] > 0]]  # without code and padding
+        logits = model((tf.constant([text]), tf.ones([1, len(text)])))[0].numpy().astype(np.float64)
+        p = np.exp(logits) / np.exp(logits).sum()
+        assert_close(log_odds[i], np.log(p[asked]) - np.log(np.delete(p, asked).sum()), atol=2e-5)
+    assert log_odds.shape == (2,) and log_odds.dtype == tf.float32
+
+
+@every_network
+def test_a_code_changes_only_which_label_is_asked_for(network):
+    """Catches: a judge that reads the code: the probabilities, by three codes of one text, that it is as asked must sum to 1."""
+    model = tiny_reward(network, outputs=3)
+    response = Responses(*[tf.repeat(x[:1], 3, axis=0) for x in RESPONSES[:2]], None, None)
+    probabilities = tf.sigmoid(CODES.log_odds(model, coded_prompts(21, 7, 14), response)).numpy()
+    assert_close(probabilities.sum(), 1.0)
+    assert np.ptp(probabilities) > 0.05
+    seen = score_responses(model, coded_prompts(21, 7, 14), response).numpy()
+    assert np.ptp(seen, axis=0).min() > 1e-2  # a code that is not hidden would have been read
+
+
+def test_log_odds_of_two_labels_are_a_difference_of_logits():
+    """Catches: infinities that make NaN of a log-odds where one other label is all there is."""
+    model, codes = tiny_reward(outputs=2), ControlCodes([21, 7], neutral=1)
+    log_odds = codes.log_odds(model, coded_prompts(21, 7), RESPONSES)
+    logits = score_responses(model, coded_prompts(1, 1), RESPONSES)
+    assert_close(log_odds, [logits[0, 0] - logits[0, 1], logits[1, 1] - logits[1, 0]], atol=1e-5)
+    compiled = tf.function(lambda prompts: codes.log_odds(model, prompts, RESPONSES), jit_compile=True)
+    assert_close(compiled(coded_prompts(21, 7)), log_odds, atol=1e-5)
+
+
+@pytest.mark.parametrize("convert", [int, float, np.float32, np.int64, np.array, lambda x: np.array([x]), bool])
+def test_any_number_becomes_float32(convert):
+    """Text 19. Catches: integer rewards, and numbers of NumPy that are refused."""
+    scores = PythonReward(lambda prompt, response: convert(len(response)), Words())(PROMPTS, RESPONSES)
+    assert scores.dtype == tf.float32
+    assert_close(scores, np.array([3.0, 5.0]) if convert is not bool else [1.0, 1.0])
+
+
+def test_the_function_sees_prompt_and_response_without_padding():
+    """Catches: padding in the texts, prompt and response exchanged, or pairs mixed up between rows."""
+    seen = []
+    PythonReward(lambda *pair: seen.append(pair) or 0.0, Words())(PROMPTS, RESPONSES)
+    assert seen == [("5", "8 3"), ("6 7", "9 9 9")]
+
+
+@pytest.mark.parametrize("bad", [None, "good", float("nan"), float("inf"), [1.0, 2.0], np.array([1.0, 2.0]), 1j])
+def test_what_is_not_one_finite_number_is_an_error(bad):
+    """Catches: NaN, None or a list that reaches the loss; the message names the reward and the prompt."""
+    with pytest.raises(RewardError, match="politeness.*'5'"):
+        PythonReward(lambda *_: bad, Words(), name="politeness")(PROMPTS, RESPONSES)
+
+
+def test_an_exception_names_its_prompt():
+    """Catches: a bare traceback that does not say for which text the user's function failed."""
+
+    def fails(prompt, response):
+        return 1 / 0
+
+    with pytest.raises(RewardError, match="fails raised ZeroDivisionError.*prompt '5'.*'8 3'") as error:
+        PythonReward(fails, Words())(PROMPTS, RESPONSES)
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+def test_a_reward_encoder_is_its_own():
+    """Text 18. Catches: a reward model that shares its encoder with the policy, and so is trained with it."""
+    policy = tiny_policy()
+    model = RewardModel(policy.new_encoder())
+    assert not {id(v) for v in model.variables} & {id(v) for v in policy.variables}
+    assert [w.shape for w in weights_of(model.encoder)] == [w.shape for w in weights_of(policy.encoder)]
+    assert model.encoder.embedding.input_dim == VOCABULARY
+
+
+def test_a_function_is_found_by_its_name(tmp_path, monkeypatch):
+    """Catches: a module of the current folder that is not found, or a misspelt name that ends in a traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "rewards_of_a_test.py").write_text("def brevity(prompt, response):\n    return -len(response)\n")
+    (tmp_path / "broken_rewards_of_a_test.py").write_text("1 / 0\n")
+    assert load_function("rewards_of_a_test:brevity")("a", "bcd") == -3
+    for name, message in [
+        ("rewards_of_a_test", "module:function"),
+        ("rewards_of_a_test:levity", "no function 'levity'; it has brevity"),
+        ("no_such_rewards:brevity", "ModuleNotFoundError"),
+        ("broken_rewards_of_a_test:brevity", "ZeroDivisionError"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            load_function(name)

@@ -1,0 +1,220 @@
+"""The tasks classification, question-answering and translation, and control codes: whole trainings, as small as they get."""
+
+import json
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ppo_keras.config import LoggingConfig
+from ppo_keras.datasets.loader import load_pairs
+from ppo_keras.runs.folder import Run
+from ppo_keras.runs.models import load_policy
+from ppo_keras.tasks import answering
+from ppo_keras.tasks.config import AnsweringConfig, QuestionAnsweringConfig
+from ppo_keras.tasks.question_answering import QuestionAnswering
+from runs_of_texts import NEWS, PHRASES, QUESTIONS, REVIEWS, TINY, run
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the data, in which commands run."""
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("questions", QUESTIONS), ("phrases", PHRASES), ("reviews", REVIEWS), ("news", NEWS)):
+        (tmp_path / f"{name}.tsv").write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+def trained(task, *options):
+    """A finished run of a task: its folder, summary, samples and what it printed."""
+    done = run("train", task, *TINY, *options)
+    assert done.code == 0, done.err
+    folder = Run("runs/" + (options[options.index("--run") + 1] if "--run" in options else task))
+    samples = [json.loads(line) for line in (folder.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    return types.SimpleNamespace(run=folder, summary=folder.load_json("summary.json"), samples=samples, out=done.out, err=done.err)
+
+
+def refused_line(done):
+    """The one line of a command that could not be carried out."""
+    assert done.code == 2 and "Traceback" not in done.err
+    lines = [line for line in done.err.splitlines() if "error" in line]
+    assert len(lines) == 1, done.err
+    return lines[0]
+
+
+def refused(*arguments):
+    """The one line of a command that cannot be carried out; nothing is written."""
+    line = refused_line(run(*arguments))
+    assert not Run("runs/x").folder.parent.exists()
+    return line
+
+
+@pytest.mark.parametrize("model", ["transformer", "lstm"])
+def test_questions_are_answered(place, model):
+    """Catches: a measure of the training split, samples that are not those of the summary, a key that is missing."""
+    done = trained("question-answering", "--model", model, "--data", "questions.tsv", "--supervised-share", "0.25")
+    summary, after = done.summary, [s for s in done.samples if s["stage"] == "after"]
+    assert summary["training_prompts"] == 160 and summary["known_references"] == 40 and summary["test_prompts"] == len(after) == 20
+    for stage in ("before", "after"):
+        samples = [s for s in done.samples if s["stage"] == stage]
+        for kind, key in (("response", ""), ("sampled", "_sampled")):
+            right = np.mean([s[kind].strip().lower() in s["references"] for s in samples])
+            assert summary[f"exact_match{key}_{stage}"] == pytest.approx(right)
+            assert 0 <= summary[f"f1{key}_{stage}"] <= 1
+    known = {line.split("\t")[0] for line in QUESTIONS.splitlines()[1:]}
+    assert {s["prompt"] for s in after} < known and all(s["prompt"] == b["prompt"] for s, b in zip(after, done.samples))
+    assert "exact match" in done.out and "PPO" in done.err
+    said = run("generate", "question-answering", "--prompt", after[0]["prompt"], "--greedy")
+    assert said.code == 0 and said.out.strip() == after[0]["response"]
+
+
+def test_short_answers_can_be_made_to_pay(place):
+    """Catches: an option that reaches no learner, a usual length of prompts or of answers without their end token."""
+    config = QuestionAnsweringConfig(data="questions.tsv", supervised_share=1.0, short_penalty=0.5, vocabulary_size=400)
+    job = answering.AnsweringJob(config, QuestionAnswering(config))
+    job.policy = job.new_policy(memory=job.context)
+    learner = job.make_learner()
+    lengths = [len(job.tokenizer.encode(reference)) + 1 for several in job.corpus.train.references for reference in several]
+    assert learner.short_penalty == 0.5 and learner.usual_length == pytest.approx(np.mean(lengths))
+
+
+def test_translations_are_scored_by_sacrebleu(place):
+    """Catches: references of other sentences, a scale of 0 to 1 for one measure and 0 to 100 for another."""
+    sacrebleu = pytest.importorskip("sacrebleu")
+    done = trained("translation", "--data", "phrases.tsv", "--reward", "bleu")
+    for stage in ("before", "after"):
+        samples = [s for s in done.samples if s["stage"] == stage]
+        for kind, key in (("response", ""), ("sampled", "_sampled")):
+            texts, references = [s[kind] for s in samples], [[s["references"][0] for s in samples]]
+            assert done.summary[f"chrf{key}_{stage}"] == pytest.approx(sacrebleu.corpus_chrf(texts, references).score)
+            assert done.summary[f"bleu{key}_{stage}"] == pytest.approx(sacrebleu.corpus_bleu(texts, references).score)
+
+
+@pytest.mark.parametrize("model", ["transformer", "lstm"])
+def test_labels_are_chosen(place, model):
+    """Catches: a cost table that is transposed or not used, measures of another split."""
+    done = trained("classification", "--model", model, "--data", "news.tsv", "--costs", "0 1 2; 3 0 4; 5 6 0")
+    costs, names = [[0, 1, 2], [3, 0, 4], [5, 6, 0]], ["art", "sport", "trade"]
+    assert done.summary["label_names"] == names and done.summary["test_texts"] == 12
+    for stage, kind in (("before", "supervised"), ("after", "ppo")):
+        samples = [s for s in done.samples if s["stage"] == stage]
+        assert done.summary[f"accuracy_{kind}"] == pytest.approx(np.mean([s["label"] == s["response"] for s in samples]))
+        paid = [costs[names.index(s["label"])][names.index(s["response"])] for s in samples]
+        assert done.summary[f"cost_{kind}"] == pytest.approx(np.mean(paid)) == pytest.approx(-np.mean([s["score"] for s in samples]))
+        assert all(s["prompt"].split()[2] == s["label"] for s in samples)
+    assert done.summary["accuracy_majority"] == pytest.approx(1 / 3)
+    assert done.summary["cost_one_label"] == pytest.approx((2 + 4) / 3)  # always "trade"
+    said = run("generate", "classification", "--prompt", done.samples[-1]["prompt"])
+    assert said.out.split()[0] == done.samples[-1]["response"] and all(name in said.out for name in names)
+    done = run("generate", "classification", "--prompt", "x", "--top-k", "3", "--greedy")  # a classifier draws nothing
+    assert done.code == 2 and "--top-k, --greedy" in done.err
+
+
+def test_several_seeds_are_runs_of_their_own(place):
+    """Catches: one seed trained twice, a seed that differs from what it is alone, a spread with N instead of N - 1, a folder that `generate` takes for a run."""
+    together = run("train", "classification", *TINY, "--data", "reviews.tsv", "--seed", "3", "--seeds", "2", "--run", "both")
+    assert together.code == 0, together.err
+    alone = trained("classification", "--data", "reviews.tsv", "--seed", "4", "--run", "alone")
+    summary, parts = Run("runs/both").load_json("summary.json"), [Run(f"runs/both/seed-{seed}") for seed in (3, 4)]
+    seeds = [part.load_json("summary.json") for part in parts]
+    timeless = lambda summary: {name: value for name, value in summary.items() if name != "seconds"}
+    assert timeless(seeds[1]) == timeless(alone.summary) and [one["seed"] for one in seeds] == [3, 4]
+    weights = [load_policy(part, "after").get_weights() for part in (*parts, alone.run)]
+    assert all(map(np.array_equal, weights[1], weights[2])) and not all(map(np.array_equal, weights[0], weights[1]))
+    low, high = sorted(one["cost_ppo"] for one in seeds)
+    found = [summary[name] for name in ("cost_ppo", "cost_ppo_std", "cost_ppo_min", "cost_ppo_max")]
+    assert found == pytest.approx([(low + high) / 2, (high - low) / 2**0.5, low, high]) and summary["seeds"] == seeds
+    assert summary["test_texts"] == alone.summary["test_texts"] and "2 seeds" in together.out and "cost ppo" in together.out
+    assert "runs/both/seed-3" in refused_line(run("generate", "both", "--prompt", "a good film"))
+    assert run("generate", "both/seed-4", "--prompt", "a good film").code == 0
+
+
+def test_control_codes_ask_for_labels(place):
+    """Catches: prompts that always ask for the label of their text, a code that the judge reads, codes split into pieces."""
+    done = trained("generation", "--data", "news.tsv", "--control-codes", "--evaluation-samples", "40", "--response-length", "6")
+    asked = [s["prompt"].split(":")[0] for s in done.samples if s["stage"] == "after"]
+    assert set(asked) == {"art", "sport", "trade"} and 0 <= done.summary["matched_after"] <= 1
+    assert any(code not in s["prompt"].split(":")[1] for code, s in zip(asked, done.samples)) and "positive_after" not in done.summary
+    said = run("generate", "generation", "--prompt", "sport: news")
+    assert said.code == 0 and said.out.startswith("sport: news")
+
+
+def test_the_reward_of_a_prompt_is_for_its_own_references(place):
+    """Catches: rewards by the references of another prompt in the batch, rewards that nobody asked for."""
+    seen = []
+
+    class Echo:
+        name = "echo"
+
+        def load(self, minimum):
+            return load_pairs("questions.tsv", minimum=minimum)
+
+        def reward(self, response, references):
+            seen.append(references)
+            return float(len(response))
+
+        def measures(self, responses, references):
+            return {"length": sum(map(len, responses)) / len(responses)}
+
+    tiny = QuestionAnsweringConfig(data="questions.tsv")
+    config = AnsweringConfig(
+        run="echo", jit=False, iterations=2, batch_size=16, vocabulary_size=300, network=replace(tiny.network, layers=1, width=16, heads=2),
+        supervised=replace(tiny.supervised, supervised_epochs=1), ppo=replace(tiny.ppo, epochs=1, minibatches=1),
+        logging=LoggingConfig(log_every=0),
+    )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        summary = answering.train(config, Echo())
+    corpus = load_pairs("questions.tsv")
+    assert summary["length_sampled_after"] >= 0
+    trained_on, tested_on = seen[1:33], seen[33:]
+    assert {tuple(r) for r in trained_on} <= {tuple(r) for r in corpus.train.references}
+    assert len({tuple(r) for r in trained_on[:16]}) == 4 and all(r == trained_on[i - i % 4] for i, r in enumerate(trained_on))  # 4 a prompt
+    assert [tuple(r) for r in tested_on] == [tuple(r) for r in corpus.test.references] * 2
+    job = answering.AnsweringJob(config, Echo())
+    for prompt, references in zip(corpus.train.texts, corpus.train.references):
+        assert job.references[prompt] == references
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("classification --data reviews.tsv --costs 0,1,2;5,0,1", "the table of costs is 2 x 3, but there are 2 labels (negative, positive)"),
+        ("classification --data reviews.tsv --costs 0,1;5,nan", "the table of costs holds nan"),
+        ("classification --data reviews.tsv --costs 0,x", "could not convert string to float: 'x'"),
+        ("classification --data phrases.tsv --text-column source", "has no labels. Name their column with --label-column"),
+        ("classification --data news.tsv --test-data reviews.tsv", "has the label 'yes'"),
+        ("question-answering --data empty.tsv", "'answer' is empty"),
+        ("question-answering --data questions.tsv --supervised-share 0.01", "Use a larger share, or a --supervised-batch-size of at most 2"),
+        ("question-answering --data questions.tsv --responses-per-prompt 3", "responses_per_prompt=3 does not divide batch_size=16"),
+        ("question-answering --data questions.tsv --answer-column answer", "--question-column and --answer-column are given together"),
+        ("question-answering --questions poems", "Use stories, arithmetic or all"),
+        ("question-answering --partial-credit 1", "outside [0, 1)"),
+        ("translation --short-penalty -1", "short_penalty=-1.0 is negative. Use 0 to switch it off"),
+        ("question-answering --data questions.tsv --batch-size 2000 --minibatches 2", "500 are needed"),
+        ("question-answering --test-data questions.tsv", "go with --data"),
+        ("translation --data questions.tsv", "has no column 'source'. It has: question, answer. Name the right one"),
+        ("translation --data nothing.tsv", "no file nothing.tsv"),
+        ("translation --reward rouge", "Use chrf or bleu"),
+        ("generation --data phrases.tsv --text-column source --control-codes", "has no labels to learn a reward from. Name their column with --label-column"),
+        ("generation --data reviews.tsv --control-codes --reward a:b", "leave out --reward"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(place, arguments, words):
+    """Catches: a traceback, a half-written run, a message that names no remedy."""
+    (place / "empty.tsv").write_text("question\tanswer\nOne?\t \n")
+    task, *options = arguments.split()
+    assert words in refused("train", task, *TINY, *options, "--run", "x")
+
+
+def test_a_missing_sacrebleu_names_the_extra(place, monkeypatch):
+    """Catches: a traceback, or a package that cannot be installed under the name that the message gives."""
+    monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
+    assert "pip install 'ppo_keras[translation]'" in refused("train", "translation", "--run", "x")
+
+
+def test_an_overlap_is_one_line_on_the_screen(place):
+    """Catches: a warning with file name and source line, or none."""
+    done = run("train", "classification", "--data", "reviews.tsv", "--test-data", "reviews.tsv", "--run", "x")
+    assert "ppo-keras: warning: 100 texts of the train split of reviews.tsv are in a split held out as well" in done.err
+    assert done.code == 2  # nothing is left to learn from
