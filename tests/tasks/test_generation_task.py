@@ -21,7 +21,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import ITERATION_METRICS, TEXT_METRICS, tags_of
-from ppo_keras.commands.parser import main, parse
+from ppo_keras.commands.main import main
+from ppo_keras.commands.parser import parse
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.language.tokenizer import BEGIN, Tokenizer
 from ppo_keras.ppo import PPO

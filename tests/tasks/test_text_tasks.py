@@ -1,5 +1,7 @@
 """The tasks classification, question-answering and translation, and control codes: whole trainings, as small as they get."""
 
+import contextlib
+import io
 import json
 import types
 from dataclasses import replace
