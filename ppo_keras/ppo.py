@@ -35,7 +35,7 @@ class Experience(NamedTuple):
 class PPO(keras.Model):
     """The learner. A subclass says in `collect` where experience comes from (`LanguagePPO`, for one).
 
-    `compile`, `fit` and callbacks are Keras's; `callbacks.Checkpoint` saves the `state`. One batch of `fit` is one iteration: collect, estimate
+    `compile`, `fit` and callbacks are Keras's; `runs.callbacks.Checkpoint` saves the `state`. One batch of `fit` is one iteration: collect, estimate
     advantages, several epochs of minibatches. With `compile(jit_compile=True)` it is one XLA program.
 
     Args:

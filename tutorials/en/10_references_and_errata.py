@@ -99,13 +99,13 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 1.4 | PPO is "for language models". | It is general: the same learner serves a language model and an agent. | `environments.ppo.EnvironmentPPO` | `test_environment_ppo.test_the_articles_grid_world_is_solved` |
 # | 1.4 | Reinforcement learning without sequential decisions and without the return. | Decisions in sequence; what counts is the (discounted) sum of later rewards. | `advantages.generalized_advantages` | `test_advantages.test_lambda_zero_and_one_by_hand` |
 # | 1.4 | "Gradient descent" on a loss, as in supervised training. | PPO ascends an objective; the loss is its negative. | `losses.clipped_policy_loss` | `test_losses.test_golden_policy_loss` |
-# | 1.4 | The list of abbreviations lacks KL, GAE, TD, RLHF and Transformer. | Each is explained where it is used; each metric has an entry in the glossary. | `glossary.GLOSSARY` | `test_glossary.test_every_metric_is_explained` |
+# | 1.4 | The list of abbreviations lacks KL, GAE, TD, RLHF and Transformer. | Each is explained where it is used; each metric has an entry in the glossary. | `runs.glossary.GLOSSARY` | `test_glossary.test_every_metric_is_explained` |
 # | 2.1 | The core of language models is "RNN, LSTM, GRU". | It is the decoder Transformer; an LSTM is the alternative here. | `networks.actor_critic.TransformerActorCritic` | `test_networks.test_the_transformer_equals_numpy` |
-# | 2.1 | The figures (here and in 2.2) are images on somebody else's server. | Figures are drawn by the code, from numbers. | `pictures.png` | `test_pictures.test_a_png_is_one_and_of_a_size_to_look_at` |
+# | 2.1 | The figures (here and in 2.2) are images on somebody else's server. | Figures are drawn by the code, from numbers. | `reports.pictures.png` | `test_pictures.test_a_png_is_one_and_of_a_size_to_look_at` |
 # | 2.2 | Describes any actor-critic: no ratio, no clip. | PPO is the clipped ratio of new and old probability. | `losses.clipped_policy_loss` | `test_losses.test_the_clip_cuts_the_gradient_only_where_the_move_went_too_far` |
 # | 2.3 | Parameters are updated by the "prediction error". | By advantages, which come from rewards; nothing is predicted that could be looked up. | `ppo.PPO.estimate` | `test_ppo.test_advantages_are_computed_once_and_whitened` |
 # | 2.3 | "PPO evaluates the model." | PPO improves; evaluation is apart, on prompts that were held out. | `language.evaluation.evaluate_writer` | `test_evaluation.test_every_prompt_counts_once` |
-# | 2.3 | "PPO avoids overfitting." | It overfits the reward. A KL penalty, a judge and held-out prompts are the remedies. | `health.Health.hacked` | `test_language_ppo.test_the_penalty_leads_to_the_known_optimum` |
+# | 2.3 | "PPO avoids overfitting." | It overfits the reward. A KL penalty, a judge and held-out prompts are the remedies. | `runs.health.Health.hacked` | `test_language_ppo.test_the_penalty_leads_to_the_known_optimum` |
 # | 2.4 | The reward is drawn as computed from the input. | It is a number for a prompt and its response. | `language.rewards.score_responses` | `test_rewards.test_a_response_is_scored_behind_its_prompt` |
 # | 2.4 | The reward compares with a "target text". | There is none: a score is all that is known of a response. | `language.rewards.PythonReward` | `test_rewards.test_the_function_sees_prompt_and_response_without_padding` |
 # | 2.4 | Reward model, reference model and critic are missing in the diagram. | Four networks: policy, critic, reference, reward model; the last two are frozen. | `language.ppo.LanguagePPO` | `test_language_ppo.test_the_reference_and_the_reward_never_follow` |
@@ -147,7 +147,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 4.3 | [0.5 + α·0.5·0.5] = [0.5, 0.75]: lengths 1 and 2, α 1, sum 1.25. | A softmax gradient moves all logits of a state, and sums to 0. | `ppo.PPO.gradients` | `test_ppo.test_loss_and_gradients_equal_numpy` |
 # | 4.3 | The value moves by α·0.5·0.5: the second 0.5 has no reason. | V moves by the learning rate times (R - V). | `losses.clipped_value_loss` | `test_losses.test_golden_value_loss` |
 # | 4.3 | One sample and no ratio. | A batch, a ratio, a clip. | `ppo.PPO.train_step` | `test_environment_ppo.test_the_first_ratio_is_one` |
-# | 5.1 | Python 3.6; no versions, no word on GPUs. | Python 3.11 to 3.13, versions pinned from below, an extra for GPUs. | `cli.main` | `test_errata.test_no_version_is_named` |
+# | 5.1 | Python 3.6; no versions, no word on GPUs. | Python 3.11 to 3.13, versions pinned from below, an extra for GPUs. | `commands.main.main` | `test_errata.test_no_version_is_named` |
 # | 5.2 | `LSTM(input_shape=(10,))`: no axis of time. | `(B, T, ...)`. | `networks.actor_critic.LSTMActorCritic` | `test_errata.test_an_lstm_reads_sequences` |
 # | 5.2 | `predict(states[i])`: one sample without an axis for the batch. | Batch first, everywhere. | `trajectory.Trajectory` | `test_errata.test_a_sample_is_no_batch` |
 # | 5.2 | float32 + float64; a gradient asked of models; then no gradient. | float32; variables; one tape. | `ppo.PPO.gradients` | `test_errata.test_what_stops_the_program_next` |
@@ -170,17 +170,17 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 5.2 | No seed. | A seed and a counter name every draw. | `ppo.PPO.draw_seed` | `test_errata.test_nothing_is_repeatable` |
 # | 5.2 | Random data: no policy chose the actions, the rewards do not depend on them, the next states are the states. | The policy acts, and is paid for what it does. | `ppo.PPO.collect` | `test_errata.test_nothing_can_be_learned_from_these_data` |
 # | 5.2 | `test_model` prints a probability as an action. | `mode` or a sample. | `distributions.Categorical.sample` | `test_errata.test_a_probability_is_no_action` |
-# | 5.2 | No main guard: importing trains. | A command. | `cli.main` | `test_errata.test_importing_trains_and_training_runs_twice` |
+# | 5.2 | No main guard: importing trains. | A command. | `commands.main.main` | `test_errata.test_importing_trains_and_training_runs_twice` |
 # | 5.3 | "Gradient descent and Adam", as if they were two things. | Adam is a gradient method. | `config.OptimizerConfig.build` | `test_config.test_the_schedule_spans_the_training` |
-# | 5.4 | Training runs a second time; no result is shown. | A run ends with a table and `summary.json`. | `report.print_agent` | `test_environment_task.test_the_summary_holds_every_key` |
+# | 5.4 | Training runs a second time; no result is shown. | A run ends with a table and `summary.json`. | `reports.tables.print_agent` | `test_environment_task.test_the_summary_holds_every_key` |
 # | 6 | Four paragraphs that say the same, without state, action, reward, baseline or measure. | Each task names all five. | `tasks.answering.AnsweringJob` | `test_text_tasks.test_questions_are_answered` |
 # | 6.1 | Nothing on reward hacking and diversity. | A judge that takes no part in the reward; distinct-n. | `language.evaluation.distinct` | `test_evaluation.test_distinct_by_hand` |
 # | 6.2 | Not said that a classifier has labels: cross-entropy is the baseline of a one-step bandit. | PPO pays off where mistakes have prices; both are reported. | `tasks.classification.ClassificationJob` | `test_texts.test_ppo_prefers_the_cheaper_mistake` |
 # | 6.3 | Nothing on rewards that can be verified. | The reward is that the answer is right. | `tasks.question_answering.exact_match` | `test_question_answering.test_the_reward_by_hand` |
 # | 6.4 | Nothing on sentence measures and the warm start. | Sentence chrF as the reward, after supervised training. | `tasks.translation.Translation` | `test_translation.test_rewards_by_hand` |
 # | 7.1 | A "Deep Learning" blog of Ng's on Medium cannot be confirmed. | Left out. | - | this chapter |
-# | 7.2 | "TFDB". | tfdbg, whose form today is `enable_dump_debug_info` and the Debugger V2 tab. | `tracing.DebugDump` | `test_tensorboard.test_the_debugger_needs_graphs` |
-# | 7.2 | TensorBoard is "a tool for performance analysis". | Scalars, text, images, histograms, graphs, settings; the profiler is an add-on. | `recording.Recorder` | `test_tensorboard.test_the_first_page_is_an_overview` |
+# | 7.2 | "TFDB". | tfdbg, whose form today is `enable_dump_debug_info` and the Debugger V2 tab. | `runs.tracing.DebugDump` | `test_tensorboard.test_the_debugger_needs_graphs` |
+# | 7.2 | TensorBoard is "a tool for performance analysis". | Scalars, text, images, histograms, graphs, settings; the profiler is an add-on. | `runs.recording.Recorder` | `test_tensorboard.test_the_first_page_is_an_overview` |
 # | 7.3 | Two books are listed as papers. | Books. | - | this chapter |
 # | 7.3 | The authors of the PPO paper are wrong. | Schulman, Wolski, Dhariwal, Radford, Klimov (2017). | - | this chapter |
 # | 7.3 | "A Technical Introduction to BERT", with seven authors. | BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding; Devlin, Chang, Lee, Toutanova. | - | this chapter |
@@ -227,7 +227,8 @@ def find(path):
 
 def tests_of(file):
     """The names of the tests in a file of tests/."""
-    tree = ast.parse((chapter.root / "tests" / f"{file}.py").read_text(encoding="utf-8"))
+    (path,) = (chapter.root / "tests").rglob(f"{file}.py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 

@@ -95,13 +95,13 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 1.4 | 把PPO定义为“用于优化大语言模型”的算法。 | PPO是通用算法:同一个学习器既训练语言模型,也训练智能体。 | `environments.ppo.EnvironmentPPO` | `test_environment_ppo.test_the_articles_grid_world_is_solved` |
 # | 1.4 | 强化学习的定义里没有序贯决策,也没有回报。 | 决策一个接一个,要最大化的是其后奖励的(折扣)和。 | `advantages.generalized_advantages` | `test_advantages.test_lambda_zero_and_one_by_hand` |
 # | 1.4 | 只讲让损失最小的“梯度下降”。 | PPO让目标函数上升;代码里的损失是它的相反数。 | `losses.clipped_policy_loss` | `test_losses.test_golden_policy_loss` |
-# | 1.4 | 缩略词列表缺少KL、GAE、TD、RLHF、Transformer。 | 用到时逐一解释;每个指标在术语表里都有条目。 | `glossary.GLOSSARY` | `test_glossary.test_every_metric_is_explained` |
+# | 1.4 | 缩略词列表缺少KL、GAE、TD、RLHF、Transformer。 | 用到时逐一解释;每个指标在术语表里都有条目。 | `runs.glossary.GLOSSARY` | `test_glossary.test_every_metric_is_explained` |
 # | 2.1 | 称大语言模型的核心是RNN、LSTM、GRU。 | 核心是解码器Transformer;本软件包把LSTM作为另一种选择。 | `networks.actor_critic.TransformerActorCritic` | `test_networks.test_the_transformer_equals_numpy` |
-# | 2.1 | 插图(本节与2.2)存放在别人的服务器上。 | 图由代码根据数据画出。 | `pictures.png` | `test_pictures.test_a_png_is_one_and_of_a_size_to_look_at` |
+# | 2.1 | 插图(本节与2.2)存放在别人的服务器上。 | 图由代码根据数据画出。 | `reports.pictures.png` | `test_pictures.test_a_png_is_one_and_of_a_size_to_look_at` |
 # | 2.2 | 所述适用于任何演员-评论家算法:没有概率比,没有裁剪。 | PPO的特征是被裁剪的新旧概率之比。 | `losses.clipped_policy_loss` | `test_losses.test_the_clip_cuts_the_gradient_only_where_the_move_went_too_far` |
 # | 2.3 | 说按“预测误差”更新参数。 | 按优势更新,优势来自奖励;没有可供对照的正确答案。 | `ppo.PPO.estimate` | `test_ppo.test_advantages_are_computed_once_and_whitened` |
 # | 2.3 | 说“通过PPO可以评估模型”。 | PPO只做改进;评估另做,用留出的提示。 | `language.evaluation.evaluate_writer` | `test_evaluation.test_every_prompt_counts_once` |
-# | 2.3 | 说PPO能避免过拟合。 | PPO会过度优化奖励;要靠KL惩罚、不参与奖励的评判者和留出的提示。 | `health.Health.hacked` | `test_language_ppo.test_the_penalty_leads_to_the_known_optimum` |
+# | 2.3 | 说PPO能避免过拟合。 | PPO会过度优化奖励;要靠KL惩罚、不参与奖励的评判者和留出的提示。 | `runs.health.Health.hacked` | `test_language_ppo.test_the_penalty_leads_to_the_known_optimum` |
 # | 2.4 | 图中奖励由输入文本算出。 | 奖励是对“提示加回复”打的分。 | `language.rewards.score_responses` | `test_rewards.test_a_response_is_scored_behind_its_prompt` |
 # | 2.4 | 说奖励来自与“目标文本”的比较。 | 没有目标文本:对一个回复,只知道一个分数。 | `language.rewards.PythonReward` | `test_rewards.test_the_function_sees_prompt_and_response_without_padding` |
 # | 2.4 | 图中没有奖励模型、参考模型和价值网络。 | 共四个网络:策略、价值网络、参考模型、奖励模型;后两个冻结。 | `language.ppo.LanguagePPO` | `test_language_ppo.test_the_reference_and_the_reward_never_follow` |
@@ -143,7 +143,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 4.3 | [0.5 + α·0.5·0.5] = [0.5, 0.75]:长度1与2不等,要求α为1,和为1.25。 | softmax的梯度移动该状态的全部logit,和为0。 | `ppo.PPO.gradients` | `test_ppo.test_loss_and_gradients_equal_numpy` |
 # | 4.3 | 价值按α·0.5·0.5更新,第二个0.5没有来由。 | V按学习率乘(R - V)更新。 | `losses.clipped_value_loss` | `test_losses.test_golden_value_loss` |
 # | 4.3 | 只有一个样本,没有概率比。 | 一批样本、概率比、裁剪。 | `ppo.PPO.train_step` | `test_environment_ppo.test_the_first_ratio_is_one` |
-# | 5.1 | Python 3.6;没有版本要求,没有GPU说明。 | Python 3.11至3.13,依赖有最低版本,GPU有专门的安装选项。 | `cli.main` | `test_errata.test_no_version_is_named` |
+# | 5.1 | Python 3.6;没有版本要求,没有GPU说明。 | Python 3.11至3.13,依赖有最低版本,GPU有专门的安装选项。 | `commands.main.main` | `test_errata.test_no_version_is_named` |
 # | 5.2 | LSTM(input_shape=(10,)):没有时间轴。 | (B, T, ...)。 | `networks.actor_critic.LSTMActorCritic` | `test_errata.test_an_lstm_reads_sequences` |
 # | 5.2 | predict(states[i]):单个样本没有批量轴。 | 处处批量在前。 | `trajectory.Trajectory` | `test_errata.test_a_sample_is_no_batch` |
 # | 5.2 | float32与float64相加;对模型(不是变量)求梯度;最后没有梯度。 | 统一float32;对变量求梯度;一条tape。 | `ppo.PPO.gradients` | `test_errata.test_what_stops_the_program_next` |
@@ -166,17 +166,17 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 5.2 | 没有随机种子。 | 种子与计数器决定每一次随机抽取。 | `ppo.PPO.draw_seed` | `test_errata.test_nothing_is_repeatable` |
 # | 5.2 | 随机数据:动作不是策略选的,奖励与动作无关,下一状态就是当前状态。 | 策略自己行动,并因其行为得到奖励。 | `ppo.PPO.collect` | `test_errata.test_nothing_can_be_learned_from_these_data` |
 # | 5.2 | test_model把概率当动作打印。 | 取mode或采样。 | `distributions.Categorical.sample` | `test_errata.test_a_probability_is_no_action` |
-# | 5.2 | 没有main保护:一导入就训练。 | 用命令行启动。 | `cli.main` | `test_errata.test_importing_trains_and_training_runs_twice` |
+# | 5.2 | 没有main保护:一导入就训练。 | 用命令行启动。 | `commands.main.main` | `test_errata.test_importing_trains_and_training_runs_twice` |
 # | 5.3 | “梯度下降和Adam”,仿佛是两回事。 | Adam就是一种梯度方法。 | `config.OptimizerConfig.build` | `test_config.test_the_schedule_spans_the_training` |
-# | 5.4 | 再训练一遍;没有给出结果。 | 每次运行以表格和summary.json结束。 | `report.print_agent` | `test_environment_task.test_the_summary_holds_every_key` |
+# | 5.4 | 再训练一遍;没有给出结果。 | 每次运行以表格和summary.json结束。 | `reports.tables.print_agent` | `test_environment_task.test_the_summary_holds_every_key` |
 # | 6 | 四段话大同小异,没有状态、动作、奖励、基线和指标。 | 每个任务都写明这五项。 | `tasks.answering.AnsweringJob` | `test_text_tasks.test_questions_are_answered` |
 # | 6.1 | 没有提到奖励作弊和多样性。 | 不参与奖励的评判者;distinct-n。 | `language.evaluation.distinct` | `test_evaluation.test_distinct_by_hand` |
 # | 6.2 | 没有说明分类有标签:交叉熵是单步多臂老虎机的基线。 | 错误代价不同时PPO才有用;两者一并报告。 | `tasks.classification.ClassificationJob` | `test_texts.test_ppo_prefers_the_cheaper_mistake` |
 # | 6.3 | 没有提到可验证的奖励。 | 奖励就是答案是否正确。 | `tasks.question_answering.exact_match` | `test_question_answering.test_the_reward_by_hand` |
 # | 6.4 | 没有提到句子级指标和热启动。 | 先有监督训练,再以句子chrF为奖励。 | `tasks.translation.Translation` | `test_translation.test_rewards_by_hand` |
 # | 7.1 | “吴恩达在Medium上的官方博客”无法证实。 | 删去。 | - | 本章 |
-# | 7.2 | “TFDB”。 | 应为tfdbg;如今是enable_dump_debug_info与Debugger V2页。 | `tracing.DebugDump` | `test_tensorboard.test_the_debugger_needs_graphs` |
-# | 7.2 | 把TensorBoard说成“性能分析工具”。 | 标量、文本、图片、直方图、计算图、超参数;性能分析只是附加功能。 | `recording.Recorder` | `test_tensorboard.test_the_first_page_is_an_overview` |
+# | 7.2 | “TFDB”。 | 应为tfdbg;如今是enable_dump_debug_info与Debugger V2页。 | `runs.tracing.DebugDump` | `test_tensorboard.test_the_debugger_needs_graphs` |
+# | 7.2 | 把TensorBoard说成“性能分析工具”。 | 标量、文本、图片、直方图、计算图、超参数;性能分析只是附加功能。 | `runs.recording.Recorder` | `test_tensorboard.test_the_first_page_is_an_overview` |
 # | 7.3 | 两本书被列为论文。 | 列为书。 | - | 本章 |
 # | 7.3 | PPO论文的作者写错。 | Schulman、Wolski、Dhariwal、Radford、Klimov(2017)。 | - | 本章 |
 # | 7.3 | “A Technical Introduction to BERT”,七位作者。 | BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding,作者Devlin、Chang、Lee、Toutanova。 | - | 本章 |
@@ -223,7 +223,8 @@ def find(path):
 
 def tests_of(file):
     """The names of the tests in a file of tests/."""
-    tree = ast.parse((chapter.root / "tests" / f"{file}.py").read_text(encoding="utf-8"))
+    (path,) = (chapter.root / "tests").rglob(f"{file}.py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
