@@ -193,8 +193,8 @@ def _corpus(name, splits, label_names, seed, minimum, files):
         )
     for split in SPLITS[1:]:
         check_classes(splits[split], None, f"the {split} split of {name}", "Add texts: a tenth of them goes there.")
-    left = "Empty texts, and of identical ones all but one, were left out: add texts with this label that have no other, or remove it."
-    check_classes(splits["train"], label_names, f"the train split of {name}", left)
+    remedy = "Texts that are empty or repeat another one were left out: add texts with this label that stand under no other, or remove it."
+    check_classes(splits["train"], label_names, f"the train split of {name}", remedy)
     return Corpus(name, *[splits[split] for split in SPLITS], label_names)
 
 
