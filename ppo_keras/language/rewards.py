@@ -120,7 +120,7 @@ def with_code(prompt, label_names):
         >>> with_code("正面 ：这部电影", ["负面", "正面"])
         '正面: 这部电影'
     """
-    plain = lambda text: " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = lambda text: re.sub(r"\s*:\s*", ":", " ".join(unicodedata.normalize("NFKC", text).casefold().split()))
     known = {plain(name): name for name in label_names} | {name: name for name in label_names}
     for colon in reversed(list(re.finditer("[:\uff1a]", prompt))):  # a label may hold a colon too: the longest one is meant
         head = prompt[: colon.start()]

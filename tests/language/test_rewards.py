@@ -183,7 +183,7 @@ NAMES = ["negative", "正面", "very good", "a", "a: b", "好评", "Ａ级"]
         ("正面 ： 这部电影", "正面: 这部电影"),
         ("\u3000正面：", "正面:"),
         ("Very  Good: it", "very good: it"),
-        ("a: b: c", "a: b: c"),  # the longer of two labels
+        ("A ： B：c", "a: b: c"),  # the longer of two labels
         ("a: c", "a: c"),
         ("a级：好", "Ａ级: 好"),
     ],

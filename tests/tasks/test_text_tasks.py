@@ -200,7 +200,10 @@ def test_the_reward_of_a_prompt_is_for_its_own_references(place):
         ("translation --reward rouge", "Use chrf or bleu"),
         ("generation --data phrases.tsv --text-column source --control-codes", "has no labels to learn a reward from. Name their column with --label-column"),
         ("generation --data reviews.tsv --control-codes --reward a:b", "leave out --reward"),
-        ("generation --data reviews.tsv --validation-data one.tsv", "one half of the validation split of reviews.tsv holds no text. The reward model learns"),
+        (
+            "generation --data reviews.tsv --validation-data one.tsv",
+            "one half of the validation split of reviews.tsv holds no text with the label 'negative'. The reward model learns",
+        ),
         ("generation --data reviews.tsv --validation-data one.tsv", "Add some to one.tsv, or leave out --validation-data."),
         ("generation --data reviews.tsv --validation-data fine.tsv", "the validation split of reviews.tsv holds no text with the label 'negative'"),
         (
