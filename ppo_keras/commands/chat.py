@@ -72,7 +72,8 @@ def respond(job, prompt, seed, greedy):
     }
     ended = ids[-1] == job.tokenizer.end_id
     text = job.tokenizer.decode(ids)
-    print_tokens(prompt, text, columns, ended, None if score is None else float(examined.scores[0]))
+    scored = () if score is None else (float(examined.scores[0]), job.reward_is)
+    print_tokens(prompt, text, columns, ended, *scored)
 
 
 def label(job, prompt):

@@ -36,6 +36,8 @@ def compare(options):
     answers = [job.answer(jobs[0], options.count, options.seed, options.greedy) for job in jobs]
     result = compare_answers(*answers)
     names = [f"{run.folder}:{stage}" for run, stage in zip(runs, (stage, other_stage))]
+    reward_is = runs[0].load_json("config.json").get("reward_is")
+    result |= {"reward_is": reward_is} if reward_is else {}
     result = {"first": names[0], "second": names[1], "seed": options.seed, "greedy": options.greedy, "units": jobs[0].units} | result
     runs[0].save_json("comparison.json", result)
     print_comparison(result, options.show, runs[0].path("comparison.json"))

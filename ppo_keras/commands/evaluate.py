@@ -39,6 +39,8 @@ def evaluate_run(run, options):
     measured = [evaluate_seed(part, options) for part in seeds or [run]]
     count, units, measures = measured[0]
     result = {"run": str(run.folder), "task": task, "stage": options.stage, "seed": options.seed, "count": count, "units": units}
+    reward_is = (seeds or [run])[0].load_json("config.json").get("reward_is")
+    result |= {"reward_is": reward_is} if reward_is else {}
     plain = lambda measures: {name: interval._asdict() for name, interval in measures.items()}
     if seeds:
         result |= {"seeds": {part.folder.name: plain(measures) for part, (*_, measures) in zip(seeds, measured)}}

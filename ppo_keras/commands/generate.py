@@ -6,6 +6,7 @@ from ppo_keras.config import require
 from ppo_keras.errors import InputError
 from ppo_keras.language import generation
 from ppo_keras.language.generation import Prompts, pad_prompts
+from ppo_keras.language.rewards import with_code
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.encoder import NO_TOKEN
@@ -20,7 +21,8 @@ def generate(options):
         options: a namespace with the options of `ppo-keras generate`.
 
     Raises:
-        InputError: no such run, a prompt longer than the context, a setting out of range, or of drawing for a classifier.
+        InputError: no such run, a prompt longer than the context or without the control code that the run needs, a setting out of
+            range, or of drawing for a classifier.
     """
     require(options.count >= 1, f"--count {options.count} is less than 1. Use 1 or more.")
     require(
@@ -42,12 +44,13 @@ def generate(options):
         return label(run, config, tokenizer, options)
     answers = config.get("answers", False)
     encode = lambda prompt: tokenizer.encode_question(" ".join(prompt.split())) if answers else tokenizer.encode(prompt, begin=True)
-    token_lists = [encode(prompt) for prompt in options.prompt]
     try:
+        typed = [with_code(prompt, config["label_names"]) for prompt in options.prompt] if config.get("control_codes") else options.prompt
         context, length = config["context"], options.length or config["response_tokens"]
         temperature = options.temperature or config["ppo"]["temperature"]
     except KeyError as error:
         raise InputError(f"{run.path('config.json')} lacks {error}: another version of ppo_keras wrote it. Train the run again.") from error
+    token_lists = [encode(prompt) for prompt in typed]
     longest = max(map(len, token_lists))
     if longest >= context:
         raise InputError(

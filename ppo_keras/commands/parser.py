@@ -90,8 +90,9 @@ def build_parser(arguments=()):
     )  # fmt: skip
     writing.add_argument("run", metavar="RUN", help="name or folder of a run")
     writing.add_argument(
-        "--prompt", type=str, action="append", required=True, help="the beginning of a text, a question, or a text; may be given several times"
-    )
+        "--prompt", type=str, action="append", required=True,
+        help="the beginning of a text (with control codes, a label before it: 'positive: The'), a question, or a text; may be given several times",
+    )  # fmt: skip
     writing.add_argument("--stage", choices=("before", "after"), default="after", help="the model before or after PPO")
     writing.add_argument("--count", type=int, default=1, help="continuations of each prompt")
     writing.add_argument("--length", type=int, help="most tokens of a continuation (as in training)")

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppo_keras.datasets.labels import number_labels
+from ppo_keras.datasets.labels import number_labels, warn_of_guess
 from ppo_keras.datasets.sources import SPLITS, Columns, read_files, read_tfds
+from ppo_keras.datasets.subsets import carve, check_classes, take
 from ppo_keras.errors import DataWarning, InputError
 
 
@@ -37,7 +38,7 @@ class Corpus(NamedTuple):
         train: the `Split` to learn from.
         validation: the `Split` to choose settings by.
         test: the `Split` to report on.
-        label_names: the names of the labels 0, 1, ...; of two, the negative one first; None where there are no labels.
+        label_names: the names of the labels 0, 1, ...; of two, the positive one last; None where there are no labels.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Corpus(NamedTuple):
 
 def load_texts(
     data=None, dataset=None, language="en", text_column=None, label_column=None, chosen_column=None, rejected_column=None,
-    data_dir=None, seed=0, minimum=64, validation_data=None, test_data=None, two_labels=True,
+    data_dir=None, seed=0, minimum=64, validation_data=None, test_data=None, two_labels=True, positive_label=None,
 ):  # fmt: skip
     """Loads texts from one of three places: the bundled film reviews (the default), a TFDS dataset, or a file.
 
@@ -68,8 +69,9 @@ def load_texts(
         dataset: TFDS name, such as "imdb_reviews" or "glue/sst2".
         language: of the bundled film reviews, "en" or "zh".
         text_column: default "text"; in a TFDS dataset without it, the only column of strings.
-        label_column: default "label", where there is one; "" loads the texts without labels. Of two labels, 0 and 1, or
-            names such as "neg" and "pos", the negative one becomes 0; of other names the first in sorted order.
+        label_column: default "label", where there is one; "" loads the texts without labels. Of two labels the positive one
+            becomes 1: of 0 and 1, "neg" and "pos", "rotten" and "fresh", "差评" and "好评" and the like it is known which
+            that is; of others the larger or the one behind in the alphabet is taken, with a `DataWarning`.
         chosen_column: with `rejected_column`, the better text of each preference pair.
         rejected_column: the worse text of each preference pair.
         data_dir: folder of prepared TFDS datasets. Default: TFDS_DATA_DIR, else `~/tensorflow_datasets`.
@@ -77,6 +79,7 @@ def load_texts(
         minimum: the least number of training texts that is accepted.
         validation_data, test_data: files of splits of their own; what is not given is taken out of `data`.
         two_labels: whether more than two labels are a mistake.
+        positive_label: which of two labels is the positive one, as it is written in the data.
 
     Returns:
         A `Corpus`.
@@ -93,7 +96,9 @@ def load_texts(
     if data is None and dataset is None and language not in ("en", "zh"):
         raise InputError(f"no film reviews in language={language!r}. Use 'en' or 'zh', or give a file or a dataset.")
     name, raw, classes = _read(data, validation_data, test_data, dataset, f"film_reviews/{language}", columns, data_dir, two_labels)
-    raw, names = number_labels(raw, name, columns.label, classes, two_labels)
+    raw, names = number_labels(raw, name, columns.label, classes, two_labels, positive_label)
+    if names and two_labels and positive_label is None:
+        warn_of_guess(names, name)
     splits = {split: Split(rows.texts, rows.labels, rows.partners) for split, rows in raw.items()}
     return _corpus(name, splits, names, seed, minimum, {"validation": validation_data, "test": test_data})
 
@@ -176,14 +181,20 @@ def _corpus(name, splits, label_names, seed, minimum, files):
     for split, path in files.items():
         if path and not splits[split].texts:
             raise InputError(f"{path} holds no text of its own for the {split} split. Give another file, or leave it out.")
+        if path:  # often sorted by label; in one order for every seed, whose runs are compared on them
+            splits[split] = take(splits[split], np.random.default_rng(0).permutation(len(splits[split].texts)))
     missing = [split for split in SPLITS[1:] if split not in splits or not splits[split].texts]
-    splits |= _carve(splits["train"], missing, seed)
+    splits |= carve(splits["train"], missing, seed)
     count = len(splits["train"].texts)
     if count < minimum:
         raise InputError(
             f"{name} gives {count} different training texts, but {minimum} are needed. Add texts, or lower minimum "
             "(on the command line: --batch-size and --supervised-batch-size)."
         )
+    for split in SPLITS[1:]:
+        check_classes(splits[split], None, f"the {split} split of {name}", "Add texts: a tenth of them goes there.")
+    remedy = "Texts that are empty or repeat another one were left out: add texts with this label that stand under no other, or remove it."
+    check_classes(splits["train"], label_names, f"the train split of {name}", remedy)
     return Corpus(name, *[splits[split] for split in SPLITS], label_names)
 
 
@@ -205,28 +216,4 @@ def _distinct(split, seen):
             seen.add(text)
             first[text] = i
             keep.append(i)
-    return _take(split._replace(rejected=rejected), keep)
-
-
-def _carve(split, names, seed):
-    """{"train": ..., name: ...}: a tenth of each class for each name, the rest shuffled for train."""
-    classes = np.zeros(len(split.texts), np.int32) if split.labels is None else split.labels
-    if not names:
-        return {"train": split}
-    random = np.random.default_rng(seed)
-    chosen = {name: [] for name in ("train", *names)}
-    for value in np.unique(classes):
-        members = random.permutation(np.flatnonzero(classes == value))
-        size = max(len(members) // 10, 1 if len(members) > len(names) else 0)
-        for i, name in enumerate(names):
-            chosen[name].extend(members[i * size : (i + 1) * size])
-        chosen["train"].extend(members[len(names) * size :])
-    return {name: _take(split, random.permutation(np.array(indices, int))) for name, indices in chosen.items()}
-
-
-def _take(split, indices):
-    def pick(values):
-        return None if values is None else [values[i] for i in indices]
-
-    labels = split.labels[indices] if isinstance(split.labels, np.ndarray) else pick(split.labels)
-    return Split(pick(split.texts), labels, pick(split.rejected), pick(split.references))
+    return take(split._replace(rejected=rejected), keep)

@@ -35,11 +35,12 @@ class Questions(tfds.core.GeneratorBasedBuilder):
     """
 
     # A prepared copy of the same version is reused from disk: a change of the grammar needs a new version.
-    VERSION = tfds.core.Version("1.2.0")
+    VERSION = tfds.core.Version("1.3.0")
     RELEASE_NOTES = {
         "1.0.0": "Sums and differences up to 20, in digits and words; stories of two or three sentences.",
         "1.1.0": "1,200 stories to learn from instead of 2,400.",
         "1.2.0": "2,400 stories again; the question comes before the story; the sentences of all stories have one shape.",
+        "1.3.0": "Where both kinds are asked, they are mixed.",
     }
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name="all", description="Arithmetic and stories."),
@@ -56,6 +57,9 @@ class Questions(tfds.core.GeneratorBasedBuilder):
         kinds = {"arithmetic": (arithmetic,), "stories": (stories,), "all": (arithmetic, stories)}[self.builder_config.name]
         asked = [kind() for kind in kinds]
         splits = {split: [pair for kind in asked for pair in kind[split]] for split in STORIES}
+        if len(kinds) > 1:  # the first of a split are then a sample of it
+            for seed, pairs in enumerate(splits.values()):
+                random.Random(seed).shuffle(pairs)
         return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
 
     def _generate_examples(self, pairs):

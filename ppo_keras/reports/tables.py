@@ -14,10 +14,18 @@ def new_console():
     return Console(force_jupyter=False)
 
 
-def print_evaluations(before, after, summary, folder, judged="judged positive", pairs=5):
-    """The measures of two `Evaluation`s side by side, then a few responses of each to the same prompts."""
+def print_evaluations(before, after, summary, folder, reward_is, judged, pairs=5):
+    """The measures of two `Evaluation`s side by side, then a few responses of each to the same prompts.
+
+    Args:
+        before, after: an `Evaluation` each.
+        summary, folder: see `print_place`.
+        reward_is: what a score is, in words.
+        judged: what the judge's share is called.
+        pairs: responses that are shown.
+    """
     console = new_console()
-    table = Table(title="\nBefore and after PPO, on prompts held out")
+    table = Table(title="\nBefore and after PPO, on prompts held out", caption=Text(f"The reward is {reward_is}."))
     table.add_column("measure")
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
@@ -34,7 +42,7 @@ def print_evaluations(before, after, summary, folder, judged="judged positive", 
     for label, name, form in rows:
         values = [getattr(evaluation, name) for evaluation in (before, after)]
         if values[0] is not None:
-            table.add_row(label, *[form.format(value) for value in values])
+            table.add_row(Text(label), *[form.format(value) for value in values])
     console.print(table)
     samples = Table(title="The same prompts", show_lines=True)
     for title in ("prompt", "before", "after"):
@@ -127,9 +135,20 @@ def print_seeds(summary, measures, folder):
         table.add_column(title, justify="right")
     for name in measures:
         values = [summary[name]] if summary[name] is None else [summary[name], *[summary[f"{name}_{kind}"] for kind in SPREAD.values()]]
-        table.add_row(name.replace("_", " "), *["" if value is None else f"{value:.3f}" for value in values])
+        table.add_row(Text(in_words(name, summary)), *["" if value is None else f"{value:.3f}" for value in values])
     new_console().print(table)
     print_place(summary, folder)
+
+
+def in_words(name, summary):
+    """A measure of a summary, with the label that it counts where it counts one.
+
+    Example:
+        >>> in_words("positive_after", {"positive_label": "fresh"})
+        'judged fresh after'
+    """
+    stage = name.removeprefix("positive_")
+    return name.replace("_", " ") if stage == name else f"judged {summary.get('positive_label', 'positive')} {stage}"
 
 
 def print_measures(results):
@@ -144,6 +163,9 @@ def print_measures(results):
         if any(intervals):
             table.add_row(label, *["" if interval is None else as_text(interval, form) for interval in intervals])
     new_console().print(table)
+    for result in results:
+        if result.get("reward_is"):
+            new_console().print(Text(f"The reward of {result['run']} is {result['reward_is']}."), soft_wrap=True)
     places = ", ".join(f"{result['run']}/evaluation.json" for result in results)
     new_console().print(f"The numbers are in {places}, the picture is evaluation.png beside them.", soft_wrap=True)
 
@@ -171,17 +193,20 @@ def print_comparison(result, show, place):
         (f"the second wins on this share of {len(result['rows'])} {result['units']} (a tie counts half)", "second_wins", ".1%"),
     ):
         new_console().print(Text(f"{label}: {as_text(result[name], form)}"), soft_wrap=True)
+    if result.get("reward_is"):
+        new_console().print(Text(f"The score is {result['reward_is']}."), soft_wrap=True)
     new_console().print(Text(f"With 95 % confidence intervals; all rows are in {place}"), soft_wrap=True)
 
 
-def print_tokens(prompt, response, columns, ended, score):
+def print_tokens(prompt, response, columns, ended, score=None, reward_is=None):
     """A response of `ppo-keras chat`.
 
     Args:
         prompt, response: str.
         columns: {title: a value for each token}; the first are strings.
         ended: whether it ended by itself.
-        score: of the whole, or None.
+        score: of the whole, or None where nothing scores it.
+        reward_is: what the score is, in words.
     """
     console = new_console()
     console.print(Text(f"{prompt} … {response.strip()}"), soft_wrap=True)
@@ -191,11 +216,11 @@ def print_tokens(prompt, response, columns, ended, score):
     for token, *numbers in zip(*columns.values()):
         table.add_row(Text(token), *[f"{number:z.3f}" for number in numbers])
     console.print(table)
-    console.print(
+    facts = (
         f"tokens: {len(columns['token'])}, {'ended by itself' if ended else 'cut off'}; log-probability {sum(columns['log-probability']):.3f}, "
-        f"KL from the reference {sum(columns['KL']):.3f} nats" + ("" if score is None else f"; score {score:.3f}"),
-        soft_wrap=True,
+        f"KL from the reference {sum(columns['KL']):.3f} nats" + ("" if score is None else f"; score {score:.3f}, {reward_is}")
     )
+    console.print(Text(facts), soft_wrap=True)
 
 
 def print_labels_of(label, names, before, now, value):

@@ -7,7 +7,9 @@ The baseline is told: it is the same network, trained with cross-entropy.
 import numpy as np
 import tensorflow as tf
 
+from ppo_keras.datasets.labels import warn_of_guess
 from ppo_keras.datasets.loader import load_texts
+from ppo_keras.datasets.subsets import check_classes
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.environments.texts import TextClassification, check_costs
 from ppo_keras.errors import InputError
@@ -54,14 +56,18 @@ class ClassificationJob(TextJob):
         corpus = load_texts(
             config.data, config.dataset, config.language, config.text_column, config.label_column, seed=config.seed,
             minimum=config.supervised.supervised_batch_size, validation_data=config.validation_data, test_data=config.test_data,
-            two_labels=False,
+            two_labels=False, positive_label=config.positive_label,
         )  # fmt: skip
         self.take_corpus(corpus)
         train, self.names = self.corpus.train, self.corpus.label_names
         if train.labels is None:
             raise InputError(f"{self.corpus.name} has no labels. Name their column with --label-column.")
-        count = len(self.names)
-        table = config.cost_table()
+        for name, path in (("validation", config.validation_data), ("test", config.test_data)):
+            remedy = "The others would be measured as if they were all. Add such texts to it, or remove the label from training."
+            check_classes(getattr(self.corpus, name), self.names, f"the {name} split of {path or self.corpus.name}", remedy)
+        count, table = len(self.names), config.cost_table()
+        if count == 2 and table is not None and config.positive_label is None:  # the rows of the costs go by their order
+            warn_of_guess(self.names, self.corpus.name)
         self.costs = check_costs(1.0 - np.eye(count) if table is None else table, self.names)
         self.train_tokenizer(train.texts)
         lengths = [len(ids) for ids in self.encode(train.texts)]
@@ -88,7 +94,7 @@ class ClassificationJob(TextJob):
         config = self.config
         self.save_settings(run, text_length=self.text_length, label_names=list(self.names))
         print(
-            f"{self.corpus.name}: {len(self.corpus.train.texts)} training texts, labels {', '.join(self.names)}, "
+            f"{self.corpus.name}: {len(self.corpus.train.texts)} training texts, labels {', '.join(self.names)} (the order of the costs), "
             f"{self.tokenizer.vocabulary_size} pieces, up to {self.text_length} of each text. Run folder: {run.folder}"
         )
         self.policy = self.new_classifier()

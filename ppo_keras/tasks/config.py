@@ -70,6 +70,7 @@ class GenerationConfig(TextConfig):
     language: str = "en"  # of the bundled film reviews: en or zh
     text_column: Optional[str] = None  # where the text is ("text")
     label_column: Optional[str] = None  # where the label is ("label"); two classes, with --control-codes any number
+    positive_label: Optional[str] = None  # which of the two labels is rewarded; by default the one that words such as good or 好评 tell
     chosen_column: Optional[str] = None  # preference pairs instead of labels: the better text
     rejected_column: Optional[str] = None  # and the worse one
     control_codes: bool = switch(False)  # prompts begin with a label, "positive:"; the reward is that the text has it
@@ -105,6 +106,10 @@ class GenerationConfig(TextConfig):
             not self.control_codes or (self.reward is None and self.chosen_column is None and self.label_column != ""),
             "--control-codes needs labelled texts, and its reward is the judged match: leave out --reward and the columns of pairs.",
         )
+        require(
+            self.positive_label is None or not (self.control_codes or self.chosen_column),
+            "--positive-label names the one label that is rewarded. With --control-codes each prompt asks for its own, and pairs have none: leave it out.",
+        )
         require(self.evaluation_samples >= 1, f"evaluation_samples={self.evaluation_samples} is less than 1. Use a number such as 256.")
         require(
             self.prompt_length >= 2,
@@ -121,7 +126,8 @@ class ClassificationConfig(TextConfig):
     language: str = "en"  # of the bundled film reviews: en or zh
     text_column: Optional[str] = None  # where the text is ("text")
     label_column: Optional[str] = None  # where the label is ("label"); any number of classes
-    costs: Optional[str] = None  # table of costs, a row a true label: "0 1; 5 0"; by default 1 for every mistake
+    positive_label: Optional[str] = None  # which of two labels is the second of the costs; by default the one that words such as good tell
+    costs: Optional[str] = None  # table of costs, a row a true label, of two the negative first: "0 1; 5 0"; by default 1 for every mistake
     text_length: Optional[int] = None  # tokens that are read of a text; by default all of 99 in 100 texts
     iterations: int = 24  # PPO iterations
     batch_size: int = 512  # texts in an iteration

@@ -8,7 +8,9 @@ With control codes (Keskar et al. 2019) each prompt says which label its text is
 import numpy as np
 import tensorflow as tf
 
+from ppo_keras.datasets.files import shorten_list
 from ppo_keras.datasets.loader import load_texts
+from ppo_keras.datasets.subsets import check_classes, halves
 from ppo_keras.errors import InputError
 from ppo_keras.language.evaluation import evaluate_writer
 from ppo_keras.language.generation import Prompts, pad_prompts
@@ -19,6 +21,7 @@ from ppo_keras.language.rewards import (
     RewardModel,
     load_function,
     score_responses,
+    with_code,
 )
 from ppo_keras.language.supervised import (
     train_classifier,
@@ -64,6 +67,7 @@ class GenerationJob(WriterJob):
             config.data, config.dataset, config.language, config.text_column, config.label_column, config.chosen_column,
             config.rejected_column, seed=config.seed, minimum=max(config.batch_size, config.supervised.supervised_batch_size),
             validation_data=config.validation_data, test_data=config.test_data, two_labels=not config.control_codes,
+            positive_label=config.positive_label,
         )  # fmt: skip
         self.take_corpus(corpus)
         train = self.corpus.train
@@ -71,6 +75,7 @@ class GenerationJob(WriterJob):
             raise InputError(
                 f"{self.corpus.name} has no labels to learn a reward from. Name their column with --label-column, or give --reward module:function."
             )
+        self.halves = self.make_halves()
         self.codes, self.code_texts = None, [""]
         if config.control_codes:
             self.code_texts = [f"{name}:" for name in self.corpus.label_names]
@@ -90,6 +95,48 @@ class GenerationJob(WriterJob):
         if self.function is not None:  # a mistake in it shows before the work begins
             prompt, text = self.tokenizer.decode_batch(*self.prompts)[0], self.corpus.test.texts[0]
             PythonReward(self.function, self.tokenizer, config.reward).score(prompt, text.removeprefix(prompt))
+
+    def make_halves(self):
+        """Of train and validation, the halves of the reward model and of the judge, `(Split, Split)` each; none without labels or pairs.
+
+        Raises:
+            InputError: a half lacks a label, or a pair.
+        """
+        corpus, made = self.corpus, {}
+        if corpus.train.labels is None and corpus.train.rejected is None:
+            return made
+        what = "texts of each label" if corpus.train.rejected is None else "pairs"
+        for name, path in (("train", None), ("validation", self.config.validation_data)):
+            made[name] = halves(getattr(corpus, name), self.config.seed)
+            for half in made[name]:
+                check_classes(
+                    half, corpus.label_names, f"one half of the {name} split of {corpus.name}",
+                    f"The reward model learns from one half and the judge from the other, so the split needs two {what} or more. "
+                    + (f"Add some to {path}, or leave out --validation-data" if path else "Add some (of six in a file, two go to each split)")
+                    + (", or do without a judge: --label-column ''." if self.function else "."),
+                )  # fmt: skip
+        return made
+
+    @property
+    def positive_label(self):
+        """The label that the reward pays for, of two; None where each prompt asks for its own, and without labels."""
+        return None if self.codes or self.corpus.label_names is None else self.corpus.label_names[1]
+
+    @property
+    def judged(self):
+        """What the judge finds good texts to be."""
+        return "as asked" if self.codes else "like the chosen texts" if self.positive_label is None else self.positive_label
+
+    @property
+    def reward_is(self):
+        """What a score is, in words."""
+        if self.function is not None:
+            return f"that of {self.config.reward}" + (f"; the judge tells {self.judged!r} from other texts" if self.halves else "")
+        if self.codes:
+            return f"the probability of the label that the prompt asks for: {shorten_list(self.corpus.label_names)}"
+        if self.positive_label is None:
+            return "between 0 and 1, learned from the preference pairs"
+        return f"the probability of the label {self.positive_label!r} (and not {self.corpus.label_names[0]!r})"
 
     def encode(self, texts, labels=None):
         """Token ids of whole texts, begin and end tokens included, with the control codes of `labels` before them."""
@@ -115,10 +162,11 @@ class GenerationJob(WriterJob):
     def prepare(self, run, interrupt):
         """Supervised training of the writer, the reward model and the judge."""
         config, train = self.config, self.corpus.train
-        self.save_settings(run, context=self.context, response_tokens=self.response_length)
+        codes = {"label_names": list(self.corpus.label_names)} if self.codes else {}
+        self.save_settings(run, context=self.context, response_tokens=self.response_length, reward_is=self.reward_is, **codes)
         print(
             f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "
-            f"responses of up to {self.response_length} tokens. Run folder: {run.folder}"
+            f"responses of up to {self.response_length} tokens. Run folder: {run.folder}\nThe reward is {self.reward_is}."
         )
         self.policy = self.new_policy(memory=self.text_length)
         settings = dict(length=self.text_length, pad_id=self.tokenizer.pad_id, config=config.supervised, jit_compile=config.jit)
@@ -156,12 +204,12 @@ class GenerationJob(WriterJob):
         )  # fmt: skip
         outputs = len(self.code_texts) if self.codes else 1
         model = RewardModel(encoder, dropout=network.dropout, outputs=outputs, name=name)
-        rows, splits = slice(half, None, 2), (self.corpus.train, self.corpus.validation)
-        texts = [self.encode_for_judge(split, rows) for split in splits]
+        splits = [self.halves[split][half] for split in ("train", "validation")]
+        texts = [self.encode_for_judge(split.texts) for split in splits]
         if self.corpus.train.rejected is None:
-            fit, arrays = train_classifier, [(t, split.labels[rows]) for t, split in zip(texts, splits)]
+            fit, arrays = train_classifier, [(t, split.labels) for t, split in zip(texts, splits)]
         else:
-            rejected = [self.encode(split.rejected[rows]) for split in splits]
+            rejected = [self.encode(split.rejected) for split in splits]
             fit, arrays = train_preferences, list(zip(texts, rejected))
             if name == "judge":  # a classifier also where the reward was learned from pairs
                 fit, arrays = train_classifier, [(c + r, [1] * len(c) + [0] * len(r)) for c, r in arrays]
@@ -169,11 +217,11 @@ class GenerationJob(WriterJob):
         self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
         return model
 
-    def encode_for_judge(self, split, rows):
-        """Some rows of a split as the reward model and the judge read them: with control codes that do not tell the label."""
+    def encode_for_judge(self, texts):
+        """Texts as the reward model and the judge read them: with control codes that do not tell the label."""
         if self.codes is None:
-            return self.encode(split.texts[rows])
-        coded = self.encode(split.texts[rows], [0] * len(split.texts[rows]))
+            return self.encode(texts)
+        coded = self.encode(texts, [0] * len(texts))
         return [[UNKNOWN if i in self.codes.ids else i for i in ids] for ids in coded]
 
     def as_asked(self, model):
@@ -207,7 +255,9 @@ class GenerationJob(WriterJob):
         return self.prompts if count is None else self.make_prompts(self.corpus.test, count, seed=self.config.seed + 1)
 
     def encode_prompt(self, text):
-        """See `WriterJob`."""
+        """See `WriterJob`. Raises `InputError` where a control code is missing."""
+        if self.codes:
+            text = with_code(text, self.corpus.label_names)
         return self.tokenizer.encode(text, begin=True)
 
     def score_as(self, other):
@@ -253,8 +303,9 @@ class GenerationJob(WriterJob):
         for name in ("reward", "positive", "distinct_1", "distinct_2", "length", "perplexity", "ended"):
             key = "matched" if name == "positive" and self.codes else name
             measures |= {f"{key}_before": getattr(before, name), f"{key}_after": getattr(after, name)}
-        summary = self.finish(run, **measures, kl=after.kl, **self.summary)
-        print_evaluations(before, after, summary, run.folder, "judged as asked" if self.codes else "judged positive")
+        named = {} if self.positive_label is None else {"positive_label": self.positive_label}
+        summary = self.finish(run, **measures, kl=after.kl, **self.summary, **named)
+        print_evaluations(before, after, summary, run.folder, self.reward_is, f"judged {self.judged}")
         return summary
 
 

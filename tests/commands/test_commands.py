@@ -36,7 +36,7 @@ CHOICES = {
     "reward": "rewards:short", "run": "second", "runs_folder": "elsewhere", "reward_network": "lstm", "kl_estimator": "k3",
     "schedule": "cosine", "seed": 7, "shuffle_seed": 7, "entropy_coefficient": 0.25, "dual_clip": 3.0, "target_kl": 0.5, "response_length": 7,
     "validation_data": "b.tsv", "test_data": "c.tsv", "costs": "0 1; 5 0", "text_length": 9, "questions": "all", "question_column": "q",
-    "answer_column": "a", "source_column": "s", "target_column": "t", "partial_credit": 0.5, "prompt_length": 9,
+    "answer_column": "a", "source_column": "s", "target_column": "t", "partial_credit": 0.5, "prompt_length": 9, "positive_label": "bad",
 }  # fmt: skip
 FIELDS = [f.name for f in dataclasses.fields(GenerationConfig) if not dataclasses.is_dataclass(f.default)]
 NESTED = [(f.name, g.name) for f in dataclasses.fields(GenerationConfig) if dataclasses.is_dataclass(f.default) for g in dataclasses.fields(f.default)]

@@ -239,6 +239,19 @@ def test_a_response_with_its_tokens(place, monkeypatch):
     assert (numbers[:, 0] <= 0).all() and (numbers[:, 2] > 0).all()  # log-probabilities and entropies
 
 
+def test_a_prompt_without_a_control_code_is_told_the_codes(place, monkeypatch):
+    """Catches: a prompt that asks for no label, scored as if it asked for the first; a full-width colon that is not understood."""
+    done = say(monkeypatch, "news of art\nArt ：news\nart: news\n", "writer", "--greedy")
+    (line,) = done.err.splitlines()
+    assert "ppo-keras: error: the prompt 'news of art' does not say which label" in line and "art:, sport:, trade:" in line and done.code == 0
+    scores = re.findall(r"score ([\d.]+), the probability of the label that the prompt asks for: art, sport, trade", done.out)
+    assert len(scores) == 2 and scores[0] == scores[1]
+    refused = run("generate", "writer", "--prompt", "art: news", "--prompt", "news of art")
+    assert refused.code == 2 and refused.out == "" and "the prompt 'news of art'" in refused.err and "art:, sport:, trade:" in refused.err
+    typed, exact = (run("generate", "writer", "--greedy", "--prompt", prompt).out for prompt in ("ART：news ", "art: news"))
+    assert typed == exact != ""
+
+
 def test_the_score_is_the_reward_models(place, monkeypatch):
     """Catches: log-odds for a probability, a reward that reads the control code, another label than the one asked for."""
     (score,) = re.findall(r"score ([\d.]+)", say(monkeypatch, "trade: news\n", "writer", "--greedy").out)
@@ -268,7 +281,7 @@ def test_labels_and_answers_in_a_chat(place, monkeypatch):
 
 def test_a_chat_goes_on_and_ends_kindly(place, monkeypatch):
     """Catches: a long prompt, or Ctrl-C, that ends a chat with a traceback; samples that are the same every time; a temperature that is not read."""
-    done = say(monkeypatch, "news " * 60 + "\nart: news\nart: news\n", "writer", "--temperature", "5", "--seed", "8")
+    done = say(monkeypatch, "art: " + "news " * 60 + "\nart: news\nart: news\n", "writer", "--temperature", "5", "--seed", "8")
     totals = [float(total) for total in re.findall(r"log-probability (-?[\d.]+)", done.out)]
     assert done.code == 0 and "Shorten it" in done.err and len(totals) == len(set(totals)) == 2
     cold = say(monkeypatch, "art: news\n", "writer", "--temperature", "0.001", "--stage", "before").out

@@ -11,7 +11,7 @@ from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_pol
 from ppo_keras import PythonReward, RewardModel
 from ppo_keras.errors import InputError, RewardError
 from ppo_keras.language.generation import Prompts, Responses
-from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, load_function, score_responses
+from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, load_function, score_responses, with_code
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -159,6 +159,47 @@ def test_the_label_that_a_prompt_asks_for():
     asked = CODES.asked(prompts)
     assert asked.numpy().tolist() == [0, 1, 2, 0, 1] and asked.dtype == tf.int32
     assert CODES.asked(prompts.numpy()).numpy().tolist() == [0, 1, 2, 0, 1]
+
+
+def test_a_prompt_without_a_code_asks_for_nothing():
+    """Catches: the first label, taken for what a prompt asks for that holds no code, and a score of it that looks like any other."""
+    assert CODES.asked(tf.constant([[2, 5, 6], [2, 7, 6], [0, 0, 2]])).numpy().tolist() == [-1, 1, -1]
+    log_odds = CODES.log_odds(tiny_reward(outputs=3), coded_prompts(5, 7), RESPONSES).numpy()
+    assert np.isnan(log_odds[0]) and np.isfinite(log_odds[1])
+
+
+NAMES = ["negative", "正面", "very good", "a", "a: b", "好评", "Ａ级"]
+
+
+@pytest.mark.parametrize(
+    "typed, prompt",
+    [
+        ("negative: The end", "negative: The end"),
+        ("negative:The  end ", "negative: The end"),
+        (" Negative :\tThe end: a film", "negative: The end: a film"),
+        ("NEGATIVE：the end", "negative: the end"),
+        ("ｎｅｇａｔｉｖｅ：the ｅｎｄ", "negative: the ｅｎｄ"),
+        ("正面：这部电影", "正面: 这部电影"),
+        ("正面 ： 这部电影", "正面: 这部电影"),
+        ("\u3000正面：", "正面:"),
+        ("Very  Good: it", "very good: it"),
+        ("A ： B：c", "a: b: c"),  # the longer of two labels
+        ("a: c", "a: c"),
+        ("a级：好", "Ａ级: 好"),
+    ],
+)
+def test_a_typed_control_code_is_understood(typed, prompt):
+    """Catches: a full-width colon, capitals or a blank that hide the code from the writer and the judge; a text behind it that is changed."""
+    assert with_code(typed, NAMES) == prompt
+
+
+@pytest.mark.parametrize("typed", ["The end", "", "The end: negative", "negativ: x", "negative The end", "the negative: x", ": x", "正面"])
+def test_a_prompt_without_a_code_is_refused(typed):
+    """Catches: a prompt that asks for nothing and is continued all the same; a code somewhere else; a message without the codes."""
+    with pytest.raises(InputError) as caught:
+        with_code(typed, NAMES)
+    assert "negative:, 正面:, very good:, a:, a: b:, 好评:, Ａ级: (as in 'negative: " in str(caught.value)
+    assert ("Did you mean 'negative'?" in str(caught.value)) == (typed in ("negativ: x", "negative The end", "the negative: x"))
 
 
 def test_hidden_codes_leave_the_text_as_it_is():

@@ -24,8 +24,10 @@ from helpers import ITERATION_METRICS, TEXT_METRICS, tags_of
 from ppo_keras.commands.main import main
 from ppo_keras.commands.parser import parse
 from ppo_keras.datasets.loader import load_texts
+from ppo_keras.language.evaluation import Evaluation
 from ppo_keras.language.tokenizer import BEGIN, Tokenizer
 from ppo_keras.ppo import PPO
+from ppo_keras.reports import tables
 from ppo_keras.runs import callbacks, recording, tensorboard
 from ppo_keras.runs.folder import Run
 from ppo_keras.tasks import generation
@@ -139,7 +141,8 @@ def test_the_summary_holds_every_key(done):
     summary = done.run.load_json("summary.json")
     assert set(KEYS) <= set(summary)
     assert (summary["task"], summary["model"], summary["seed"]) == ("generation", done.run.folder.name, 3)
-    assert all(math.isfinite(value) for name, value in summary.items() if name not in ("task", "model", "corpus"))
+    assert summary["positive_label"] == "positive" and "The reward is the probability of the label 'positive' (and not 'negative').\n" in done.out
+    assert all(math.isfinite(value) for name, value in summary.items() if name not in ("task", "model", "corpus", "positive_label"))
     for name in ("positive", "distinct_1", "distinct_2", "ended"):
         assert 0 <= summary[f"{name}_before"] <= 1 and 0 <= summary[f"{name}_after"] <= 1
     assert summary["perplexity_before"] > 1 and 1 <= summary["length_after"] <= 12 and summary["seconds"] > 1
@@ -510,6 +513,65 @@ def test_the_judge_never_saw_the_texts_of_the_reward_model(job, monkeypatch):
         assert abs(len(reward) - len(judge)) <= 1 and {label for _, label in reward} == {label for _, label in judge} == {0, 1}
     assert not {id(v) for v in models[0].variables} & {id(v) for v in models[1].variables}
     assert job.summary == {"reward_validation_accuracy": 0.75, "judge_validation_accuracy": 0.75}  # of the epoch that was kept
+
+
+def write_films(folder, name, label_of, count=96, form="the film {} is told"):
+    """A file of texts; `label_of` of their number."""
+    rows = "".join(f"{form.format(i)}\t{label_of(i)}\n" for i in range(count))
+    (folder / name).write_text("text\tlabel\n" + rows, encoding="utf-8")
+    return str(folder / name)
+
+
+def parsed(*options):
+    return parse(["train", "generation", "--batch-size", "16", "--supervised-batch-size", "16", "--vocabulary-size", "300", *options]).config
+
+
+def test_labels_that_alternate_reach_reward_model_and_judge(tmp_path, monkeypatch):
+    """Catches: even and odd rows of a validation file whose labels alternate: each model is measured on one class, and always right."""
+    data = write_films(tmp_path, "films.tsv", lambda i: ("rotten", "fresh")[i % 2])
+    held_out = write_films(tmp_path, "held_out.tsv", lambda i: ("rotten", "fresh")[i % 2], 20, "a story {} is told")
+    one, seen = generation.GenerationJob(parsed("--data", data, "--validation-data", held_out)), []
+
+    def fake(model, train, validation, **settings):
+        seen.append([sorted(labels.tolist()) for _, labels in (train, validation)])
+        return types.SimpleNamespace(history={"val_accuracy": [1.0], "val_cross_entropy": [0.1]})
+
+    monkeypatch.setattr(generation, "train_classifier", fake)
+    one.summary = {}
+    for half, name in enumerate(("reward", "judge")):
+        one.train_scorer(name, half, {})
+    assert [validation for _, validation in seen] == [[0] * 5 + [1] * 5] * 2
+    assert all(abs(2 * sum(train) - len(train)) <= 1 for train, _ in seen)
+
+
+def test_the_label_that_is_rewarded_is_named(tmp_path):
+    """Catches: a summary, a table or first lines that leave open which label the score is of; one that the alphabet chose against its name."""
+    data = write_films(tmp_path, "films.tsv", lambda i: ("rotten", "fresh")[i % 2])
+    one = generation.GenerationJob(parsed("--data", data))
+    assert one.reward_is == "the probability of the label 'fresh' (and not 'rotten')"
+    assert all(int(text.split()[2]) % 2 == label for text, label in zip(one.corpus.train.texts, one.corpus.train.labels))
+    one.summary, run = {}, Run.create(tmp_path, "films")
+    evaluation = Evaluation(["the"], [" film"], np.array([0.5], np.float32), 0.5, 0.25, *[1.0] * 6)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        one.report(run, evaluation, evaluation)
+    assert run.load_json("summary.json")["positive_label"] == "fresh" and "judged fresh" in out.getvalue()
+    assert "The reward is the probability of the label 'fresh'" in " ".join(out.getvalue().split())
+    assert tables.in_words("positive_after", {"positive_label": "fresh"}) == "judged fresh after" and tables.in_words("kl", {}) == "kl"
+    other = generation.GenerationJob(parsed("--data", data, "--positive-label", "Rotten"))
+    assert other.reward_is == "the probability of the label 'rotten' (and not 'fresh')"
+    assert all(int(text.split()[2]) % 2 != label for text, label in zip(other.corpus.train.texts, other.corpus.train.labels))
+
+
+def test_what_is_rewarded_where_it_is_no_label(tmp_path, place):
+    """Catches: a label named as rewarded where prompts ask for theirs, where pairs teach it, or where a function is the reward."""
+    data = write_films(tmp_path, "films.tsv", lambda i: ("rotten", "fresh")[i % 2])
+    codes = generation.GenerationJob(parsed("--data", data, "--control-codes"))
+    assert codes.reward_is == "the probability of the label that the prompt asks for: rotten, fresh" and codes.positive_label is None
+    own = generation.GenerationJob(parsed("--data", data, *counted(place, 0, "pass")))
+    assert own.reward_is == "that of counted_reward:score; the judge tells 'fresh' from other texts"
+    (tmp_path / "pairs.tsv").write_text("a\tb\n" + "".join(f"good {i}\tbad {i}\n" for i in range(60)))
+    pairs = generation.GenerationJob(parsed("--data", str(tmp_path / "pairs.tsv"), "--chosen-column", "a", "--rejected-column", "b"))
+    assert pairs.reward_is == "between 0 and 1, learned from the preference pairs" and pairs.judged == "like the chosen texts"
 
 
 def test_lengths_come_from_the_texts(job):

@@ -200,11 +200,36 @@ def test_the_reward_of_a_prompt_is_for_its_own_references(place):
         ("translation --reward rouge", "Use chrf or bleu"),
         ("generation --data phrases.tsv --text-column source --control-codes", "has no labels to learn a reward from. Name their column with --label-column"),
         ("generation --data reviews.tsv --control-codes --reward a:b", "leave out --reward"),
+        (
+            "generation --data reviews.tsv --validation-data one.tsv",
+            "one half of the validation split of reviews.tsv holds no text with the label 'negative'. The reward model learns",
+        ),
+        ("generation --data reviews.tsv --validation-data one.tsv", "Add some to one.tsv, or leave out --validation-data."),
+        ("generation --data reviews.tsv --validation-data fine.tsv", "the validation split of reviews.tsv holds no text with the label 'negative'"),
+        (
+            "generation --data rare.tsv --control-codes",
+            "split of rare.tsv holds no text with the label 'rare'. The reward model learns from one half and the judge",
+        ),
+        ("generation --data pairs.tsv --validation-data pair.tsv --chosen-column a --rejected-column b", "so the split needs two pairs or more"),
+        ("classification --data news.tsv --test-data art.tsv", "the test split of art.tsv holds no text with the label 'sport', 'trade'"),
+        ("classification --data news.tsv --validation-data art.tsv", "the validation split of art.tsv holds no text with the label 'sport', 'trade'"),
+        ("generation --data reviews.tsv --positive-label god", "--positive-label 'god' is no label of reviews.tsv. It has: negative, positive, no, yes."),
+        ("generation --data reviews.tsv --control-codes --positive-label yes", "With --control-codes each prompt asks for its own, and pairs have none: leave"),
+        ("generation --data pairs.tsv --chosen-column a --rejected-column b --positive-label yes", "pairs have none: leave it out"),
+        ("generation --data phrases.tsv --text-column source --reward a:b --positive-label yes", "phrases.tsv is read without labels, so none is 'yes'"),
+        ("classification --data news.tsv --positive-label art", "news.tsv has 3 labels (art, sport, trade), but only of two can one be the positive"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(place, arguments, words):
     """Catches: a traceback, a half-written run, a message that names no remedy."""
     (place / "empty.tsv").write_text("question\tanswer\nOne?\t \n")
+    (place / "a.py").write_text("def b(prompt, response):\n    return 0.0\n")
+    (place / "one.tsv").write_text("text\tlabel\nA film.\tyes\n")
+    (place / "fine.tsv").write_text("text\tlabel\nA film.\tyes\nThe film.\tyes\n")
+    (place / "art.tsv").write_text("text\tlabel\nArt.\tart\nMore art.\tart\n")
+    (place / "rare.tsv").write_text("text\tlabel\n" + "".join(f"text {i}\t{'rare' if i < 3 else 'often'}\n" for i in range(99)))
+    (place / "pairs.tsv").write_text("a\tb\n" + "".join(f"good {i}\tbad {i}\n" for i in range(60)))
+    (place / "pair.tsv").write_text("a\tb\nbetter\tworse\n")
     task, *options = arguments.split()
     assert words in refused("train", task, *TINY, *options, "--run", "x")
 
