@@ -1,8 +1,6 @@
 """`tutorials/` and its `chapter.py`: every chapter runs, its pair has the same code, its notebook is its own, its links lead somewhere."""
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 
 import chapter as module
 from chapter import SOLVED, Chapter
+from chapters import run_chapter
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "tutorials"
@@ -32,11 +31,17 @@ def cells_of(path):
 @every_chapter
 def test_a_chapter_runs_and_its_solutions_are_right(name):
     """Catches: a chapter that the package left behind, an assertion in it that fails, a solution that its check refuses."""
-    environment = {**os.environ, SOLVED: "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment.pop("XLA_FLAGS", None)  # conftest's compile fast and run slowly; a chapter runs more than it compiles
-    done = subprocess.run([sys.executable, f"tutorials/en/{name}.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "exercise 2: right" in done.stdout
+    printed, error = run_chapter(name)
+    assert not error, error[-3000:]
+    assert "exercise 2: right" in printed
+
+
+@pytest.mark.full
+@every_chapter
+def test_a_chapter_runs_as_it_is_published(name):
+    """Catches: the same where only all iterations, or XLA, show it."""
+    printed, error = run_chapter(name, full=True)
+    assert not error, error[-3000:]
 
 
 @every_chapter

@@ -1,0 +1,75 @@
+"""Chapters of the tutorial, each run in a process of its own that has imported TensorFlow already; nothing here is a test."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from chapter import SOLVED
+
+ROOT = Path(__file__).parents[1]
+PRELOADED = ["chapters", "ppo_keras.tasks.generation", "ppo_keras.tasks.classification", "ppo_keras.tasks.environment", "jupytext"]
+QUICK = {  # chapter: what is put in place of what; its assertions still hold
+    "05_5_compiled_loops": {"ITERATIONS = 40": "ITERATIONS = 10"},
+}
+ABOUT_XLA = ("05_5_compiled_loops",)  # the others give the same numbers without it (test_training_is_the_same_in_every_mode)
+
+
+def run_chapter(name, full=False):
+    """Runs the English script with the solutions of its exercises.
+
+    Args:
+        name: of the chapter.
+        full: as it is published; else with XLA only where it is the subject, and with fewer iterations.
+
+    Returns:
+        What it printed, and the traceback of its end or "".
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(PRELOADED)
+    told, tell = processes.Pipe(duplex=False)
+    process = processes.Process(target=_child, args=(name, full, tell))
+    process.start()
+    tell.close()
+    try:
+        return told.recv()
+    except EOFError:
+        return "", f"{name} ended without a word"
+    finally:
+        process.join()
+
+
+def _child(name, full, told):
+    path = ROOT / "tutorials" / "en" / f"{name}.py"
+    code = path.read_text(encoding="utf-8")
+    os.environ[SOLVED] = "1"
+    os.environ.pop("XLA_FLAGS", None)  # conftest's compile fast and run slowly
+    if not full:
+        for published, quick in QUICK.get(name, {}).items():
+            assert published in code, f"{name} has no {published!r} any more"
+            code = code.replace(published, quick)
+        if name not in ABOUT_XLA:
+            _without_xla()
+    os.chdir(ROOT)
+    sys.modules["__main__"].__file__ = str(path)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})
+        told.send((printed.getvalue(), ""))
+    except BaseException:
+        told.send((printed.getvalue(), traceback.format_exc()))
+    os._exit(0)
+
+
+def _without_xla():
+    """Whatever asks for XLA gets a graph."""
+    function, compile_model = tf.function, keras.Model.compile
+    tf.function = lambda *args, jit_compile=None, **kwargs: function(*args, **kwargs)
+    keras.Model.compile = lambda *args, **kwargs: compile_model(*args, **{**kwargs, "jit_compile": False})
