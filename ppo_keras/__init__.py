@@ -42,6 +42,7 @@ _HOME = {  # public name: the module that defines it
     "GymnasiumEnvironment": "environments.bridge",
     "play": "environments.evaluation",
     "PythonReward": "language.rewards",
+    "ReferenceReward": "language.rewards",
     "RewardModel": "language.rewards",
     "Tokenizer": "language.tokenizer",
     "Prompts": "language.generation",

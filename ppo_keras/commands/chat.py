@@ -1,11 +1,14 @@
 """The command `chat`: a prompt is typed, and the model of a run responds, token by token with its numbers."""
 
+import contextlib
+import io
 import sys
 
 import numpy as np
 import tensorflow as tf
 
 from ppo_keras.config import require
+from ppo_keras.datasets.cleaning import clean
 from ppo_keras.errors import InputError, RewardError
 from ppo_keras.reports.tables import print_labels_of, print_tokens
 from ppo_keras.runs.folder import Run
@@ -36,8 +39,9 @@ def chat(options):
     if isinstance(job, AgentJob):
         raise InputError(f"{run.folder} is a run of {job.task_name}, an agent, which reads no text. Use ppo-keras evaluate {run.folder}.")
     try:
-        for number, prompt in enumerate(read_lines()):
+        for number, line in enumerate(read_lines()):
             try:
+                prompt = clean(line, "the line")
                 label(job, prompt) if isinstance(job, ClassificationJob) else respond(job, prompt, options.seed + number, options.greedy)
             except (InputError, RewardError) as error:
                 print(f"ppo-keras: error: {error}", file=sys.stderr)
@@ -47,6 +51,9 @@ def chat(options):
 
 def read_lines():
     """The lines that are typed, without empty ones, up to "quit" or the end; somebody who types is shown a sign."""
+    if getattr(sys.stdin, "errors", None) == "strict":
+        with contextlib.suppress(io.UnsupportedOperation):  # somebody has read from it before
+            sys.stdin.reconfigure(errors="surrogateescape")  # a line that is not UTF-8 is refused alone, and the next one is read
     while True:
         if sys.stdin.isatty():
             print("> ", end="", flush=True)
@@ -78,7 +85,7 @@ def respond(job, prompt, seed, greedy):
 
 def label(job, prompt):
     """Prints the probability of every label, before PPO and of the stage that was chosen, and the label of the latter."""
-    text = job.pad([" ".join(prompt.split())])
+    text = job.pad([prompt])
     logits, values = job.outputs(job.policy, text)
     before = job.outputs(job.baseline, text)[0]
     shares = [tf.nn.softmax(each[0]).numpy() for each in (before, logits)]

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from ppo_keras.config import require
+from ppo_keras.datasets.cleaning import clean
 from ppo_keras.errors import InputError
 from ppo_keras.language import generation
 from ppo_keras.language.generation import Prompts, pad_prompts
@@ -43,9 +44,10 @@ def generate(options):
     if config.get("task") == "classification":
         return label(run, config, tokenizer, options)
     answers = config.get("answers", False)
-    encode = lambda prompt: tokenizer.encode_question(" ".join(prompt.split())) if answers else tokenizer.encode(prompt, begin=True)
+    encode = lambda prompt: tokenizer.encode_question(prompt) if answers else tokenizer.encode(prompt, begin=True)
+    typed = [clean(prompt, "--prompt") for prompt in options.prompt]
     try:
-        typed = [with_code(prompt, config["label_names"]) for prompt in options.prompt] if config.get("control_codes") else options.prompt
+        typed = [with_code(prompt, config["label_names"]) for prompt in typed] if config.get("control_codes") else typed
         context, length = config["context"], options.length or config["response_tokens"]
         temperature = options.temperature or config["ppo"]["temperature"]
     except KeyError as error:
@@ -75,7 +77,7 @@ def label(run, config, tokenizer, options):
     names = ("length", "temperature", "top_k", "top_p", "greedy")  # unset: None or False
     given = ["--" + name.replace("_", "-") for name in names if getattr(options, name)] + ["--count"] * (options.count > 1)
     require(not given, f"the run {options.run} is a classifier, which draws nothing. Leave out {', '.join(given)}.")
-    texts = pad_texts([tokenizer.encode(" ".join(prompt.split()), begin=True) for prompt in options.prompt], config["text_length"], NO_TOKEN)[0]
+    texts = pad_texts([tokenizer.encode(clean(prompt, "--prompt"), begin=True) for prompt in options.prompt], config["text_length"], NO_TOKEN)[0]
     logits, _ = load_policy(run, options.stage)(tf.constant(texts)[:, tf.newaxis], training=False)
     for row in tf.nn.softmax(logits[:, 0]).numpy():
         shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(config["label_names"], row))

@@ -6,6 +6,7 @@ import warnings
 from tqdm import tqdm
 
 from ppo_keras.commands.parser import parse
+from ppo_keras.datasets.cleaning import clean
 from ppo_keras.errors import DataWarning, HealthWarning, InputError, NonFiniteError, ResumeWarning
 
 OURS = (DataWarning, HealthWarning, ResumeWarning)
@@ -15,6 +16,8 @@ def main(arguments=None):
     """Runs a command. Returns its exit code: 0, 2 for anything the user can mend (said in one line), 130 for Ctrl-C."""
     try:
         arguments = list(sys.argv[1:] if arguments is None else arguments)
+        for argument in arguments:
+            clean(argument, f"the argument {argument!r}")  # one that is not UTF-8
         parsed = parse(arguments)
         with warnings.catch_warnings():
             others = warnings.showwarning

@@ -1,11 +1,14 @@
 """Labels in any usual spelling, as numbers; and which of two labels is the positive one, that a reward pays for."""
 
+import collections
+import math
 import re
 import unicodedata
 import warnings
 
 import numpy as np
 
+from ppo_keras.datasets.cleaning import clean
 from ppo_keras.datasets.files import nearest, shorten_list
 from ppo_keras.errors import DataWarning, InputError
 
@@ -21,6 +24,9 @@ BETTER = set(
     "happy pass passed chosen accepted polite inoffensive valid thumbsup satisfied "
     "正面 积极 積極 正 好评 好評 好 是 对 對 正确 真 安全 无害 无毒 喜欢 褒义 赞 推荐 满意 合格 成功".split()
 )
+MISSING = {"nan", "null", "<na>", "#n/a"}  # what a table writes where there is no value
+DOUBTFUL = {"none", "na", "n/a"}  # that too, but each may be the name of a class
+WHOLE = re.compile(r"^([+-]?\d+)\.0*$")  # a whole number, written as a fraction
 
 
 def number_labels(splits, source, column, classes=None, two=True, positive=None):
@@ -159,3 +165,43 @@ def show(value):
     """A value as it is quoted in a message: one line, not long."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def plain_labels(values, places, column, source):
+    """Labels as they were read, as strings: 1, 1.0 and true (beside numbers) are one label.
+
+    Args:
+        values: list of str, numbers, booleans or None, as CSV and JSON give them.
+        places: where each stands, for the messages.
+        column, source: of the labels, for the messages.
+
+    Returns:
+        list of str.
+
+    Raises:
+        InputError: one is missing (also as "nan" or "null"), not finite, a list or an object.
+    """
+    numbers = any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    labels = [_plain_label(value, numbers, place, column) for value, place in zip(values, places)]
+    doubtful = collections.Counter(label for label in labels if label.casefold() in DOUBTFUL)
+    for label, count in doubtful.items():
+        warnings.warn(
+            f"{count} rows of {source} (of {len(labels)} in all) have the label {label!r}, which is taken for a name like the others. "
+            "Where it stands for no label, remove these rows.",
+            DataWarning,
+            stacklevel=3,
+        )
+    return labels
+
+
+def _plain_label(value, beside_numbers, place, column):
+    if isinstance(value, bool):
+        value = int(value) if beside_numbers else str(value).lower()
+    if not isinstance(value, (str, int, float, type(None))):
+        raise InputError(f"{place}: {column!r} is {show(value)}, a {type(value).__name__} and no label. Write one word or number.")
+    label = "" if value is None else clean(str(value), f"{place}: {column!r}")
+    if not label:
+        raise InputError(f"{place}: {column!r} is empty. Label every text, or remove this line.")
+    if label.casefold() in MISSING or isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{place}: {column!r} is {label}, which is no label. Label every text, or remove this line.")
+    return WHOLE.sub(r"\1", label)

@@ -3,15 +3,15 @@
 import hashlib
 import json
 import os
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
+from ppo_keras.datasets.distinct import keep_distinct
 from ppo_keras.datasets.labels import number_labels, warn_of_guess
 from ppo_keras.datasets.sources import SPLITS, Columns, read_files, read_tfds
 from ppo_keras.datasets.subsets import carve, check_classes, take
-from ppo_keras.errors import DataWarning, InputError
+from ppo_keras.errors import InputError
 
 
 class Split(NamedTuple):
@@ -28,6 +28,11 @@ class Split(NamedTuple):
     labels: np.ndarray | None = None
     rejected: list[str] | None = None
     references: list[list[str]] | None = None
+
+    @property
+    def kind(self):
+        """What its rows are called."""
+        return "pairs" if self.rejected is not None else "prompts" if self.references is not None else "texts"
 
 
 class Corpus(NamedTuple):
@@ -61,8 +66,9 @@ def load_texts(
     """Loads texts from one of three places: the bundled film reviews (the default), a TFDS dataset, or a file.
 
     A file is shuffled and split 80/10/10, each class alike. A TFDS dataset keeps its splits; those that it lacks, or that
-    have no labels, are taken out of train. White space in a text, line breaks too, becomes single spaces; empty texts are
-    left out, and of identical texts all but one, across the splits as well (with a warning).
+    have no labels, are taken out of train. Texts are cleaned (see `cleaning.clean`: single spaces, composed letters). What is
+    empty is left out, what repeats another row (as a pair, where there are pairs), texts under two labels, and texts, chosen
+    or rejected, that a split held out has as well: each with a warning that says how many of how many.
 
     Args:
         data: path of a .txt (one text a line), .csv, .tsv or .jsonl file.
@@ -135,7 +141,7 @@ def load_pairs(
     options = f"--{defaults[0]}-column and --{defaults[1]}-column"
     columns = Columns(names[0], None, names[1], asked=prompt_column is not None, partner_needed=True, options=options)
     name, raw, _ = _read(data, validation_data, test_data, dataset, bundled, columns, data_dir)
-    splits = {split: Split(rows.texts, references=[[_clean(text)] for text in rows.partners]) for split, rows in raw.items()}
+    splits = {split: Split(rows.texts, references=[[text] for text in rows.partners]) for split, rows in raw.items()}
     return _corpus(name, splits, None, seed, minimum, {"validation": validation_data, "test": test_data})
 
 
@@ -164,31 +170,18 @@ def _read(data, validation_data, test_data, dataset, bundled, columns, data_dir,
 
 def _corpus(name, splits, label_names, seed, minimum, files):
     """Clean, distinct texts in all three splits; `files`: {split: its own file, or None}."""
-    seen, repeated = set(), {}  # test first: a text that is in two splits is dropped from train
-    for split in reversed(SPLITS):
-        if split in splits:
-            before = set(seen)
-            rows = splits[split] = splits[split]._replace(texts=[_clean(text) for text in splits[split].texts])
-            repeated[split] = len(before & set(rows.texts))
-            splits[split] = _distinct(rows, seen)
-    for split, count in repeated.items():
-        if count:
-            warnings.warn(
-                f"{count} texts of the {split} split of {name} are in a split held out as well; they are left out of {split}.",
-                DataWarning,
-                stacklevel=3,
-            )
+    splits = keep_distinct(name, splits)
     for split, path in files.items():
         if path and not splits[split].texts:
             raise InputError(f"{path} holds no text of its own for the {split} split. Give another file, or leave it out.")
         if path:  # often sorted by label; in one order for every seed, whose runs are compared on them
             splits[split] = take(splits[split], np.random.default_rng(0).permutation(len(splits[split].texts)))
     missing = [split for split in SPLITS[1:] if split not in splits or not splits[split].texts]
-    splits |= carve(splits["train"], missing, seed)
+    splits |= carve(splits["train"], missing, seed, name)
     count = len(splits["train"].texts)
     if count < minimum:
         raise InputError(
-            f"{name} gives {count} different training texts, but {minimum} are needed. Add texts, or lower minimum "
+            f"{name} gives {count} different training {splits['train'].kind}, but {minimum} are needed. Add texts, or lower minimum "
             "(on the command line: --batch-size and --supervised-batch-size)."
         )
     for split in SPLITS[1:]:
@@ -196,24 +189,3 @@ def _corpus(name, splits, label_names, seed, minimum, files):
     remedy = "Texts that are empty or repeat another one were left out: add texts with this label that stand under no other, or remove it."
     check_classes(splits["train"], label_names, f"the train split of {name}", remedy)
     return Corpus(name, *[splits[split] for split in SPLITS], label_names)
-
-
-def _clean(text):
-    """White space, line breaks too, as single spaces."""
-    return " ".join(text.split())
-
-
-def _distinct(split, seen):
-    """A split without empty texts and without those in `seen`, to which its texts are added; references are gathered."""
-    rejected = None if split.rejected is None else [_clean(text) for text in split.rejected]
-    keep, first = [], {}
-    for i, text in enumerate(split.texts):
-        if text in first and split.references is not None:
-            gathered = split.references[first[text]]
-            gathered.extend(reference for reference in split.references[i] if reference not in gathered)
-        # A pair of two equal texts prefers nothing.
-        elif text and text not in seen and (rejected is None or rejected[i] not in ("", text)):
-            seen.add(text)
-            first[text] = i
-            keep.append(i)
-    return take(split._replace(rejected=rejected), keep)

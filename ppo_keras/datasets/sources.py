@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppo_keras.datasets.files import nearest, read_table
-from ppo_keras.datasets.labels import show, too_many_labels
+from ppo_keras.datasets.cleaning import clean
+from ppo_keras.datasets.files import nearest, read_table, separator_hint
+from ppo_keras.datasets.labels import plain_labels, show, too_many_labels
+from ppo_keras.datasets.left_out import warn_left_out
 from ppo_keras.datasets.prepared import find_builder, prepare, shorten_list
 from ppo_keras.errors import InputError
 
 SPLITS = ("train", "validation", "test")
+EMPTY = "have an empty text"
 
 
 class Columns(NamedTuple):
@@ -36,7 +39,7 @@ class Columns(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """One split as it was read: lists of N strings, or None where there is no such column."""
+    """One split as it was read: lists of N strings, the texts clean and not empty; None where there is no such column."""
 
     texts: list[str]
     labels: list[str] | None = None
@@ -62,25 +65,27 @@ def read_files(paths, columns):
 def _read_file(path, columns):
     table = read_table(path)
     columns = _resolve(columns, table.columns, path)
-    texts, labels, partners = [], [], []
+    texts, labels, partners, places, empty = [], [], [], [], 0
     for line, row in zip(table.lines, table.rows):
-        values = dict(zip(table.columns, row))
+        values, place = dict(zip(table.columns, row)), f"{path}, line {line}"
+        cleaned = []
         for column in (columns.text, columns.partner):
             if column is not None and not isinstance(values[column], str):
-                raise InputError(f"{path}, line {line}: {column!r} is {show(values[column])}, not a text. Write it in quotes.")
-        if not values[columns.text].strip():
+                raise InputError(f"{place}: {column!r} is {show(values[column])}, not a text. Write it in quotes.")
+            cleaned.append("" if column is None else clean(values[column], f"{place}: {column!r}"))
+        text, partner = cleaned
+        if text and columns.partner_needed and not partner:
+            raise InputError(f"{place}: {columns.partner!r} is empty. Fill it in, or remove this line.")
+        if not text or columns.partner is not None and not partner:
+            empty += 1
             continue
-        texts.append(values[columns.text])
-        if columns.partner is not None:
-            if columns.partner_needed and not values[columns.partner].strip():
-                raise InputError(f"{path}, line {line}: {columns.partner!r} is empty. Fill it in, or remove this line.")
-            partners.append(values[columns.partner])
-        if columns.label is not None:
-            label = values[columns.label]
-            if label is None or not str(label).strip():
-                raise InputError(f"{path}, line {line}: {columns.label!r} is empty. Label every text, or remove this line.")
-            labels.append(str(label))
-    return Raw(texts, labels if columns.label else None, partners if columns.partner else None)
+        texts.append(text)
+        partners.append(partner)
+        labels.append(values.get(columns.label))
+        places.append(place)
+    warn_left_out(empty, len(table.rows), "rows", path, EMPTY)
+    named = plain_labels(labels, places, columns.label, path) if columns.label else None
+    return Raw(texts, named, partners if columns.partner else None)
 
 
 def _resolve(columns, available, source, texts=None):
@@ -88,7 +93,8 @@ def _resolve(columns, available, source, texts=None):
     for column in (columns.text, columns.partner, columns.label if columns.label_asked else None):
         if column is not None and column not in available:
             advice = "" if columns.asked else f" Name the right one with {columns.options}."
-            raise InputError(f"{source} has no column {column!r}. It has: {shorten_list(available)}.{nearest(column, available)}{advice}")
+            advice = nearest(column, available) + (separator_hint(available, source) or advice)
+            raise InputError(f"{source} has no column {column!r}. It has: {shorten_list([name for name in available if name])}.{advice}")
     for column in (columns.text, columns.partner) if texts is not None else ():
         if column is not None and column not in texts:
             raise InputError(f"the column {column!r} of {source} holds no text. These do: {shorten_list(texts) or 'none'}.")
@@ -133,26 +139,31 @@ def read_tfds(name, columns, data_dir, two_labels=True):
     prepare(builder, name)
     if "train" not in builder.info.splits:
         raise InputError(f"the TFDS dataset {name} has no train split. It has: {shorten_list(list(builder.info.splits))}.")
-    splits = {split: _read_split(builder, split, columns, classes) for split in SPLITS if split in builder.info.splits}
-    if columns.partner_needed:
-        empty = sum(not text.strip() for rows in splits.values() for text in rows.partners)
-        if empty:
-            raise InputError(f"{empty} texts in the column {columns.partner!r} of {name} are empty. Choose another column.")
+    splits = {split: _read_split(builder, name, split, columns, classes) for split in SPLITS if split in builder.info.splits}
     return splits, classes
 
 
-def _read_split(builder, split, columns, classes):
-    """One split as it stands in TFDS, the labels as strings: of classes, their names."""
+def _read_split(builder, name, split, columns, classes):
+    """One split of TFDS, the labels as strings: of classes, their names."""
     keys = [key for key in (columns.text, columns.label, columns.partner) if key]
     read = {key: [] for key in keys}
     dataset = builder.as_dataset(split=split, shuffle_files=False)
     for batch in dataset.map(lambda example: {key: example[key] for key in keys}).batch(1024).as_numpy_iterator():
         for key, values in batch.items():
             read[key].extend(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values)
-    rows = Raw(read[columns.text], read.get(columns.label), read.get(columns.partner))
-    if classes is None or rows.labels is None:
-        return rows
+    place, total = f"the {split} split of {name}", len(read[columns.text])
+    of_text = [key for key in keys if key != columns.label]
+    for key in of_text:
+        read[key] = [clean(text, f"a text of {place}") for text in read[key]]
+    if columns.partner_needed and "" in read[columns.partner]:
+        empty = read[columns.partner].count("")
+        raise InputError(f"{empty} texts in the column {columns.partner!r} of {name} are empty. Choose another column.")
+    whole = [i for i in range(total) if all(read[key][i] for key in of_text)]
     # -1 stands for "not labelled": so are all the tests of glue.
-    keep = [i for i, value in enumerate(rows.labels) if value != "-1"]
-    pick = lambda values: None if values is None else [values[i] for i in keep]
-    return Raw(pick(rows.texts), [classes[int(rows.labels[i])] for i in keep], pick(rows.partners))
+    keep = [i for i in whole if classes is None or read[columns.label][i] != "-1"]
+    warn_left_out(total - len(whole), total, "rows", place, EMPTY)
+    warn_left_out(len(whole) - len(keep), total, "rows", place, "have no label")
+    texts, labels, partners = ([read[key][i] for i in keep] if key else None for key in (columns.text, columns.label, columns.partner))
+    if labels is not None:
+        labels = [classes[int(value)] for value in labels] if classes else plain_labels(labels, [place] * len(labels), columns.label, place)
+    return Raw(texts, labels, partners)

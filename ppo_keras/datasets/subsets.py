@@ -6,6 +6,7 @@ Whoever forms one looks at it last, when texts were left out and rows were drawn
 import numpy as np
 
 from ppo_keras.datasets.files import shorten_list
+from ppo_keras.datasets.pairs import carve_pairs, deal_pairs
 from ppo_keras.errors import InputError
 
 
@@ -15,14 +16,18 @@ def take(split, rows):
     return type(split)(*map(pick, split))
 
 
-def carve(split, names, seed):
+def carve(split, names, seed, source):
     """{"train": ..., name: ...}: a tenth of each class for each name, the rest shuffled for train.
 
-    A class of few texts gives two of them, so that halves can be made, and one where two are too many.
+    A class of few texts gives two of them, so that halves can be made, and one where two are too many. No two of these splits
+    share a text, also of preference pairs (see `carve_pairs`); `source` is the name of the data, for messages.
     """
     if not names:
         return {"train": split}
     random = np.random.default_rng(seed)
+    if split.rejected is not None:
+        chosen = carve_pairs(list(zip(split.texts, split.rejected)), names, random.permutation(len(split.texts)).tolist(), source)
+        return {name: take(split, random.permutation(np.array(rows, int))) for name, rows in chosen.items()}
     chosen = {name: [] for name in ("train", *names)}
     for members in _members(split):
         members = random.permutation(members)
@@ -34,8 +39,14 @@ def carve(split, names, seed):
 
 
 def halves(split, seed):
-    """Two `Split`s that share no row: each class (without labels, the whole) is shuffled, and dealt to both in turn."""
+    """Two `Split`s that share no row: each class (without labels, the whole) is shuffled, and dealt to both in turn.
+
+    Nor do they share a text: preference pairs that do are dealt together, unless more than half of all are linked.
+    """
     random = np.random.default_rng(seed)
+    if split.rejected is not None:
+        dealt = deal_pairs(list(zip(split.texts, split.rejected)), random.permutation(len(split.texts)).tolist())
+        return tuple(take(split, np.sort(np.array(rows, int))) for rows in dealt)
     dealt = np.concatenate([random.permutation(members) for members in _members(split)] or [np.zeros([0], int)])
     return take(split, np.sort(dealt[::2])), take(split, np.sort(dealt[1::2]))
 

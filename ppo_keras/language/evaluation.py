@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.language.generation import (
-    Prompts,
     Responses,
     generate,
+    map_prompts,
     response_log_probs,
 )
 
@@ -127,7 +127,7 @@ def in_batches(function, prompts, batch_size, seed):
     count, collected = len(prompts.tokens), []
     for start in range(0, count, batch_size):
         rows = np.arange(start, start + batch_size) % count
-        batch = Prompts(tf.constant(prompts.tokens[rows]), tf.constant(prompts.mask[rows]))
+        batch = map_prompts(lambda part: tf.constant(part[rows]), prompts)
         collected.append([np.asarray(x) for x in function(batch, tf.constant([seed, start], tf.int32))])
     return [np.concatenate(parts)[:count] for parts in zip(*collected)]
 

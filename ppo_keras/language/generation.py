@@ -23,6 +23,34 @@ class Prompts(NamedTuple):
     tokens: tf.Tensor
     mask: tf.Tensor
 
+    def numbered(self, first=0):
+        """`NumberedPrompts` with the rows `first`, `first + 1`, ..."""
+        return NumberedPrompts(self.tokens, self.mask, np.arange(first, first + len(self.tokens), dtype=np.int32))
+
+
+class NumberedPrompts(NamedTuple):
+    """`Prompts` that know their rows in a table: what else belongs to a prompt, such as its right answers, is found by
+    row. The text of a prompt does not tell: two may be equal, above all once they are cut.
+
+    | field | shape |
+    |---|---|
+    | `tokens`, `mask` | as in `Prompts` |
+    | `rows` | int32 `(B,)` |
+    """
+
+    tokens: tf.Tensor
+    mask: tf.Tensor
+    rows: tf.Tensor
+
+
+def map_prompts(function, prompts):
+    """A function of each array of `Prompts`, or of `NumberedPrompts`, which stay what they are.
+
+    Example:
+        >>> first_two = map_prompts(lambda part: part[:2], prompts)
+    """
+    return (Prompts if len(prompts) == 2 else NumberedPrompts)(*map(function, prompts))
+
 
 class Responses(NamedTuple):
     """What a policy wrote after its prompts.

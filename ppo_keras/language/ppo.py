@@ -11,6 +11,7 @@ from ppo_keras.language.generation import (
     Responses,
     generate,
     join,
+    map_prompts,
     response_log_probs,
 )
 from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
@@ -22,7 +23,8 @@ from ppo_keras.trajectory import Trajectory
 class LanguagePPO(PPO):
     """PPO that steers a language model towards a reward and keeps it near a frozen reference (Ziegler et al. 2019).
 
-    `fit` takes a data set of `Prompts`, `(B / K, P)` each batch: an iteration writes `B` responses, K to each prompt.
+    `fit` takes a data set of `Prompts` (or `NumberedPrompts`, which a `ReferenceReward` needs), `(B / K, P)` each batch: an
+    iteration writes `B` responses, K to each prompt.
 
     Args:
         policy: an actor-critic over tokens, pre-trained; also one of your own with `initial_state`, `step`, `read`, `call`,
@@ -93,7 +95,7 @@ class LanguagePPO(PPO):
         """Writes a response to each prompt, scores it, and forms the trajectory."""
         if not data[0].shape.is_fully_defined():
             raise InputError(f"the prompts have shape {data[0].shape}, expected sizes that are known. Use batch(..., drop_remainder=True).")
-        prompts = Prompts(*[tf.repeat(part, self.responses_per_prompt, axis=0) for part in data])
+        prompts = map_prompts(lambda part: tf.repeat(part, self.responses_per_prompt, axis=0), data)
         responses, reference_log_probs = self._rollout(prompts)
         trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
         self.adapt(metrics["objective/kl"], responses.mask.shape[0])

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ppo_keras.datasets.files import nearest, shorten_list
@@ -186,8 +187,12 @@ class PythonReward:
 
     def score(self, prompt, response):
         """The checked score of one pair."""
+        return self.checked((prompt, response), prompt, response)
+
+    def checked(self, arguments, prompt, response):
+        """What the function says of these arguments; `prompt` and `response` are for the messages."""
         try:
-            score = self.function(prompt, response)
+            score = self.function(*arguments)
         except Exception as error:
             raise RewardError(f"reward {self.name} raised {type(error).__name__}: {error} (prompt {prompt!r}, response {response!r}).") from error
         if hasattr(score, "item") and getattr(score, "size", 1) == 1:
@@ -195,6 +200,44 @@ class PythonReward:
         if isinstance(score, numbers.Real) and math.isfinite(score):
             return float(score)
         raise RewardError(f"reward {self.name} returned {score!r} for the prompt {prompt!r}. It must return one finite number.")
+
+
+class ReferenceReward(PythonReward):
+    """A `PythonReward` that compares each response with the references of its prompt: right answers, translations.
+
+    They are found by the row of the prompt, so two prompts of the same text each have their own.
+
+    Args:
+        function: `(response, references) -> float`, of a str without white space around it and a list of str.
+        references: lists of str; the `rows` of the `NumberedPrompts` count in it.
+        tokenizer, name: see `PythonReward`.
+
+    Raises:
+        InputError: on a call with prompts without rows, or with rows that are not there.
+        RewardError: see `PythonReward`.
+
+    Example:
+        >>> right = ReferenceReward(lambda response, references: response in references, corpus.train.references, tokenizer)
+        >>> prompts = pad_prompts(questions, 16, tokenizer.pad_id).numbered()
+    """
+
+    def __init__(self, function, references, tokenizer, name=None):
+        super().__init__(function, tokenizer, name)
+        self.references = references
+
+    def __call__(self, prompts, responses):
+        """Scores float32 `(B,)` of `NumberedPrompts` and `Responses`."""
+        if not hasattr(prompts, "rows"):
+            raise InputError(f"reward {self.name} finds references by row, but the prompts have none. Use Prompts.numbered().")
+        rows = np.asarray(prompts.rows)
+        if rows.min() < 0 or rows.max() >= len(self.references):
+            raise InputError(f"the prompts have rows from {rows.min()} to {rows.max()}, but there are references for 0 to {len(self.references) - 1}.")
+        triples = zip(*self.tokenizer.decode_pairs(prompts, responses), rows)
+        return tf.constant([self.score(*triple) for triple in triples], tf.float32)
+
+    def score(self, prompt, response, row):
+        """The checked score of one response to the prompt of a row; the text of the prompt is for the messages."""
+        return self.checked((response.strip(), self.references[row]), prompt, response)
 
 
 def load_function(name):

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.errors import InputError
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 
@@ -120,7 +121,8 @@ def train_preferences(model, train, validation, length, pad_id, config=None, **t
 
     Args:
         model: a `RewardModel`.
-        train, validation: pairs (chosen token id lists, rejected token id lists) of equal length.
+        train, validation: pairs (chosen token id lists, rejected token id lists) of equal length. Those that do not differ
+            within `length` are left out (see `differing`).
         length, pad_id, config, training: as in `train_language_model`.
 
     Returns:
@@ -128,11 +130,19 @@ def train_preferences(model, train, validation, length, pad_id, config=None, **t
     """
 
     def arrays(split):
-        chosen, rejected = split
+        pairs = differing(*split, length)
+        if not pairs:
+            raise InputError(f"no pair differs within its first {length} tokens, so there is nothing to prefer. Use longer texts.")
+        chosen, rejected = zip(*pairs)
         ones = np.ones([len(chosen), 1], np.float32)
         return (*pad_texts(chosen, length, pad_id), *pad_texts(rejected, length, pad_id)), ones, ones
 
     return _fit_binary(PreferenceModel(model), arrays(train), arrays(validation), config, **training)
+
+
+def differing(chosen, rejected, length):
+    """The pairs of token id lists whose first `length` tokens differ: of the others a model that reads no more can learn nothing."""
+    return [(better, worse) for better, worse in zip(chosen, rejected) if better[:length] != worse[:length]]
 
 
 def batches(arrays, batch_size, shuffle_seed=None, skip=0):

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from ppo_keras.language.evaluation import in_batches
 from ppo_keras.language.generation import (
-    Prompts,
     Responses,
     generate,
+    map_prompts,
     response_outputs,
 )
 from ppo_keras.losses import entropy
@@ -69,7 +69,7 @@ def sample_responses(learner, prompts, batch_size, seed, jit_compile=True):
         A `Sample`.
     """
     count, length = len(prompts.tokens), learner.response_length
-    repeated = Prompts(*[np.repeat(part, learner.responses_per_prompt, axis=0) for part in prompts])
+    repeated = map_prompts(lambda part: np.repeat(part, learner.responses_per_prompt, axis=0), prompts)
     examined = examine(learner, repeated, length, batch_size, seed, learner.score, jit_compile=jit_compile)
     responses = examined.responses
     parts = repeated, responses, examined.reference_log_probs, examined.scores

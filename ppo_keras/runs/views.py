@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.kl import estimate_kl
-from ppo_keras.language.generation import Prompts, generate
+from ppo_keras.language.generation import generate, map_prompts
 from ppo_keras.masking import episode_starts
 from ppo_keras.runs import tensorboard
 from ppo_keras.trajectory import single_steps, slice_sequences
@@ -79,7 +79,7 @@ class HeldOutResponses:
 
     def __call__(self, learner):
         every = learner.responses_per_prompt  # several answer each prompt, for the advantages; the first is shown
-        prompts = Prompts(*[tf.repeat(part, every, axis=0) for part in self.prompts])
+        prompts = map_prompts(lambda part: tf.repeat(part, every, axis=0), self.prompts)
         if self._write is None:
             self._write = tf.function(lambda policy: self._respond(learner, policy, prompts), autograph=False)
         if self._before is None:

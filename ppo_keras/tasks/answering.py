@@ -4,13 +4,17 @@ A policy learns some of the references by supervised training. PPO then answers 
 is told only a number for each answer. Both are measured on prompts held out.
 """
 
+import collections
+import warnings
+
 import numpy as np
 
-from ppo_keras.errors import InputError
+from ppo_keras.datasets.cleaning import clean
+from ppo_keras.errors import DataWarning, InputError
 from ppo_keras.language.evaluation import Responder
-from ppo_keras.language.generation import Prompts, pad_prompts
+from ppo_keras.language.generation import map_prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
-from ppo_keras.language.rewards import PythonReward
+from ppo_keras.language.rewards import ReferenceReward
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.reports.tables import print_answers
 from ppo_keras.tasks.seeds import each_seed
@@ -67,13 +71,13 @@ class AnsweringJob(WriterJob):
         questions = {name: [self.tokenizer.encode_question(text) for text in getattr(self.corpus, name).texts] for name in ("train", "validation", "test")}
         self.prompt_length = config.prompt_length or usual_length(questions["train"])
         self.context = self.prompt_length + self.response_length
-        self.prompts = {name: self.pad(lists) for name, lists in questions.items()}
-        self.references = {}  # by prompt, as the tokenizer writes it; those of prompts held out are only looked at
-        for name in ("test", "validation", "train"):
-            self.references |= zip(self.tokenizer.decode_batch(*self.prompts[name]), getattr(self.corpus, name).references)
-        self.reward = PythonReward(lambda prompt, response: task.reward(response.strip(), self.references[prompt]), self.tokenizer, task.name)
-        prompt, answers = next(iter(self.references.items()))
-        self.reward.score(prompt, answers[0])  # a mistake in it shows before the work begins
+        self.prompts, self.references = {}, []  # of all splits, found by row; those of prompts held out are only looked at
+        for name, lists in questions.items():
+            self.prompts[name] = self.pad(lists).numbered(first=len(self.references))
+            self.references += getattr(self.corpus, name).references
+        warn_of_equal_prompts(self.prompts.values(), self.corpus.name, max(map(len, sum(questions.values(), []))))
+        self.reward = self.score_as(self)
+        self.reward.score(train.texts[0], train.references[0][0], row=0)  # a mistake in it shows before the work begins
 
     def pairs(self, split, rows=None):
         """(prompt ids, answer ids) for every reference of a split, or of some rows of it."""
@@ -119,20 +123,19 @@ class AnsweringJob(WriterJob):
 
     def test_prompts(self, count=None):
         """See `WriterJob`."""
-        return Prompts(*[part[:count] for part in self.prompts["test"]])
+        return map_prompts(lambda part: part[:count], self.prompts["test"])
 
     def encode_prompt(self, text):
         """See `WriterJob`."""
-        return self.tokenizer.encode_question(" ".join(text.split()))
+        return self.tokenizer.encode_question(clean(text, "the prompt"))
 
     def score_as(self, other):
         """See `WriterJob`."""
-        reward = lambda prompt, response: other.task.reward(response.strip(), self.references[prompt])
-        return PythonReward(reward, self.tokenizer, self.task.name)
+        return ReferenceReward(other.task.reward, self.references, self.tokenizer, self.task.name)
 
     def improve(self, run, interrupt):
         """PPO on the training prompts whose references are not known (on all where all are), then the measures again. Returns the summary."""
-        prompts = Prompts(*[part[self.practice] for part in self.prompts["train"]])
+        prompts = map_prompts(lambda part: part[self.practice], self.prompts["train"])
         shown = {"objective/scores": "score", "objective/kl": "kl", "policy/entropy": "entropy"}
         self.practise(run, interrupt, prompts, self.prompts["validation"], shown)
         return self.report(run, self.before, self.evaluate())
@@ -156,12 +159,12 @@ class AnsweringJob(WriterJob):
     def report(self, run, before, after):
         """Writes samples and summary, prints the table. Returns the summary."""
         test, measures, samples = self.corpus.test, {}, []
-        score = PythonReward(self.task.reward, None, self.task.name).score
+        rows = self.prompts["test"].rows
         for stage, responses in (("before", before), ("after", after)):
             samples += [
                 {"stage": stage, "prompt": prompt, "response": greedy, "sampled": sampled, "references": references,
-                 "score": score(greedy, references)}
-                for prompt, greedy, sampled, references in zip(test.texts, responses["greedy"], responses["sampled"], test.references)
+                 "score": self.reward.score(prompt, greedy, row)}
+                for prompt, greedy, sampled, references, row in zip(test.texts, responses["greedy"], responses["sampled"], test.references, rows)
             ]  # fmt: skip
             measures |= {f"{name}_{stage}": value for name, value in self.measure(responses).items()}
         run.save_samples(samples)
@@ -169,6 +172,25 @@ class AnsweringJob(WriterJob):
         summary = self.finish(run, **measures, **sizes)
         print_answers(test, before["greedy"], after["greedy"], measures, summary, run.folder)
         return summary
+
+
+def warn_of_equal_prompts(splits, name, longest):
+    """Says how many prompts of all splits the policy cannot tell apart because they are cut; each keeps its own references.
+
+    Args:
+        splits: `Prompts` of NumPy arrays.
+        name: of the data.
+        longest: tokens of the longest prompt.
+    """
+    seen = collections.Counter(ids[real > 0].tobytes() for prompts in splits for ids, real in zip(prompts.tokens, prompts.mask))
+    equal, length = sum(count for count in seen.values() if count > 1), next(iter(splits)).tokens.shape[1]
+    if equal:
+        warnings.warn(
+            f"{equal} prompts of {name} (of {sum(seen.values())} in all) equal another one once they are cut to {length} tokens, so nothing tells "
+            f"what their answer is. Use --prompt-length {longest} to read them whole.",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def usual_length(token_lists):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.datasets.files import shorten_list
+from ppo_keras.datasets.left_out import warn_left_out
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.datasets.subsets import check_classes, halves
 from ppo_keras.errors import InputError
@@ -24,6 +25,7 @@ from ppo_keras.language.rewards import (
     with_code,
 )
 from ppo_keras.language.supervised import (
+    differing,
     train_classifier,
     train_language_model,
     train_preferences,
@@ -90,6 +92,8 @@ class GenerationJob(WriterJob):
         self.usual_length = min(self.response_length, max(1.0, np.mean(lengths) - config.prompt_length))
         self.context = self.prompt_length + self.response_length
         self.text_length = max(self.context, longest + self.code_length)
+        if train.rejected is not None:
+            self.check_pairs_differ()
         self.prompts = self.make_prompts(self.corpus.test, config.evaluation_samples, seed=config.seed + 1)
         self.reference = self.judge = self.reward_model = None
         if self.function is not None:  # a mistake in it shows before the work begins
@@ -137,6 +141,18 @@ class GenerationJob(WriterJob):
         if self.positive_label is None:
             return "between 0 and 1, learned from the preference pairs"
         return f"the probability of the label {self.positive_label!r} (and not {self.corpus.label_names[0]!r})"
+
+    def check_pairs_differ(self):
+        """Says how many preference pairs are equal once they are cut; raises `InputError` where all of a split are."""
+        for name in ("train", "validation"):
+            split = getattr(self.corpus, name)
+            pairs = self.encode(split.texts), self.encode(split.rejected)
+            count, total = len(differing(*pairs, self.text_length)), len(split.texts)
+            needed = f"Use --response-length {max(map(len, sum(pairs, []))) - self.prompt_length} to read them whole"
+            place = f"the {name} split of {self.corpus.name}"
+            if not count:
+                raise InputError(f"all {total} pairs of {place} are equal once they are cut to {self.text_length} tokens. {needed}.")
+            warn_left_out(total - count, total, "pairs", place, f"are equal once they are cut to {self.text_length} tokens", f" of the reward. {needed}")
 
     def encode(self, texts, labels=None):
         """Token ids of whole texts, begin and end tokens included, with the control codes of `labels` before them."""
@@ -310,5 +326,5 @@ class GenerationJob(WriterJob):
 
 
 def all_texts(split):
-    """Every text of a split, of both sides where it holds pairs."""
-    return split.texts + (split.rejected or [])
+    """Every text of a split once, of both sides where it holds pairs."""
+    return list(dict.fromkeys(split.texts + (split.rejected or [])))

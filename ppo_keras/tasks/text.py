@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.errors import InputError
-from ppo_keras.language.generation import Prompts
+from ppo_keras.language.generation import map_prompts
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.runs import callbacks, tensorboard, tracing
@@ -83,7 +83,7 @@ class TextJob:
         config = self.config
         data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
         batches = data.batch(config.batch_size // self.learner.responses_per_prompt, drop_remainder=True)
-        held_out = Prompts(*[part[:HELD_OUT] for part in held_out])
+        held_out = map_prompts(lambda part: part[:HELD_OUT], held_out)
         view = HeldOutResponses(held_out, self.tokenizer, config.seed, config.logging.attention_maps)
         recorder = Recorder(run, config.batch_size, self.board(view, data_spec=batches.element_spec))
         health = Health("objective/scores", config.kl.kl_coefficient > 0, self.learner.responses_per_prompt == 1)

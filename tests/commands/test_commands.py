@@ -366,6 +366,21 @@ def test_a_prompt_is_continued(say, hand_made):
     assert by_name == [line]
 
 
+def test_a_prompt_is_cleaned_as_training_texts_are(say):
+    """Catches: a blank at the end, or a mark that cannot be seen, which the model never read in training."""
+    lines = say("--prompt", "This film", "--prompt", "This film ", "--prompt", "\ufeff This\u200b\tfilm\n", "--greedy")
+    assert len(lines) == 3 and len(set(lines)) == 1
+
+
+def test_an_argument_that_is_no_text_is_one_line(hand_made, capsys):
+    """Catches: bytes that are not UTF-8 in a prompt, a name or a file, and half of a character: a traceback in the tokenizer or at the first print."""
+    name = str(hand_made.folder)
+    assert "holds the byte 0xff, not UTF-8, which is no text" in error_line(capsys, "generate", name, "--prompt", "This \udcff film")
+    assert "holds U+D83D, half of a character" in error_line(capsys, "generate", name, "--prompt", "\ud83d")
+    assert "holds the byte 0xe9" in error_line(capsys, "train", "generation", "--data", "caf\udce9.csv")
+    assert "holds the byte 0xe9" in error_line(capsys, "evaluate", "caf\udce9")
+
+
 def test_each_prompt_gets_its_count(say):
     """Catches: one line too few, the same sample N times, prompts left out."""
     lines = say("--prompt", "This", "--prompt", "His old film", "--count", "3", "--top-k", "8")

@@ -1,6 +1,7 @@
 """Tests of `ppo_keras.datasets`. The comment or the name of each test says which mistake it catches."""
 
 import collections
+import csv
 import importlib.resources
 import json
 import re
@@ -287,10 +288,86 @@ def test_missing_file_names_the_nearest(tmp_path):
         ("a.csv", "A fine film,1\nA dull film,0\n", "It has: A fine film, 1. Name the right one with --text-column"),  # no header
         ("a.txt", "one\ntwo\nthree\n", "1 different training texts, but 64 are needed"),
         ("a.txt", "same\n" * 1000, "gives 1 different training texts"),  # repeated texts do not count
+        # values that are taken for what they are not
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', "line 2: 'label' is nan, which is no label"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": -Infinity}\n', "line 2: 'label' is -inf, which is no label"),
+        ("a.jsonl", '{"text": "a", "label": [1]}\n', "line 1: 'label' is [1], a list and no label"),
+        ("a.jsonl", '{"text": "a", "label": {"x": 1}}\n', "line 1: 'label' is {'x': 1}, a dict and no label"),
+        ("a.jsonl", '{"text": "a", "label": null}\n', "line 1: 'label' is empty"),
+        ("a.jsonl", '{"text": "a", "text": "b", "label": 1}\n', "line 1: the name 'text' comes twice"),
+        ("a.jsonl", '{"text": "a", "label": ' + "1" * 5000 + "}\n", "line 1: Exceeds the limit"),
+        ("a.jsonl", '{"text": ' + "[" * 100_000 + "}\n", "line 1: maximum recursion depth"),
+        ("a.csv", "text,label\na,1\nb,NaN\n", "line 3: 'label' is NaN, which is no label"),
+        ("a.csv", "text,label\na,1\nb,null\n", "line 3: 'label' is null, which is no label"),
+        ("a.csv", "text,label,text\na,1,b\n", "the header names 'text' 2 times"),
+        ("a.tsv", "text\tlabel\tlabel \na\t1\t0\n", "the header names 'label' 2 times"),
+        ("a.csv", "text,label\na,1\n\ufefftext,label\nb,0\n", "line 3: the header once more"),
+        ("a.csv", "text,label\nfine,1\n".encode("utf-16-le"), "iconv -f UTF-16LE"),
+        ("a.csv", "text,label\nfine,1\n".encode("utf-16-be"), "iconv -f UTF-16BE"),
+        ("a.tsv", "text\tlabel\nfine\t1\n\0\t0\n", "a NUL byte in line 3 (byte 19 of the file). Write it as plain text"),
+        ("a.txt", b"one\rtwo\r\xff", "byte 0xff in line 3"),
+        ("a.csv", b"PK\x03\x04\0\0", "is a zip archive or an Excel workbook"),
+        ("a.csv", b"\x1f\x8b\0\0", "is a gzip archive"),
+        ("a.tsv", "text,label\nfine,1\n", "separated by commas: name the file "),
+        ("a.csv", "text\tlabel\nfine\t1\n", "separated by tabs: name the file "),
+        ("a.csv", "text;label\nfine;1\n", "separated by semicolons: save it with commas"),
     ],
 )
 def test_bad_file(tmp_path, name, content, expected):
     assert expected in error_of(write(tmp_path, name, content))
+
+
+@pytest.mark.parametrize(
+    "values, names",
+    [
+        ("2 2.0 3", ("2", "3")),
+        ("2 true 1", ("1", "2")),  # beside numbers, true is 1
+        ('true "maybe" false', ("false", "maybe", "true")),
+        ('7 "7" 7.0', None),
+        ("0 1.5 1", ("0", "1", "1.5")),
+        ("12345678901234567890123 12345678901234567890124 1", ("1", "12345678901234567890123", "12345678901234567890124")),
+    ],
+)
+def test_one_label_however_it_is_written(tmp_path, values, names):
+    """Catches: 1, 1.0 and true as several labels; labels that are rounded to one."""
+    rows = "".join(f'{{"text": "text {i}", "label": {values.split()[i % 3]}}}\n' for i in range(90))
+    path = write(tmp_path, "a.jsonl", rows)
+    if names is None:
+        assert "every label in" in error_of(path, two_labels=False)
+    else:
+        assert load_texts(path, two_labels=False).label_names == names
+
+
+def test_a_label_that_may_stand_for_none_is_told(tmp_path):
+    """Catches: "None", written where there was no label, trained on without a word."""
+    path = write(tmp_path, "a.csv", "text,label\n" + "".join(f"text {i},{('None', 'mild')[i % 2]}\n" for i in range(100)))
+    with pytest.warns(DataWarning, match=r"^50 rows of .*a.csv \(of 100 in all\) have the label 'None', which is taken for a name"):
+        assert load_texts(path).label_names == ("mild", "None")
+
+
+def test_a_text_may_be_longer_than_csv_allows(tmp_path):
+    """Catches: a field beyond csv's limit that is blamed on quotes; a limit that stays changed for other readers of CSV."""
+    before = csv.field_size_limit()
+    path = write(tmp_path, "a.csv", "text,label\n" + labelled_rows(100, ",") + "x" * 200_000 + ",1\n")
+    assert max(map(len, all_texts(load_texts(path)))) == 200_000
+    write(tmp_path, "b.csv", 'text,label\nfine,1\n"' + "x" * 200_000 + "\n")
+    assert "Check the double quotes" in error_of(tmp_path / "b.csv")
+    assert csv.field_size_limit() == before
+
+
+def test_columns_without_a_name_are_left_alone(tmp_path):
+    """Catches: the index that pandas writes, or a comma at the end of each line, refused as a name that comes twice."""
+    rows = "".join(f"{i},text {i},{i % 2},\n" for i in range(100))
+    path = write(tmp_path, "a.csv", ",text,label,\n" + rows)
+    assert len(load_texts(path).train.texts) == 80
+    assert "It has: text, label." in error_of(path, text_column="review")
+
+
+def test_marks_and_line_ends_of_other_systems(tmp_path):
+    """Catches: a byte order mark where files were put together, or lines that end in CR alone, taken for text."""
+    path = write(tmp_path, "a.csv", "text,label\r" + "".join(f"\ufefftext {i},\ufeff{i % 2}\r" for i in range(100)))
+    corpus = load_texts(path)
+    assert sorted(all_texts(corpus)) == sorted(f"text {i}" for i in range(100)) and corpus.label_names == ("negative", "positive")
 
 
 def test_misspelt_columns_and_half_pairs(tmp_path):

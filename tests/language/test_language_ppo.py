@@ -23,7 +23,7 @@ from helpers import (
     tiny_policy,
     weights_of,
 )
-from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward, ReferenceReward
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import Responses, response_outputs
 from test_advantages import plain_advantages
@@ -396,6 +396,26 @@ def test_a_python_reward_gives_the_numbers_of_tensorflow(network, mode):
     in_parts, whole = trained(network, mode, python_reward=True), trained(network, mode)
     assert not in_parts[0].compiles_whole and whole[0].compiles_whole
     assert_same_training(whole, in_parts)
+
+
+def test_rows_stay_with_their_prompts():
+    """Catches: rows that are not shuffled or repeated with their prompts, a batch that has lost them on its way to the reward."""
+    seen = []
+
+    class Noted(ReferenceReward):
+        def score(self, prompt, response, row):
+            seen.append((prompt, int(row)))
+            return super().score(prompt, response, row)
+
+    tokens = np.array([[4], [5], [4], [3], [5], [4]], np.int32)  # of the rows 2 to 7; most have the text of another
+    prompts = Prompts(tokens, np.ones([6, 1], np.float32)).numbered(first=2)
+    reward = Noted(lambda response, references: float(references[0]), [[f"{i}"] for i in range(8)], Words())
+    ppo = learner(policy=random_table(), reward=reward, length=2, responses_per_prompt=2)
+    data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(6, seed=1).batch(3, drop_remainder=True)
+    scores = [float(ppo.collect(batch)[1]["objective/scores"]) for batch in data]
+    assert sorted(seen[::2]) == sorted((str(text), row) for row, text in enumerate(tokens[:, 0], 2))
+    assert seen[::2] == seen[1::2] and [row for _, row in seen[::2]] != [2, 3, 4, 5, 6, 7]  # two responses to each, in a fresh order
+    assert_close(scores, [np.mean([row for _, row in part]) for part in (seen[:6], seen[6:])])
 
 
 @every_network

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_policy, weights_of
-from ppo_keras import PythonReward, RewardModel
+from ppo_keras import PythonReward, ReferenceReward, RewardModel
 from ppo_keras.errors import InputError, RewardError
-from ppo_keras.language.generation import Prompts, Responses
+from ppo_keras.language.generation import NumberedPrompts, Prompts, Responses
 from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, load_function, score_responses, with_code
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
@@ -273,6 +273,23 @@ def test_an_exception_names_its_prompt():
     with pytest.raises(RewardError, match="fails raised ZeroDivisionError.*prompt '5'.*'8 3'") as error:
         PythonReward(fails, Words())(PROMPTS, RESPONSES)
     assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+def test_references_are_found_by_row_not_by_text():
+    """Catches: two prompts of one text that share the references of the last, rows taken for places in the batch."""
+    seen = []
+    reward = ReferenceReward(lambda *pair: seen.append(pair) or float(len(pair[1])), [["a"], ["b", "c"], ["d"]], Words(), "likeness")
+    same = Prompts(tf.constant([[6, 7], [6, 7]]), tf.ones([2, 2]))
+    scores = reward(NumberedPrompts(*same, tf.constant([2, 1])), RESPONSES)
+    assert seen == [("8 3", ["d"]), ("9 9 9", ["b", "c"])] and scores.dtype == tf.float32
+    assert_close(scores, [1.0, 2.0])
+    with pytest.raises(InputError, match="likeness finds references by row, but the prompts have none. Use Prompts.numbered()"):
+        reward(same, RESPONSES)
+    for rows in ([0, 3], [-1, 0]):
+        with pytest.raises(InputError, match="but there are references for 0 to 2"):
+            reward(NumberedPrompts(*same, tf.constant(rows)), RESPONSES)
+    with pytest.raises(RewardError, match="likeness raised ZeroDivisionError.*prompt 'where', response ' x'"):
+        ReferenceReward(lambda *_: 1 / 0, [["a"]], Words(), "likeness").score("where", " x", 0)
 
 
 def test_a_reward_encoder_is_its_own():

@@ -8,8 +8,11 @@ import tensorflow as tf
 from helpers import assert_all_close, assert_close, tiny_policy, tiny_reader, weights_of
 from ppo_keras import RewardModel
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.errors import InputError
+from ppo_keras.language import supervised
 from ppo_keras.language.supervised import (
     batches,
+    differing,
     pad_texts,
     train_answers,
     train_classifier,
@@ -380,3 +383,20 @@ def test_a_classifier_of_three_labels_finds_the_planted_words():
     assert max(history["val_accuracy"]) == 1.0 and history["loss"][-1] < 0.3 < history["loss"][0]
     texts, labels = three_labels(10, 3)
     assert [int(np.argmax(model((tf.constant([text]), tf.ones([1, len(text)])))[0])) for text in texts] == labels.tolist()
+
+
+def test_pairs_that_do_not_differ_are_left_out(monkeypatch):
+    """Catches: pairs that are equal once cut, of which a loss of log 2 remains whatever is learned, and an accuracy that counts them as wrong."""
+    chosen, rejected = (
+        [[1, 2, 3, 4], [1, 2, 5], [1, 2, 3], [1, 2]],
+        [[1, 2, 3, 5], [1, 2, 6], [1, 2, 3, 4], [1, 2, 3]],
+    )  # with 3 tokens the first and the third are alike
+    assert differing(chosen, rejected, 3) == [([1, 2, 5], [1, 2, 6]), ([1, 2], [1, 2, 3])]
+    assert len(differing(chosen, rejected, 4)) == 4
+    with pytest.raises(InputError, match="no pair differs within its first 2 tokens"):
+        train_preferences(bag(), (chosen[:3], rejected[:3]), (chosen, rejected), 2, 0)
+    fitted = []
+    monkeypatch.setattr(supervised, "_fit_binary", lambda model, train, validation, config: fitted.append(train))
+    train_preferences(bag(), (chosen, rejected), (chosen[1:2], rejected[1:2]), 3, 0)
+    (better, _, worse, _), targets, weights = fitted[0]
+    assert better.tolist() == [[1, 2, 5], [1, 2, 0]] and worse.tolist() == [[1, 2, 6], [1, 2, 3]] and len(targets) == len(weights) == 2

@@ -24,6 +24,7 @@ from helpers import ITERATION_METRICS, TEXT_METRICS, tags_of
 from ppo_keras.commands.main import main
 from ppo_keras.commands.parser import parse
 from ppo_keras.datasets.loader import load_texts
+from ppo_keras.errors import DataWarning, InputError
 from ppo_keras.language.evaluation import Evaluation
 from ppo_keras.language.tokenizer import BEGIN, Tokenizer
 from ppo_keras.ppo import PPO
@@ -592,3 +593,21 @@ def test_prompts_have_every_length_and_no_end(job):
     assert not np.array_equal(job.make_prompts(job.corpus.train, 200, seed=2).tokens, prompts.tokens)
     short = job.corpus.test._replace(texts=["a"] * 3)
     assert job.make_prompts(short, 3, seed=0).mask.sum() > 0
+
+
+def test_pairs_that_are_equal_once_cut_are_told(tmp_path, monkeypatch):
+    """Catches: preference pairs that teach nothing because what makes the difference is cut off, without a word."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"a good film {i}\ta bad film {i}" for i in range(97)]
+    rows += [f"a film {i} {'and on ' * 30}{end}\ta film {i} {'and on ' * 30}" for i, end in enumerate("abc")]
+    (tmp_path / "pairs.tsv").write_text("\n".join(["good\tbad", *rows]) + "\n")
+    options = "--data pairs.tsv --chosen-column good --rejected-column bad --vocabulary-size 300 --batch-size 16 --response-length 4 --prompt-length 4".split()
+    with pytest.warns(
+        DataWarning, match=r"^\d pairs of the \w+ split of pairs.tsv are equal once they are cut to \d+ tokens .* left out of the reward. Use --resp"
+    ):
+        job = generation.GenerationJob(parse(["train", "generation", *options]).config)
+    job.text_length = 2
+    with pytest.raises(
+        InputError, match=r"^all 80 pairs of the train split of pairs.tsv are equal once they are cut to 2 tokens. Use --response-length \d+ to read"
+    ):
+        job.check_pairs_differ()

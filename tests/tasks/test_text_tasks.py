@@ -11,6 +11,10 @@ import pytest
 
 from ppo_keras.config import LoggingConfig
 from ppo_keras.datasets.loader import load_pairs
+from ppo_keras.errors import DataWarning
+from ppo_keras.language.evaluation import in_batches
+from ppo_keras.language.generation import Responses, map_prompts
+from ppo_keras.language.supervised import pad_texts
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy
 from ppo_keras.tasks import answering
@@ -173,9 +177,42 @@ def test_the_reward_of_a_prompt_is_for_its_own_references(place):
     assert {tuple(r) for r in trained_on} <= {tuple(r) for r in corpus.train.references}
     assert len({tuple(r) for r in trained_on[:16]}) == 4 and all(r == trained_on[i - i % 4] for i, r in enumerate(trained_on))  # 4 a prompt
     assert [tuple(r) for r in tested_on] == [tuple(r) for r in corpus.test.references] * 2
-    job = answering.AnsweringJob(config, Echo())
-    for prompt, references in zip(corpus.train.texts, corpus.train.references):
-        assert job.references[prompt] == references
+
+
+def test_prompts_that_are_equal_once_cut_keep_their_own_answers(place, monkeypatch):
+    """Catches: answers looked up by the text of a prompt, so that prompts equal once cut share one; a slice, a batch or a comparison that loses the rows."""
+    rows = "".join(f"{i} is the number that I mean. What comes next?\t{i + 1}\n" for i in range(100))
+    (place / "long.tsv").write_text("question\tanswer\n" + rows)
+    config = QuestionAnsweringConfig(data="long.tsv", prompt_length=6, supervised_share=1.0, vocabulary_size=300, batch_size=16)
+    with pytest.warns(
+        DataWarning, match=r"^100 prompts of long.tsv \(of 100 in all\) equal another one once they are cut to 6 tokens, .* Use --prompt-length \d+ "
+    ):
+        job = answering.AnsweringJob(config, QuestionAnswering(config))
+    assert len({row.tobytes() for row in job.prompts["train"].tokens}) == 1
+    length = max(len(job.tokenizer.encode(f"{i}", end=True)) for i in range(101))
+
+    def answered(prompts, split, first=0):
+        """Rewards of the right answers of a split, from a row on."""
+        references = getattr(job.corpus, split).references[first : first + len(prompts.tokens)]
+        tokens, mask = pad_texts([job.tokenizer.encode(answer, end=True) for (answer,) in references], length, job.tokenizer.pad_id)
+        return reward(prompts, Responses(tokens, mask, None, None)).numpy()
+
+    for reward in (job.reward, job.score_as(job)):
+        for split in ("train", "validation", "test"):
+            assert answered(job.prompts[split], split).tolist() == [1.0] * len(job.prompts[split].tokens)
+        assert answered(job.test_prompts(3), "test").tolist() == [1.0] * 3
+        some = map_prompts(lambda part: part[5:9], job.prompts["train"])
+        assert answered(some, "train", first=5).tolist() == [1.0] * 4 and answered(some, "train", first=6).max() == 0.0
+    batches = []
+    in_batches(lambda batch, draw: batches.append(batch) or [batch.rows], job.prompts["test"], 4, seed=0)
+    assert np.concatenate([batch.rows for batch in batches])[:10].tolist() == list(range(90, 100))
+
+
+def test_prompts_of_full_length_are_told_nothing(place, recwarn):
+    """Catches: a warning about prompts that differ."""
+    config = QuestionAnsweringConfig(data="questions.tsv", supervised_share=1.0, vocabulary_size=400)
+    answering.AnsweringJob(config, QuestionAnswering(config))
+    assert not [one for one in recwarn if one.category is DataWarning]
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,10 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward, Tokenizer, TransformerActorCritic, load_pairs
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig, ReferenceReward, Tokenizer, TransformerActorCritic, load_pairs
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.evaluation import Responder
-from ppo_keras.language.generation import pad_prompts
+from ppo_keras.language.generation import map_prompts, pad_prompts
 from ppo_keras.language.ppo import less_the_others
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.tasks.question_answering import exact_match
@@ -153,26 +153,25 @@ print(chapter.text("exact match on the test split:", "测试集上的精确匹�
 # %% [markdown]
 # ## 在其余问题上用PPO
 #
-# `PythonReward`可以是提示与回复的任意函数。我们的函数查找答案,并把每个得分留在一个列表里。没有KL惩罚:答案对就是对,无论离有监督训练所得的策略有多远。
+# `ReferenceReward`可以是回复与其提示的正确答案的任意函数。它按提示在数据中的行号查找答案，为此提示都编了号，所以文字相同的提示也不会混淆。我们的函数还把每个得分留在一个列表里。没有KL惩罚：答案对就是对，无论离有监督训练所得的策略有多远。
 
 # %%
-reference_of = dict(zip(tokenizer.decode_batch(*prompts["train"]), train.references))
 scores = []
 
 
-def is_right(prompt, response):
+def is_right(response, references):
     """The reward, also kept."""
-    scores.append(exact_match(response.strip(), reference_of[prompt]))
+    scores.append(exact_match(response, references))
     return scores[-1]
 
 
 config = PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.03, epochs=2, max_gradient_norm=1.0)
 agent = LanguagePPO(
-    policy, PythonReward(is_right, tokenizer), tokenizer.end_id, tokenizer.pad_id, RESPONSE,
+    policy, ReferenceReward(is_right, train.references, tokenizer), tokenizer.end_id, tokenizer.pad_id, RESPONSE,
     config, KLConfig(kl_coefficient=0.0), responses_per_prompt=GROUP,
 )  # fmt: skip
 agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=False)
-practice = Prompts(*[part[known:] for part in prompts["train"]])
+practice = map_prompts(lambda part: part[known:], prompts["train"].numbered())
 data = tf.data.Dataset.from_tensor_slices(practice).shuffle(len(practice.tokens), seed=0).repeat()
 data = data.batch(BATCH // GROUP, drop_remainder=True)
 

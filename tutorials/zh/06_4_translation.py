@@ -41,7 +41,7 @@ import sacrebleu
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from ppo_keras import KLConfig, LanguagePPO, PPOConfig, PythonReward, Tokenizer, TransformerActorCritic, load_pairs
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig, ReferenceReward, Tokenizer, TransformerActorCritic, load_pairs
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.evaluation import Responder
 from ppo_keras.language.generation import pad_prompts
@@ -167,15 +167,14 @@ assert before["sampled"] > 3 * untrained["sampled"] and 100 * lazy_score > befor
 # 所以批量很大,而且只用一遍。
 
 # %%
-reference_of = dict(zip(tokenizer.decode_batch(*prompts["train"]), train.references))
-reward = PythonReward(lambda prompt, response: chrf(response.strip(), reference_of[prompt][0]), tokenizer)
+reward = ReferenceReward(lambda response, references: chrf(response, references[0]), train.references, tokenizer)
 config = PPOConfig(discount=1.0, value_coefficient=0.1, epochs=1, minibatches=4, max_gradient_norm=1.0)
 agent = LanguagePPO(
     policy, reward, tokenizer.end_id, tokenizer.pad_id, RESPONSE, config, KLConfig(kl_coefficient=0.005),
     short_penalty=0.3, usual_length=usual_length, responses_per_prompt=GROUP,
 )  # fmt: skip
 agent.compile(keras.optimizers.Adam(1.5e-3, epsilon=1e-5), jit_compile=True)
-data = tf.data.Dataset.from_tensor_slices(prompts["train"]).shuffle(len(train.texts), seed=0).repeat()
+data = tf.data.Dataset.from_tensor_slices(prompts["train"].numbered()).shuffle(len(train.texts), seed=0).repeat()
 data = data.batch(BATCH // GROUP, drop_remainder=True)
 curve, entropy, lengths = [measure("validation")], [], []
 
