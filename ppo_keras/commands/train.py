@@ -42,4 +42,4 @@ def resumed(parsed, arguments):
         if named and value != saved[name] and name not in PLACE:
             raise InputError(f"{run.folder} was begun with {name}={saved[name]}, but {named.pop()} now says {value}. Leave the option out, or begin a new run.")
     folder = run.folder if run.folder.name not in ("", "..") else run.folder.resolve()
-    return replace(config, run=folder.name, runs_folder=str(folder.parent)), True
+    return replace(run.find_files(config), run=folder.name, runs_folder=str(folder.parent)), True

@@ -38,7 +38,7 @@ def open_job(run, stage, temperature=None):
     """
     run.check_one_seed()
     task = task_of(run)
-    config = run.load_settings(TEXT_TASKS[task][0] if task in TEXT_TASKS else kind_of(task))
+    config = run.find_files(run.load_settings(TEXT_TASKS[task][0] if task in TEXT_TASKS else kind_of(task)))
     if temperature is not None:
         config = replace(config, ppo=replace(config.ppo, temperature=temperature))
     with plain_errors():

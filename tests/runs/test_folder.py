@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import pickle
 import subprocess
 import types
@@ -210,7 +211,7 @@ def test_the_config_file_holds_every_setting_and_the_versions(tmp_path):
     run, config = Run.create(tmp_path, "first"), GenerationConfig(seed=5)
     run.save_config(config, context=11)
     saved = run.load_json("config.json")
-    assert set(saved.pop("versions")) == {"ppo_keras", "keras", "tensorflow"}
+    assert set(saved.pop("versions")) == {"ppo_keras", "keras", "tensorflow"} and saved.pop("working_folder") == os.getcwd()
     assert saved == {"context": 11, **dataclasses.asdict(config)}
 
 
