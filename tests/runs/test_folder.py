@@ -5,7 +5,9 @@ import dataclasses
 import json
 import os
 import pickle
+import shutil
 import subprocess
+import sys
 import types
 import zipfile
 from pathlib import Path
@@ -16,7 +18,9 @@ import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
 from ppo_keras import checkpoints
+from ppo_keras.environments.config import GridConfig
 from ppo_keras.errors import InputError
+from ppo_keras.language.rewards import load_function
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import MLPActorCritic
 from ppo_keras.runs.folder import Run
@@ -130,6 +134,102 @@ def test_a_run_comes_back_where_the_new_folder_cannot_be_made(tmp_path, monkeypa
     with pytest.raises(OSError, match="No space left"):
         Run.create(tmp_path, "first", overwrite=True)
     assert contents(tmp_path / "first") == before and [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+@pytest.fixture(params=["runs of this disk", "runs of another disk"])
+def linked(tmp_path, request):
+    """A link `runs/first` to a run of another name, that lies beside it or elsewhere."""
+    home = tmp_path / ("runs" if request.param == "runs of this disk" else "disk") / "home"
+    (tmp_path / "runs").mkdir()
+    Run.create(home.parent, "home").save_json("config.json", {"seed": 1})
+    (tmp_path / "runs" / "first").symlink_to(home)
+    return tmp_path / "runs" / "first"
+
+
+def test_a_run_behind_a_link_is_replaced_where_it_lies(linked):
+    """Catches: a link that is renamed and cannot be deleted, a run that moves to another disk, the linked one left as it was."""
+    home = linked.resolve()
+    run = Run.create(linked.parent, "first", overwrite=True)
+    assert linked.is_symlink() and list(linked.iterdir()) == [linked / "checkpoints"]
+    run.discard()
+    assert json.loads((linked / "config.json").read_text()) == {"seed": 1}
+    run = Run.create(linked.parent, "first", overwrite=True)
+    run.save_json("config.json", {"seed": 2})
+    run.keep()
+    assert linked.resolve() == home and json.loads((home / "config.json").read_text()) == {"seed": 2}
+    assert [path.name for path in home.parent.iterdir() if path != linked] == ["home"]
+
+
+def test_a_killed_overwrite_behind_a_link_goes_on(linked):
+    """Catches: the run that waits beside the real folder looked for beside the link; a link to nothing that blocks its name."""
+    Run.create(linked.parent, "first", overwrite=True).save_json("config.json", {"seed": 2})  # killed here
+    run = Run.resume(linked.parent, "first")
+    assert run.load_json("config.json") == {"seed": 2} and run.replaced.exists()
+    run.discard()
+    assert json.loads((linked / "config.json").read_text()) == {"seed": 1}
+    shutil.rmtree(linked.resolve())
+    Run.create(linked.parent, "first").save_json("config.json", {"seed": 3})
+    assert linked.is_symlink() and Run.resume(linked.parent, "first").load_json("config.json") == {"seed": 3}
+
+
+def test_the_states_of_linked_seeds_are_seen(tmp_path):
+    """Catches: a stopped run of several seeds that is deleted because one of them lies on another disk."""
+    run = Run.create(tmp_path / "runs", "first")
+    run.part("seed-0").states("training").write(1, {})
+    (run.folder / "seed-0").rename(tmp_path / "seed-0")
+    assert not run.can_resume
+    (run.folder / "seed-0").symlink_to(tmp_path / "seed-0")
+    assert run.can_resume
+
+
+def test_files_are_found_from_another_folder(tmp_path, monkeypatch):
+    """Catches: `evaluate` or `--resume` that looks for data, a map or a reward only where it was started; a file that is here left for another."""
+    began, here = tmp_path / "began", tmp_path / "here"
+    for folder in (began, here):
+        folder.mkdir()
+    for name in ("texts.csv", "held_out.csv", "test.csv", "map.txt"):
+        (began / name).write_text("x")
+    (began / "found_reward.py").write_text("def score(prompt, response): return 1.0")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(began)
+    text = GenerationConfig(data="texts.csv", validation_data="held_out.csv", test_data="test.csv")
+    runs = Run.create("runs", "text"), Run.create("runs", "grid")
+    for run, config in zip(runs, (text, GridConfig(map="map.txt"))):
+        run.save_config(config)
+    assert Run("runs/text").find_files(text) == text
+    monkeypatch.chdir(here)
+    (here / "test.csv").write_text("x")
+    (here / "texts.csv.bak").write_text("x")
+    text_run, grid_run = (Run(began / "runs" / name) for name in ("text", "grid"))
+    found = text_run.find_files(text_run.load_settings(GenerationConfig))
+    assert (found.data, found.validation_data, found.test_data) == (str(began / "texts.csv"), str(began / "held_out.csv"), "test.csv")
+    assert grid_run.find_files(grid_run.load_settings(GridConfig)).map == str(began / "map.txt")
+    assert load_function("found_reward:score")("", "") == 1.0
+    gone = dataclasses.replace(text, data="gone.csv")
+    assert text_run.find_files(gone).data == "gone.csv"  # as it was named
+    monkeypatch.delitem(sys.modules, "found_reward")
+
+
+@pytest.mark.parametrize("folder", ["runs/first", "runs/first/checkpoints", "relative", 7, None])
+def test_a_run_brings_no_code_of_its_own(tmp_path, monkeypatch, folder):
+    """Catches: a run folder from somewhere else whose `config.json` has Python modules imported out of it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    run, before = Run.create("runs", "first"), list(sys.path)
+    named = str(tmp_path / folder) if str(folder).startswith("runs") else folder
+    run.save_json("config.json", {"working_folder": named} if folder else {})
+    assert run.find_files(GenerationConfig(data="gone.csv")) == GenerationConfig(data="gone.csv") and sys.path == before
+
+
+def test_a_run_goes_on_with_files_that_were_moved(tmp_path, monkeypatch):
+    """Catches: a run that does not go on from another folder, though its texts are the same; texts that are others."""
+    begun, config = Run.create(tmp_path, "first"), GenerationConfig(run="first", data="texts.csv")
+    begun.save_config(config, corpus="texts.csv", texts="1234")
+    monkeypatch.chdir(tmp_path)
+    run, moved = Run.resume(tmp_path, "first"), dataclasses.replace(config, data="/data/texts.csv")
+    run.save_config(moved, corpus="/data/texts.csv", texts="1234")
+    with pytest.raises(InputError, match="texts was 1234 .* is 4321 now"):
+        run.save_config(moved, corpus="/data/texts.csv", texts="4321")
 
 
 def test_a_folder_that_is_no_run_is_never_replaced(tmp_path):
