@@ -7,7 +7,7 @@ import warnings
 from tqdm import tqdm
 
 from ppo_keras.commands.parser import parse
-from ppo_keras.commands.streams import BROKEN_PIPE, is_unread, usable_streams
+from ppo_keras.commands.streams import BROKEN_PIPE, is_lost, usable_streams
 from ppo_keras.errors import DataWarning, HealthWarning, InputError, LockWarning, NonFiniteError, ResumeWarning
 
 OURS = (DataWarning, HealthWarning, LockWarning, ResumeWarning)
@@ -35,7 +35,8 @@ def main(arguments=None):
         except (InputError, NonFiniteError) as error:
             return _fail(str(error))
         except OSError as error:
-            if isinstance(error, BrokenPipeError) and any([is_unread(sys.stdout), is_unread(sys.stderr)]):
+            lost = [is_lost(stream) for stream in (sys.stdout, sys.stderr)]
+            if isinstance(error, BrokenPipeError) and any(lost):
                 return BROKEN_PIPE
             place = f" ({error.filename})" if error.filename else ""
             return _fail(f"{error.strerror or error}{place}. Is the disk full, or the folder read-only?")

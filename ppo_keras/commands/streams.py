@@ -1,6 +1,7 @@
 """What a command reads from and writes to, whatever it was started with: a pipe that ends, ASCII, a stream that is closed."""
 
 import contextlib
+import io
 import os
 import select
 import sys
@@ -31,17 +32,26 @@ def usable_streams():
         yield
 
 
-def is_unread(stream):
-    """Whether the reader of a stream is gone. What is still to be written to it then goes nowhere: Python would try when it ends."""
+def is_lost(stream):
+    """Whether a stream takes nothing more: its reader is gone, or its disk is full. The rest then goes nowhere, else Python tries when it ends."""
     try:
-        number = stream.fileno()
-        pipe = select.poll()
-        pipe.register(number, 0)
-        unread = any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))
-    except (OSError, AttributeError):  # no file, as in a notebook; no `poll`, as in Windows
+        stream.flush()
+        lost = _is_unread(stream.fileno())
+    except io.UnsupportedOperation:  # no file: what a notebook or a test has in its place
         return False
-    if unread:
+    except OSError:
+        lost = True
+    if lost:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, number)
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-    return unread
+    return lost
+
+
+def _is_unread(number):
+    """Whether nobody reads a pipe any more: what failed once to reach it is not tried again by `flush`."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    pipe = select.poll()
+    pipe.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))

@@ -137,9 +137,9 @@ def test_nothing_measured_puts_nothing_back():
     package.KeepBest(model, lambda: 1.0, 1).put_back()
 
 
-@pytest.mark.parametrize("number", list(package.AT_ONCE))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_ctrl_c_ends_fit_after_the_iteration(number):
-    """Catches: an iteration cut in two, or iterations after the one under way; a kill by a job queue, or a terminal that closes, not heeded."""
+    """Catches: an iteration cut in two, or iterations after the one under way; a kill by a job queue that is not heeded."""
     seen, handler = Seen(), signal.getsignal(number)
 
     class Press(keras.callbacks.Callback):
@@ -164,6 +164,16 @@ def test_the_second_ctrl_c_stops_at_once():
         signal.raise_signal(signal.SIGINT)
         pytest.fail("the second Ctrl-C did nothing")
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_terminal_that_closes_is_heeded():
+    """Catches: hours since the last state lost to a connection that broke."""
+    handler = signal.getsignal(signal.SIGHUP)
+    with package.interruptible() as interrupt:
+        signal.raise_signal(signal.SIGHUP)
+        assert interrupt.pressed and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL  # the second one stops at once
+    assert signal.getsignal(signal.SIGHUP) is handler
 
 
 @pytest.mark.parametrize("number", list(package.AT_ONCE))
