@@ -5,8 +5,7 @@ import csv
 import json
 import os
 import shutil
-import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from ppo_keras.checkpoints import StateFiles
@@ -222,21 +221,6 @@ class Run:
     def save_samples(self, samples):
         """Writes dicts to `samples.jsonl`, a line each."""
         self.save_bytes("samples.jsonl", "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode())
-
-    def find_files(self, config):
-        """The settings of this run, with those of its files that are not here found where it began; Python's modules are too.
-
-        Args:
-            config: as `load_settings` returns it.
-        """
-        began = Path(str(self.load_json("config.json").get("working_folder", "")))
-        if not began.is_absolute() or began.resolve().is_relative_to(self.folder.resolve()):  # nothing in a run is executed
-            return config
-        if str(began) not in sys.path:
-            sys.path.append(str(began))  # of a reward or an environment; behind all others
-        named = {name: getattr(config, name, None) for name in FILES}
-        away = {name: str(began / path) for name, path in named.items() if path and not os.path.exists(path)}
-        return replace(config, **{name: path for name, path in away.items() if os.path.exists(path)})
 
     def load_settings(self, kind):
         """The settings in `config.json`, an instance of the dataclass `kind`."""

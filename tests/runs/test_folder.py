@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 import types
 import zipfile
 from pathlib import Path
@@ -18,9 +17,7 @@ import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
 from ppo_keras import checkpoints
-from ppo_keras.environments.config import GridConfig
 from ppo_keras.errors import InputError
-from ppo_keras.language.rewards import load_function
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import MLPActorCritic
 from ppo_keras.runs.folder import Run
@@ -180,45 +177,6 @@ def test_the_states_of_linked_seeds_are_seen(tmp_path):
     assert not run.can_resume
     (run.folder / "seed-0").symlink_to(tmp_path / "seed-0")
     assert run.can_resume
-
-
-def test_files_are_found_from_another_folder(tmp_path, monkeypatch):
-    """Catches: `evaluate` or `--resume` that looks for data, a map or a reward only where it was started; a file that is here left for another."""
-    began, here = tmp_path / "began", tmp_path / "here"
-    for folder in (began, here):
-        folder.mkdir()
-    for name in ("texts.csv", "held_out.csv", "test.csv", "map.txt"):
-        (began / name).write_text("x")
-    (began / "found_reward.py").write_text("def score(prompt, response): return 1.0")
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(began)
-    text = GenerationConfig(data="texts.csv", validation_data="held_out.csv", test_data="test.csv")
-    runs = Run.create("runs", "text"), Run.create("runs", "grid")
-    for run, config in zip(runs, (text, GridConfig(map="map.txt"))):
-        run.save_config(config)
-    assert Run("runs/text").find_files(text) == text
-    monkeypatch.chdir(here)
-    (here / "test.csv").write_text("x")
-    (here / "texts.csv.bak").write_text("x")
-    text_run, grid_run = (Run(began / "runs" / name) for name in ("text", "grid"))
-    found = text_run.find_files(text_run.load_settings(GenerationConfig))
-    assert (found.data, found.validation_data, found.test_data) == (str(began / "texts.csv"), str(began / "held_out.csv"), "test.csv")
-    assert grid_run.find_files(grid_run.load_settings(GridConfig)).map == str(began / "map.txt")
-    assert load_function("found_reward:score")("", "") == 1.0
-    gone = dataclasses.replace(text, data="gone.csv")
-    assert text_run.find_files(gone).data == "gone.csv"  # as it was named
-    monkeypatch.delitem(sys.modules, "found_reward")
-
-
-@pytest.mark.parametrize("folder", ["runs/first", "runs/first/checkpoints", "relative", 7, None])
-def test_a_run_brings_no_code_of_its_own(tmp_path, monkeypatch, folder):
-    """Catches: a run folder from somewhere else whose `config.json` has Python modules imported out of it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    run, before = Run.create("runs", "first"), list(sys.path)
-    named = str(tmp_path / folder) if str(folder).startswith("runs") else folder
-    run.save_json("config.json", {"working_folder": named} if folder else {})
-    assert run.find_files(GenerationConfig(data="gone.csv")) == GenerationConfig(data="gone.csv") and sys.path == before
 
 
 def test_a_run_goes_on_with_files_that_were_moved(tmp_path, monkeypatch):
