@@ -29,5 +29,9 @@ class ResumeWarning(UserWarning):
     """A run does not go on exactly where it stopped: a file was cut off or altered, or an environment does not repeat itself."""
 
 
+class LockWarning(UserWarning):
+    """Nothing keeps a second process from training the same run."""
+
+
 class HealthWarning(UserWarning):
     """A metric shows that training goes wrong."""

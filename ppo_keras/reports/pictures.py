@@ -185,7 +185,9 @@ def measure_bars(results, per_row=4):
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
     labels = [written(f"{result['run']}, {result['stage']}")[0] for result in results]
-    figure.legend(bars, labels, loc="outside lower left", frameon=False, prop=dict(family=families(), size=9))
+    legend = figure.legend(bars, labels, loc="outside lower left", frameon=False, prop=dict(family=families(), size=9))
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -4,6 +4,7 @@ import contextlib
 import math
 import random
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -209,6 +210,11 @@ class StopOnInterrupt(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+AT_ONCE = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # what each does without `interruptible`
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    AT_ONCE[signal.SIGHUP] = signal.SIG_DFL
+
+
 class Interrupt:
     """Whether Ctrl-C was pressed."""
 
@@ -222,19 +228,27 @@ class Interrupt:
 
 @contextlib.contextmanager
 def interruptible():
-    """Turns the first Ctrl-C, or SIGTERM, into a request to stop at the iteration's end; the second one stops at once.
+    """Turns the first Ctrl-C, SIGTERM or closed terminal into a request to stop at the iteration's end; the second one stops at once.
+
+    A signal that whoever started the process told it to ignore (`nohup`, a job in the background of a script) stays ignored.
+    Python hands signals to the main thread alone: in another one nothing is turned, and training goes on to its end.
 
     Yields:
         An `Interrupt`.
     """
-    interrupt, at_once = Interrupt(), {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
 
     def press(number, frame):
         interrupt.pressed = True
-        signal.signal(number, at_once[number])
-        tqdm.write(f"Stopping after this step; {'press Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} again to stop at once.")
+        signal.signal(number, AT_ONCE[number])
+        again = "press Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        with contextlib.suppress(OSError, RuntimeError):  # a stream that is gone, or in the middle of another line
+            tqdm.write(f"Stopping after this step; {again} again to stop at once.")
 
-    before = {number: signal.signal(number, press) for number in at_once}
+    before = {number: signal.signal(number, press) for number in AT_ONCE if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield interrupt
     finally:

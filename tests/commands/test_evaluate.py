@@ -215,6 +215,18 @@ def test_the_first_reward_scores_both(place, copied):
     assert {row["first_score"] for row in result["rows"]} | {row["second_score"] for row in result["rows"]} <= {0.0, -9.0}
 
 
+def test_runs_are_opened_from_another_folder(place, tmp_path, monkeypatch):
+    """Catches: `evaluate` and `compare` that look for the data only where they are started; agents begun elsewhere called another world."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("labels", "walker"):
+        done = run("evaluate", name, "--runs-folder", str(place / "runs"), "--episodes", "4")
+        assert done.code == 0, done.err
+    elsewhere = Run(shutil.copytree(place / "runs" / "walker", tmp_path / "runs" / "walker"))
+    elsewhere.save_json("config.json", elsewhere.load_json("config.json") | {"working_folder": str(tmp_path)})
+    done = run("compare", "walker", str(place / "runs" / "walker"), "--episodes", "4")
+    assert done.code == 0, done.err
+
+
 # chat
 
 

@@ -287,3 +287,13 @@ def test_the_bars_of_several_runs():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["runs/a, after", "runs/b, best"]
     assert [to_rgb(bar.get_facecolor()) for bar in panels["run"].patches] == [to_rgb(colour) for colour in pictures.COLOURS[:2]]
     assert pictures.png(figure).startswith(b"\x89PNG")
+
+
+def test_names_of_runs_are_no_formulas():
+    """Catches: a run called `a$b$` whose dollars vanish, or `$\\bad$`, which draws nothing but an error."""
+    names = ["runs/a$b$", r"$\bad$", "_x"]
+    results = [{"run": name, "stage": "after", "measures": {"seconds": dict(estimate=1.0, low=None, high=None)}} for name in names]
+    figure = pictures.measure_bars(results)
+    assert pictures.png(figure).startswith(b"\x89PNG")
+    texts = figure.legends[0].get_texts()
+    assert [text.get_text() for text in texts] == [f"{name}, after" for name in names] and not any(text.get_parse_math() for text in texts)

@@ -1,6 +1,7 @@
 """`ppo_keras.runs.callbacks`: what is saved comes back; stopping stops in time; bars show what goes on."""
 
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -163,6 +164,57 @@ def test_the_second_ctrl_c_stops_at_once():
         signal.raise_signal(signal.SIGINT)
         pytest.fail("the second Ctrl-C did nothing")
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_terminal_that_closes_is_heeded():
+    """Catches: hours since the last state lost to a connection that broke."""
+    handler = signal.getsignal(signal.SIGHUP)
+    with package.interruptible() as interrupt:
+        signal.raise_signal(signal.SIGHUP)
+        assert interrupt.pressed and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL  # the second one stops at once
+    assert signal.getsignal(signal.SIGHUP) is handler
+
+
+@pytest.mark.parametrize("number", list(package.AT_ONCE))
+def test_a_signal_that_is_ignored_stays_ignored(number):
+    """Catches: `nohup`, or a job in the background of a script, that is stopped by what it was told not to hear."""
+    handler = signal.signal(number, signal.SIG_IGN)
+    try:
+        with package.interruptible() as interrupt:
+            signal.raise_signal(number)
+            interrupt.check()
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, handler)
+
+
+def test_outside_the_main_thread_nothing_is_turned():
+    """Catches: "signal only works in main thread of the main interpreter" where a server or a GUI trains."""
+    found, handler = [], signal.getsignal(signal.SIGINT)
+
+    def work():
+        with package.interruptible() as interrupt:
+            interrupt.check()
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [handler]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")])
+def test_a_note_that_cannot_be_shown_stops_nothing(monkeypatch, error):
+    """Catches: a Ctrl-C in the middle of a line, or behind a pipe that ended, that breaks the iteration instead of ending after it."""
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(package.tqdm, "write", fail)
+    with package.interruptible() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.pressed
 
 
 def test_the_bar_counts_steps_and_shows_metrics(capsys):
