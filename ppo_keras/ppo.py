@@ -11,7 +11,7 @@ import tensorflow as tf
 from ppo_keras import randomness
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.checkpoints import into_variables, of_variables
-from ppo_keras.config import PPOConfig
+from ppo_keras.config import PPOConfig, check_count, require, shown
 from ppo_keras.distributions import acting
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
@@ -71,16 +71,40 @@ class PPO(keras.Model):
             optimizer: a Keras optimizer; it updates the policy and the value function together.
             jit_compile: True compiles with XLA; False only builds graphs. The numbers are the same.
             run_eagerly: True runs Python line by line, to debug.
+
+        Raises:
+            InputError: a loss, metrics or another argument of Keras's that would change nothing.
         """
+        unused = [f"{name}={shown(kwargs[name])}" for name in UNUSED_BY_COMPILE if kwargs.get(name) is not None]
+        require(
+            not unused,
+            f"compile was given {', '.join(unused)}, but PPO has its own objective and reports the metrics of ppo_keras/runs/glossary.py. "
+            "Leave it out, and give an optimizer, such as compile(keras.optimizers.Adam(3e-4)).",
+        )
+        require(isinstance(jit_compile, bool), f"compile was given jit_compile={shown(jit_compile)}. Use True (with XLA) or False; PPO takes no loss.")
+        require(optimizer is not None, "compile was given optimizer=None, but PPO learns with one. Use compile(keras.optimizers.Adam(3e-4)).")
         in_parts = not self.compiles_whole and not run_eagerly
         super().compile(optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs)
         self.optimizer.build(self.policy.trainable_variables)
         self._wrap = (lambda f: tf.function(f, jit_compile=jit_compile, autograph=False)) if in_parts else (lambda f: f)
         self.compile_parts(self._wrap)
 
-    def fit(self, *args, shuffle=False, **kwargs):
-        """Keras's `fit`; `shuffle` is off by default, because a `tf.data.Dataset` shuffles itself."""
-        return super().fit(*args, shuffle=shuffle, **kwargs)
+    def fit(self, x=None, y=None, *, epochs=1, steps_per_epoch=None, shuffle=False, **kwargs):
+        """Keras's `fit`; `shuffle` is off by default, because a `tf.data.Dataset` shuffles itself.
+
+        Raises:
+            InputError: nothing would be learned, or an argument of Keras's that would change nothing, such as `validation_data`.
+        """
+        unused = [f"{name}={shown(value)}" for name, value in (kwargs | {"y": y}).items() if name in UNUSED_BY_FIT and value is not None]
+        require(
+            not unused,
+            f"fit was given {', '.join(unused)}, but PPO learns from what its policy does, without targets, weights of samples or validation. "
+            "Leave it out; ppo_keras.play measures an agent, a callback whatever else.",
+        )
+        check_count("epochs", epochs, example=10)
+        if steps_per_epoch is not None:
+            check_count("steps_per_epoch", steps_per_epoch)
+        return super().fit(x, epochs=epochs, steps_per_epoch=steps_per_epoch, shuffle=shuffle, **kwargs)
 
     def compile_parts(self, wrap):
         """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
@@ -269,4 +293,8 @@ UPDATE_METRICS = (
 )  # fmt: skip
 ITERATION_METRICS = UPDATE_METRICS + (
     "value/explained_variance", "value/mean", "value/return_mean", "optimizer/learning_rate", "optimizer/steps",
+)  # fmt: skip
+UNUSED_BY_COMPILE = ("loss", "loss_weights", "metrics", "weighted_metrics")
+UNUSED_BY_FIT = (
+    "y", "batch_size", "class_weight", "sample_weight", "validation_data", "validation_split", "validation_steps", "validation_batch_size", "validation_freq",
 )  # fmt: skip

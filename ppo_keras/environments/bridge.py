@@ -9,6 +9,20 @@ import numpy as np
 from ppo_keras.distributions import DiagonalGaussian
 from ppo_keras.environments.environment import Step
 from ppo_keras.errors import EnvironmentFault, InputError
+from ppo_keras.own_modules import import_own
+
+FAMILIES = {  # how ids of other packages begin: the package, and its module, whose import registers them
+    "ALE/": ("ale-py", "ale_py"),
+    "MiniGrid-": ("minigrid", "minigrid"),
+    "BabyAI-": ("minigrid", "minigrid"),
+    "MiniWorld-": ("miniworld", "miniworld"),
+    "highway-": ("highway-env", "highway_env"),
+    "Panda": ("panda-gym", "panda_gym"),
+    "Fetch": ("gymnasium-robotics", "gymnasium_robotics"),
+    "HandManipulate": ("gymnasium-robotics", "gymnasium_robotics"),
+    "AntMaze": ("gymnasium-robotics", "gymnasium_robotics"),
+    "PointMaze": ("gymnasium-robotics", "gymnasium_robotics"),
+}
 
 
 def import_gymnasium():
@@ -33,17 +47,25 @@ class GymnasiumEnvironment:
     comes with every step (as in Taxi-v4), forbidden actions are never drawn.
 
     Args:
-        make: an id such as "Acrobot-v1", or a function that makes one environment.
+        make: an id such as "Acrobot-v1"; "module:ID" where a module registers it (one of the current folder too); or a
+            function that makes a new environment at every call.
 
     Raises:
-        InputError: gymnasium is missing, the id is unknown, or a space is not supported.
+        InputError: gymnasium or the package of the id is missing, the id is unknown, `make` is neither or makes none, or a
+            space is not supported.
     """
 
     compiles = False
 
     def __init__(self, make):
         gymnasium = import_gymnasium()
-        self.name, self.make = f"gym:{make}" if isinstance(make, str) else "gym", make
+        if isinstance(make, gymnasium.Env) or not (isinstance(make, str) or callable(make)):
+            given = f"an environment ({make})" if isinstance(make, gymnasium.Env) else f"{make!r}"
+            raise InputError(
+                f"GymnasiumEnvironment was given {given}, expected an id such as 'CartPole-v1', or a function that makes an environment, for several copies "
+                "are acted in side by side. Write GymnasiumEnvironment(lambda: gymnasium.make('CartPole-v1'))."
+            )
+        self.name, self.make, self._made_last = f"gym:{make}" if isinstance(make, str) else "gym", make, None
         env = self._make_one()
         self.single_action_space = env.action_space
         self.observation = self._read_observation_space(gymnasium.spaces, env.observation_space)
@@ -53,21 +75,44 @@ class GymnasiumEnvironment:
         self.vector, self.masks = None, ()
 
     def _make_one(self):
+        """A new environment: what Gymnasium has under the id, or what the function makes."""
         gymnasium = import_gymnasium()
-        if not isinstance(self.make, str):
-            return self.make()
+        made = self._make_by_id if isinstance(self.make, str) else self.make
+        try:
+            env = made()
+        except InputError:
+            raise
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise InputError(f"{self.name} needs a further package: {error}") from error
+        except ModuleNotFoundError as error:
+            raise InputError(f"{self.name} needs a further package: {error}. Install the one that has this module.") from error
+        except Exception as error:  # somebody else's code may raise anything
+            raise EnvironmentFault(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
+        if not isinstance(env, gymnasium.Env):
+            raise InputError(f"the function that makes {self.name} returned {env!r}, expected a gymnasium.Env. Let it return one, such as gymnasium.make(...).")
+        if env.unwrapped is self._made_last:
+            raise InputError(
+                f"the function that makes {self.name} returned the same environment twice, but each copy has episodes of its own. Let it make a new one at "
+                "every call."
+            )
+        self._made_last = env.unwrapped
+        return env
+
+    def _make_by_id(self):
+        gymnasium = import_gymnasium()
+        module, _, name = self.make.rpartition(":")
+        if ":" in self.make and (":" in module or not (module and name)):
+            raise InputError(f"{self.name} is neither gym:ID nor gym:module:ID, such as gym:CartPole-v1 or gym:my_envs:MyEnv-v0.")
+        if module:
+            import_own(module, self.name, {of_family: package for package, of_family in FAMILIES.values()}.get(module))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of an id that is out of date: the error says it in one line
-                return gymnasium.make(self.make)
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise InputError(f"{self.make} needs a further package: {error}") from error
+                return gymnasium.make(name)
+        except gymnasium.error.DependencyNotInstalled:
+            raise
         except gymnasium.error.Error as error:
-            near = difflib.get_close_matches(self.make, gymnasium.registry, n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(near)}?" if near else " gymnasium.pprint_registry() lists the known ones."
-            raise InputError(f"Gymnasium has no environment {self.make!r}.{hint}") from error
-        except Exception as error:
-            raise EnvironmentFault(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
+            raise InputError(f"Gymnasium has no environment {name!r}. {_advice(name, module, gymnasium.registry)}") from error
 
     def _read_observation_space(self, spaces, space):
         if isinstance(space, spaces.Discrete):
@@ -189,3 +234,18 @@ class GymnasiumEnvironment:
             actions = np.rint(actions) if np.issubdtype(space.dtype, np.integer) else actions
             return np.clip(actions, space.low, space.high).astype(space.dtype)
         return actions + space.start
+
+
+def _advice(name, module, registry):
+    """What to do about an id that is not in Gymnasium's registry; `module` is the one that was to register it, or ""."""
+    if module:
+        of_module = lambda entry: (entry if isinstance(entry, str) else getattr(entry, "__module__", "") or "").partition(":")[0]
+        own = [one for one, spec in registry.items() if of_module(spec.entry_point).split(".")[0] == module.split(".")[0]]
+        return f"The module {module} registers {', '.join(own) or 'nothing'}. Register it there, with gymnasium.register({name!r}, entry_point=...)."
+    for beginning, (package, of_family) in FAMILIES.items():
+        if name.startswith(beginning):
+            return f"It comes with another package. Install it with: pip install {package}, and name its module, too: gym:{of_family}:{name}."
+    near = difflib.get_close_matches(name, registry, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return "gymnasium.pprint_registry() lists the known ones; one that a module registers is written gym:module:ID."

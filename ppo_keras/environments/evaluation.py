@@ -1,11 +1,13 @@
 """Playing whole episodes without learning: greedy or sampled, each from an empty memory."""
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
+from ppo_keras.config import check_count, check_seeds, require, shown
 from ppo_keras.distributions import acting
 from ppo_keras.environments.environment import where_each
 
@@ -55,7 +57,15 @@ def play(policy, environment, episodes, greedy=True, seed=0, temperature=1.0, ji
 
     Returns:
         `Episodes`.
+
+    Raises:
+        InputError: an argument is out of range.
     """
+    check_count("episodes", episodes)
+    check_count("at_once", at_once, example=128)
+    require(isinstance(temperature, Real) and temperature > 0, f"temperature={shown(temperature)} is not positive. Use greedy=True for no randomness.")
+    check_count("seed", seed, least=0, example=1)
+    check_seeds(seed, 1)
     return Player(policy, environment, temperature, jit_compile, min(episodes, at_once))(episodes, greedy, seed)
 
 

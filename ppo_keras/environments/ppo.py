@@ -1,13 +1,15 @@
 """`EnvironmentPPO`: the collector for environments. It acts for some steps in several copies and remembers where it stopped."""
 
+import numbers
 import warnings
 
 import keras
 import tensorflow as tf
 
 from ppo_keras.checkpoints import from_json, of_json
+from ppo_keras.config import check_count, shown
 from ppo_keras.environments.rollout import begin, python_rollout, rollout
-from ppo_keras.errors import EnvironmentFault, ResumeWarning
+from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning
 from ppo_keras.networks.normalization import RunningNormalization
 from ppo_keras.ppo import ITERATION_METRICS, PPO
 from ppo_keras.trajectory import Trajectory
@@ -121,7 +123,14 @@ class EnvironmentPPO(PPO):
         """Keras's `fit`; there is no data, only a number of calls.
 
         With `compile(steps_per_execution=k)` let k divide `steps_per_epoch`: Keras rounds it up to whole executions.
+
+        Raises:
+            InputError: see `PPO.fit`; data.
         """
+        data = kwargs.get("x") if isinstance(steps_per_epoch, (numbers.Number, str, type(None))) else steps_per_epoch
+        if data is not None:
+            raise InputError(f"fit was given {shown(data)}, but an agent learns from its environment, not from data. Say how long: fit(steps_per_epoch=100).")
+        check_count("steps_per_epoch", steps_per_epoch)  # None would be without end
         nothing = tf.data.Dataset.from_tensors(0).repeat()
         return super().fit(nothing, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 

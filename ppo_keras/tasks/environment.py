@@ -154,7 +154,7 @@ class AgentJob:
         """One seed. Returns its learning curve, `(N, 4)`: steps, return, length and number of the episodes that ended."""
         config, learner, self.seed_began = self.config, self.learner, time.perf_counter()
         learner.restart(seed)
-        recorder = EnvironmentRecorder(run, self.board(replace(config, seed=seed)))
+        recorder = EnvironmentRecorder(run, self.board(replace(config, seeds=1, seed=seed)))
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
         further = {"health": Health("episode/return")} | tracing.observers(config.logging, run)

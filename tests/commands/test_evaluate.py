@@ -292,8 +292,9 @@ def test_labels_and_answers_in_a_chat(place, monkeypatch):
 
 
 def test_a_chat_goes_on_and_ends_kindly(place, monkeypatch):
-    """Catches: a long prompt, or Ctrl-C, that ends a chat with a traceback; samples that are the same every time; a temperature that is not read."""
-    done = say(monkeypatch, "art: " + "news " * 60 + "\nart: news\nart: news\n", "writer", "--temperature", "5", "--seed", "8")
+    """Catches: a long prompt, or Ctrl-C, that ends a chat with a traceback; samples that are the same every time; a temperature that is not read;
+    a seed counted beyond int32."""
+    done = say(monkeypatch, "art: " + "news " * 60 + "\nart: news\nart: news\n", "writer", "--temperature", "5", "--seed", str(2**31 - 1))
     totals = [float(total) for total in re.findall(r"log-probability (-?[\d.]+)", done.out)]
     assert done.code == 0 and "Shorten it" in done.err and len(totals) == len(set(totals)) == 2
     cold = say(monkeypatch, "art: news\n", "writer", "--temperature", "0.001", "--stage", "before").out
