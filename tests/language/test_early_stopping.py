@@ -84,12 +84,12 @@ def test_patience_is_not_forgotten(files):
         callback = EarlyStopping(3, files)
         callback.set_params({"steps": 1})
         callback.restore_last(model)
-        callback.on_train_begin()
         return callback
 
     for epoch, figure in enumerate([2.0, 1.0, 1.5, 1.5, 1.5]):  # the process ends after every epoch
         callback = stopping(epoch)
         assert callback.epochs == epoch and not callback.ended(9)
+        callback.on_train_begin()
         callback.model.set_weights([np.full([1, 1], epoch + 1.0)])
         callback.on_epoch_begin(epoch)
         callback.on_train_batch_end(0)
