@@ -126,7 +126,7 @@ def test_states_are_of_every_few_iterations_and_of_the_last(files, iterations, p
 
 
 @pytest.mark.parametrize("scores, every, best", [
-    ([1.0, 3.0, 2.0, 0.0], 1, 1),  # the score of iteration 2 is that of the weights after iteration 1
+    ([1.0, 3.0, 3.0, 0.0], 1, 1),  # the score of iteration 2 is that of the weights after iteration 1
     ([5.0, 3.0, 2.0, 0.0], 1, 0),  # the start was best
     ([1.0, 2.0, 3.0, 9.0], 1, 3),  # the last but one; those after the last are scored by nobody
     ([1.0, 9.0, 9.0, 3.0, 2.0, 2.0], 3, 3),  # of those that no state holds nothing is kept
