@@ -425,6 +425,24 @@ def test_masks_stay_with_their_steps():
     assert len(seen) == 8 and all(np.array_equal(ALLOWED[part.inputs], part.action_masks) for part in seen)
 
 
+@pytest.mark.parametrize("network", ["lstm", "transformer"])
+def test_memory_stays_with_its_sequences(network):
+    """Catches: minibatches or micro-batches that all begin with the memory of the first sequences. (In a first rollout every memory is zero.)"""
+    agent = tiny_agent(network)
+    numbered = lambda x: x if x.shape.rank == 0 else tf.cast(tf.reshape(tf.range(1, 5), [4, *[1] * (x.shape.rank - 1)]), x.dtype) + tf.zeros_like(x)
+    trajectory = agent_trajectory(agent)
+    trajectory = trajectory._replace(inputs=numbered(trajectory.inputs), initial_state=tf.nest.map_structure(numbered, trajectory.initial_state))
+    ppo, seen = learner(PPOConfig(epochs=2, minibatches=2, accumulation_steps=2), agent), []
+    original = ppo.gradients
+    ppo.gradients = lambda experience, count: (seen.append(experience.trajectory), original(experience, count))[1]
+    ppo.improve(trajectory)
+    owners = [part.inputs[:, 0, 0].numpy() for part in seen]
+    assert len(owners) == 8 and sorted(np.concatenate(owners[:4])) == [1, 2, 3, 4]
+    for owner, part in zip(owners, seen):
+        for memory in tf.nest.flatten(part.initial_state):
+            assert memory.shape.rank == 0 or np.all(memory == owner.reshape([1, *[1] * (memory.shape.rank - 1)]))
+
+
 def test_behaviour_is_the_distribution_that_acts():
     """Text 3. Catches: a temperature that is left out where there are masks, or masks that are."""
     ppo, logits = learner(PPOConfig(temperature=0.5)), tf.constant([[1.0, 2.0, 3.0]])

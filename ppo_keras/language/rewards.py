@@ -137,7 +137,7 @@ class LabelModel(keras.Model):
     """Trains a `RewardModel` on labels: its outputs, `(B, 1)` log-odds of the label 1 or `(B, 1, K)` logits, for Keras's losses."""
 
     def __init__(self, reward_model, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": reward_model.dtype_policy} | kwargs)  # by it Keras knows that a loss must be scaled
         self.reward_model = reward_model
 
     def call(self, inputs, training=None):

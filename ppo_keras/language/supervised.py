@@ -14,7 +14,7 @@ class LogitsModel(keras.Model):
     """The policy network of an actor-critic alone: inputs in, logits of the next token (or of the label) out."""
 
     def __init__(self, policy, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": policy.dtype_policy} | kwargs)  # by it Keras knows that a loss must be scaled
         # the head by name too: Keras trains the layers that it finds among the attributes, and a method hides its own
         self.encoder, self.policy_head, self.to_logits = policy.encoder, policy.policy_head, policy.logits
 
@@ -193,7 +193,7 @@ def _fit(model, train, validation, loss, metrics, config, callbacks=(), jit_comp
     rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, epochs * steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
     model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)  # in `mixed_float16` it is a `LossScaleOptimizer` around ours
     stopping = EarlyStopping(config.patience, files)
     stopping.restore_last(model)
     if not stopping.ended(epochs):

@@ -26,7 +26,7 @@ class Run:
     | `checkpoints/before.keras`, `after.keras` | the writer before and after PPO |
     | `checkpoints/policy.keras` | the agent |
     | `checkpoints/reward.keras`, `judge.keras` | the reward model and the judge, where there are any |
-    | `checkpoints/best.keras` | the policy after the iteration that was rewarded most, of those whose state was saved |
+    | `checkpoints/best.keras` | the policy that was rewarded most in the iteration that it acted in, see `callbacks.Checkpoint` |
     | `checkpoints/training-*.npz` | the last states of the learner, with optimizer and counters, from which `--resume` goes on |
     | `checkpoints/writer-*.npz`, `reward-*`, `judge-*` | the same of the supervised stages |
     | `events.out.tfevents.*` | TensorBoard |

@@ -58,7 +58,7 @@ def run_job(config, make_job, resume=False):
 
 
 def fit_and_save(
-    learner, run, name, interrupt, recorder, shown, checkpoint_every, steps, data=None, further=None, score=lambda metrics: None,
+    learner, run, name, interrupt, recorder, shown, checkpoint_every, steps, data=None, further=None, score=None,
     finish=lambda: None,
 ):  # fmt: skip
     """Fits a `PPO`, from its last saved state on. Whatever stops it, the policy is saved as it then is.
@@ -74,7 +74,7 @@ def fit_and_save(
         steps: of `fit`, all in all.
         data: a function of the number of steps that were made already: the data of the others; None for an agent.
         further: {name: more callbacks}, saved where they have a `state`.
-        score: see `callbacks.Checkpoint`; the best policy is saved too.
+        score: see `callbacks.Checkpoint`; the best policy is saved too, where one was scored.
         finish: called before the policy is saved.
 
     Raises:

@@ -241,6 +241,14 @@ def test_the_coefficient_adapts_by_hand():
     assert_close(trajectory.rewards[0, 0], -0.1 * 0.125)
 
 
+def test_the_coefficient_counts_responses():
+    """Catches: prompts counted where each has several responses, so that beta moves K times too slowly."""
+    kl = KLConfig(0.1, kl_target=1e-6, kl_horizon=30, kl_estimator="k3")
+    ppo = learner(policy=random_table(), reference=random_table(seed=1), length=3, kl=kl, responses_per_prompt=3)
+    ppo.collect(TWO_TOKENS)  # 3 prompts, 9 responses
+    assert_close(ppo.kl_coefficient, 0.1 * (1 + 0.2 * 9 / 30))
+
+
 # Against TRL
 
 

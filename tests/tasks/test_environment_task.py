@@ -217,6 +217,24 @@ def test_a_run_in_which_no_episode_ended(folder, monkeypatch):
     assert "last training episodes" not in done.out
 
 
+def test_weights_are_judged_by_episodes_of_their_own_time(monkeypatch):
+    """Catches: weights called the best by the return of episodes that ended before they were there: where none ended, the last return is shown again."""
+    job, given = environment.AgentJob("gridworld", parse(["train", "gridworld", "--no-jit"]).config), {}
+
+    class Enough(Exception):
+        pass
+
+    def look(*args, score, **kwargs):
+        given["score"] = score
+        raise Enough
+
+    monkeypatch.setattr(environment, "fit_and_save", look)
+    with pytest.raises(Enough):
+        job.train_seed(0, None, None)
+    assert given["score"]({"episode/return": 9.0, "episode/count": 2.0}) == 9.0
+    assert given["score"]({"episode/return": 9.0, "episode/count": 0.0}) is None
+
+
 def test_the_grid_is_solved_and_compared_with_the_exact_solution(shared):
     """Catches: values or actions of other cells, the goal's own value compared, an optimum that is not the map's."""
     run = shared("grid").run
