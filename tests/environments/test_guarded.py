@@ -69,12 +69,12 @@ def test_an_action_that_is_changed_in_place_spoils_no_replay():
 class Telling(Told):
     """Gives a mask that it changes later, and other things in `info` that no vector of environments could hold together."""
 
-    mask = np.ones(2, np.int8)
+    mask, counter = np.ones(2, np.int8), itertools.count()
 
     def step(self, action):
         *result, _ = super().step(action)
         self.mask[:] = len(self.given) % 2, 1
-        return *result, {"action_mask": self.mask, "path": np.zeros(len(self.given)), "other": object()}
+        return *result, {"action_mask": self.mask, "path": np.zeros(next(self.counter)), "other": object()}
 
     def reset(self, seed=None, options=None):
         self.mask[:] = 1
