@@ -10,7 +10,7 @@ class RewardError(InputError):
 
 
 class EnvironmentFault(InputError):
-    """An environment raised, or returned a number that is not finite."""
+    """An environment raised, or returned what it must not: a number that is not finite, another shape than it declares, no action to take."""
 
 
 class ResumeError(InputError):

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import functools
 import warnings
 
 import numpy as np
@@ -44,7 +45,10 @@ class GymnasiumEnvironment:
     followed by a step whose action does nothing: a phantom transition that must not be learned from.
 
     Actions of a bounded Box are mapped from [-1, 1] to its bounds, and limited to them. Where `info["action_mask"]`
-    comes with every step (as in Taxi-v4), forbidden actions are never drawn.
+    comes with every reset and step (as in Taxi-v4), forbidden actions are never drawn: an array of 0 and 1, or, of a
+    MultiDiscrete, a tuple of arrays as its `sample` takes it (or all of them side by side).
+
+    An agent, and whoever plays, takes a `copy` with episodes of its own.
 
     Args:
         make: an id such as "Acrobot-v1"; "module:ID" where a module registers it (one of the current folder too); or a
@@ -135,11 +139,17 @@ class GymnasiumEnvironment:
 
     def _make_vector(self, batch):
         """`batch` copies that can be played again."""
-        from ppo_keras.environments.replay import Replayable
-
         gymnasium = import_gymnasium()
         mode = gymnasium.vector.AutoresetMode.SAME_STEP
-        return gymnasium.vector.SyncVectorEnv([lambda: Replayable(self._make_one())] * batch, autoreset_mode=mode)
+        makers = [functools.partial(self._make_copy, number) for number in range(batch)]
+        return self._guarded(lambda: gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode))
+
+    def _make_copy(self, number):
+        from ppo_keras.environments.guarded import Guarded
+        from ppo_keras.environments.replay import Replayable
+
+        counts = () if isinstance(self.actions, DiagonalGaussian) else np.atleast_1d(self.actions).tolist()
+        return Replayable(Guarded(self._make_one(), self.name, number, counts))
 
     def reset(self, batch, seed):
         """Begins `batch` episodes; the same seed begins the same. Returns () and their observations."""
@@ -148,26 +158,23 @@ class GymnasiumEnvironment:
             self.vector = self._make_vector(batch)
         words = np.random.SeedSequence([int(word) % 2**32 for word in seed]).generate_state(batch)
         observation, info = self._guarded(lambda: self.vector.reset(seed=[int(word) % 2**31 for word in words]))
-        self.masked = "action_mask" in info and isinstance(self.actions, int)
-        self._read_masks(info)
+        self._read_masks(self._masks_in(info), begin=True)
         return (), self._observed(observation)
 
     def step(self, actions):
         """Takes an action in each copy. Returns a `Step`, and the observations with which to go on (after resets)."""
         observation, reward, terminated, truncated, info = self._guarded(lambda: self.vector.step(self._translated(actions)))
-        self._read_masks(info)
+        self._read_masks(self._masks_in(info))
         now = self._observed(observation)
         last = now
         if "final_obs" in info:
             last = now.copy()
             for i in np.flatnonzero(info["_final_obs"]):
                 last[i] = self._observed(np.asarray(info["final_obs"][i])[np.newaxis])[0]
-        reward = np.asarray(reward, np.float32)
-        self._check(reward, "reward")
-        return Step((), last, reward, np.asarray(terminated), np.asarray(truncated)), now
+        return Step((), last, reward.astype(np.float32), terminated, truncated), now
 
     def action_masks(self, state):
-        """bool `(B, A)`, from `info["action_mask"]`; () where there is none."""
+        """bool `(B, A)`, from `info["action_mask"]`, of several choices all side by side; () where there is none."""
         return self.masks
 
     def state(self):
@@ -180,8 +187,7 @@ class GymnasiumEnvironment:
             self.close()
             self.vector = self._make_vector(len(states))
         played = self._guarded(lambda: [env.replay(state) for env, state in zip(self.vector.envs, states)])
-        self.masked = "action_mask" in played[0][1] and isinstance(self.actions, int)
-        self._read_masks({"action_mask": [info["action_mask"] for _, info in played]} if self.masked else {})
+        self._read_masks([info.get("action_mask") for _, info in played], begin=True)
         return self._observed(np.stack([observation for observation, _ in played]))
 
     def copy(self):
@@ -207,21 +213,22 @@ class GymnasiumEnvironment:
     def _observed(self, observation):
         if isinstance(self.observation, int):
             return np.asarray(observation, np.int32) - np.int32(self.first_state)
-        observation = np.asarray(observation, np.float32)
-        self._check(observation, "observation")
-        return observation
+        return np.asarray(observation, np.float32)
 
-    def _check(self, numbers, what):
-        if not np.isfinite(numbers).all():
-            bad = numbers[~np.isfinite(numbers)][0]
-            raise EnvironmentFault(f"the environment {self.name} returned {bad} as {what}. Every number must be finite.")
+    def _masks_in(self, info):
+        """The mask of each copy, or None, from the `info` of the vector."""
+        given = info.get("_action_mask", [False] * self.vector.num_envs)
+        return [info["action_mask"][number] if there else None for number, there in enumerate(given)]
 
-    def _read_masks(self, info):
-        if not self.masked:
-            return
-        if "action_mask" not in info:
-            raise EnvironmentFault(f"the environment {self.name} left out action_mask, which it gave before. Give it with every step.")
-        self.masks = np.stack(info["action_mask"]).astype(bool)
+    def _read_masks(self, masks, begin=False):
+        """Takes the masks of all copies; all have one after every reset and step, or none ever has."""
+        if begin:
+            self.masked = any(mask is not None for mask in masks)
+        for number, mask in enumerate(masks):
+            if (mask is not None) != self.masked:
+                did = "left out action_mask, which was given before" if self.masked else "gave action_mask, which was left out before"
+                raise EnvironmentFault(f"the environment {self.name} {did} (copy {number}). Give it with every reset and step, or never.")
+        self.masks = np.stack(masks) if self.masked else ()
 
     def _translated(self, actions):
         """Our actions as Gymnasium's."""

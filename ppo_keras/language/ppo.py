@@ -15,6 +15,7 @@ from ppo_keras.language.generation import (
     response_log_probs,
 )
 from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
+from ppo_keras.language.vocabulary import check_vocabulary
 from ppo_keras.masking import masked_mean
 from ppo_keras.ppo import PPO
 from ppo_keras.trajectory import Trajectory
@@ -48,7 +49,7 @@ class LanguagePPO(PPO):
 
     Raises:
         ValueError: the reference shares variables with the policy.
-        InputError: a `short_penalty` without `usual_length`; a `responses_per_prompt` below 1; when it first collects, a reward of another shape, or
+        InputError: policy, reference, reward model and tokenizer of other vocabularies; a `short_penalty` without `usual_length`; a `responses_per_prompt` below 1; when it first collects, a reward of another shape, or
             prompts without a static shape.
     """
 
@@ -69,6 +70,8 @@ class LanguagePPO(PPO):
         if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
         self.reference.trainable = False
+        readers = {"reference": self.reference, "reward model": reward, "tokenizer of the reward": getattr(reward, "tokenizer", None)}
+        check_vocabulary(policy, readers, {"end_id": end_id, "pad_id": pad_id})
         if isinstance(reward, keras.Model):
             reward.trainable = False
         kl = kl or KLConfig()

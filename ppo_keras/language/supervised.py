@@ -8,6 +8,7 @@ from ppo_keras.config import SupervisedConfig
 from ppo_keras.errors import InputError
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
+from ppo_keras.language.vocabulary import check_tokens
 
 
 class LogitsModel(keras.Model):
@@ -187,6 +188,7 @@ def _fit(model, train, validation, loss, metrics, config, callbacks=(), jit_comp
 
     That is a weighted metric, because Keras averages `val_loss` over batches, however much padding each of them has.
     """
+    check_tokens(model, train, validation)
     config = config or SupervisedConfig()
     count, size = len(train[-1]), config.supervised_batch_size
     epochs, steps = config.supervised_epochs, max(1, count // size)

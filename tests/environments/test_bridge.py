@@ -20,7 +20,7 @@ from ppo_keras.distributions import DiagonalGaussian
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
 from ppo_keras.environments.config import settings_for
-from ppo_keras.environments.evaluation import play
+from ppo_keras.environments.evaluation import Player, play
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning
 from ppo_keras.networks.actor_critic import new_policy
@@ -503,6 +503,21 @@ def test_a_seed_names_a_run():
     assert len(np.unique(runs[0][0][:, 0], axis=0)) == 3
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_every_rollout_draws_anew(mode):
+    """Catches: rollouts around Python that draw the same noise in every iteration, or whatever the seed is."""
+    learners = [learner(GymnasiumEnvironment(Told), "mlp", mode, steps=8, layers=1, seed=seed) for seed in (0, 1)]
+    noise = []
+    for ppo in learners:
+        for iteration in (0, 1):
+            ppo.iteration.assign(iteration)
+            noise.append(ppo._noise().numpy())
+    assert len({array.tobytes() for array in noise}) == 4
+    if mode == "eager":  # what is always observed is the same: only noise makes a difference
+        actions = [trajectory.actions.numpy().tobytes() for ppo in learners for trajectory in next(collect(ppo, 2))]
+        assert len(set(actions)) == 4
+
+
 def test_restarting_begins_anew():
     """Catches: episodes of the old run, or an environment that is not seeded again."""
     ppo = learner(GymnasiumEnvironment("CartPole-v1"), "mlp", steps=30, optimizer=keras.optimizers.Adam(0.01))
@@ -567,6 +582,55 @@ def test_playing_equals_playing_in_tensorflow(network):
         played = play(policy, scripted(), 6, at_once=3, jit_compile=mode)
         np.testing.assert_array_equal(played.lengths, expected.lengths)
         assert_close(played.returns, expected.returns)
+
+
+@pytest.fixture
+def eagerly():
+    """Functions run as plain Python: nothing here is about compilation."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize("network", REMEMBERING)
+def test_a_player_begins_with_an_empty_memory(network, eagerly):
+    """Catches: memory, or its start flag, of one round of episodes in the next, or of one call in the next."""
+    policy = tiny_agent(network, (3,), 3, memory=4, spread=1.0)
+    player, seen = Player(policy, scripted(), 1.0, False, 3), []
+    choose = player.function
+
+    def look(observation, memory, starts, masks, seed, t, greedy):
+        if t == 0:
+            seen.append((memory, starts))
+        return choose(observation, memory, starts, masks, seed, t, greedy)
+
+    player.function = look
+    first, second = player(6, True, 0), player(6, True, 0)
+    assert len(seen) == 4
+    for begun in seen:
+        assert_all_close(begun, (policy.initial_state(3), np.ones(3, np.float32)), rtol=0, atol=0)
+    np.testing.assert_array_equal(first.returns, second.returns)
+    np.testing.assert_array_equal(first.returns[:3], first.returns[3:])
+
+
+@pytest.mark.parametrize("make", [Scripted, scripted])
+@pytest.mark.parametrize("network", REMEMBERING)
+def test_the_value_behind_a_cut_off_episode_remembers_it(network, make, eagerly):
+    """28. Catches: V(final observation) that a player reads with a start flag of 1, or with the memory before the last step."""
+    policy = tiny_agent(network, (3,), 3, memory=4, spread=1.0)
+    memory, total, values, behind = policy.initial_state(3), np.zeros(3), [], []
+    observe = lambda t: tf.constant(np.stack([np.arange(3), np.full(3, t), total], axis=-1) / 4, tf.float32)
+    for t in range(5):
+        logits, value, memory = policy.step(observe(t), memory, tf.fill([3], float(t == 0)))
+        total = total + logits.numpy().argmax(axis=-1)
+        values.append(value)
+        behind.append([policy.step(observe(t + 1), memory, tf.fill([3], flag))[1] for flag in (0.0, 1.0)])
+    played = Player(policy, make(), 1.0, False, 3, record=True)(3, True, 0)
+    values, (right, wrong) = np.stack(values, axis=1), np.moveaxis(np.array(behind), 0, -1)  # (B, T) each
+    expected = np.where(np.arange(1, 6) < LENGTHS[:, np.newaxis], np.roll(values, -1, axis=1), 0.0)
+    expected[1, 3] = right[1, 3]  # only copy 1 is cut off, by its time limit
+    assert_close(played.steps.next_values, expected, atol=1e-5)
+    assert abs(right - wrong)[1, 3] > 1e-2  # this policy does remember
 
 
 @pytest.mark.parametrize("episodes", [2, 3])

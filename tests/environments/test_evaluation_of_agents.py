@@ -181,7 +181,7 @@ def test_recorded_steps_against_a_loop(python):
     class Ending(Forever):
         """Copy i terminates after i + 2 steps, but is cut off at 4; pays 1 + its step. What is observed is the step."""
 
-        observation, time_limit = 6, 9
+        observation, actions, time_limit = 6, 3, 9
 
         def reset(self, batch, seed):
             return (tf.range(batch), tf.zeros([batch], tf.int32)), tf.zeros([batch], tf.int32)
@@ -193,7 +193,7 @@ def test_recorded_steps_against_a_loop(python):
     class InPython:
         """The same as an environment that does not compile."""
 
-        compiles, time_limit = False, 9
+        name, compiles, observation, actions, time_limit = "in-python", False, 6, 3, 9
         copy = lambda self: InPython()
         close = lambda self: None
         action_masks = lambda self, state: ()
