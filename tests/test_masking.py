@@ -55,6 +55,9 @@ def test_whiten_by_hand():
     expected = np.zeros_like(X)
     expected[MASK > 0] = (REAL - REAL.mean()) / np.sqrt(np.var(REAL, ddof=1) + 1e-8)
     assert_close(whiten(X, MASK), expected)
+    small = np.float64(1e-4)  # a variance no larger than the 1e-8 of the formula
+    expected[MASK > 0] = small * (REAL - REAL.mean()) / np.sqrt(small**2 * np.var(REAL, ddof=1) + 1e-8)
+    assert_close(whiten(X * np.float32(small), MASK), expected)
 
 
 def test_whiten_can_keep_the_mean():

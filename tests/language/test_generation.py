@@ -7,7 +7,7 @@ import tensorflow as tf
 from helpers import END, NETWORKS, PAD, VOCABULARY, TablePolicy, assert_all_close, assert_close, mask_of, ragged_prompts, random_table, tiny_policy
 from ppo_keras import Prompts, generate
 from ppo_keras.errors import InputError
-from ppo_keras.language.generation import Responses, join, pad_prompts, response_log_probs, response_outputs
+from ppo_keras.language.generation import Responses, _restrict, join, pad_prompts, response_log_probs, response_outputs
 from ppo_keras.masking import episode_starts
 
 SEED = tf.constant([5, 6])
@@ -214,3 +214,19 @@ def test_steps_and_seeds_draw_different_noise():
     assert all(len(set(row)) > 3 for row in tokens) and len({tuple(row) for row in tokens}) == 3
     np.testing.assert_array_equal(write(policy, prompts, end_id=77).tokens, tokens)
     assert np.any(write(policy, prompts, end_id=77, seed=SEED + 1).tokens != tokens)
+
+
+def test_the_fewest_tokens_that_hold_a_probability():
+    """Catches: one token more where those before it hold exactly `top_p`, or all tokens that tie with none that is needed."""
+    logits = tf.constant([[2.0, 1.0, 0.0, -1.0]])
+    first = float(tf.nn.softmax(logits)[0, 0])
+    for top_p, kept in ((first, 1), (first + 1e-3, 2), (1e-3, 1), (1.0, 4)):
+        assert np.isfinite(_restrict(logits, None, top_p)[0]).sum() == kept
+
+
+@pytest.mark.parametrize("limits", [dict(greedy=True), dict(top_k=2), dict(top_p=0.5)], ids=str)
+def test_log_probabilities_are_those_of_the_whole_distribution(limits):
+    """Catches: log-probabilities at another temperature than the one of acting, or among the tokens that were left, of a token that was not simply drawn."""
+    policy, prompts = random_table(), ragged_prompts((2, 1, 2), 2, vocabulary_size=6)
+    responses = generate(policy, prompts, 4, END, PAD, tf.constant([1, 2]), temperature=0.5, **limits)
+    assert_close(responses.log_probs, response_log_probs(policy, prompts, responses, temperature=0.5))
