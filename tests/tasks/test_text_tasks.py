@@ -254,6 +254,26 @@ def test_prompts_of_full_length_are_told_nothing(place, recwarn):
     assert not [one for one in recwarn if one.category is DataWarning]
 
 
+class Spoiling:
+    """A task that empties every list that it is given."""
+
+    name, load = "spoiling", None
+
+    def reward(self, response, references):
+        return float(references.pop() == response)
+
+    def measures(self, responses, references):
+        return {"right": float(responses.pop() == references.pop().pop())}
+
+
+def test_a_task_cannot_spoil_the_references():
+    """Catches: lists of references, or of responses, that somebody else's code sorts or empties, and that the next call is given."""
+    task, references, responses = answering.OwnReferences(Spoiling()), [["a"], ["b"]], ["a", "b"]
+    assert [task.reward("b", references[1]) for _ in range(2)] == [1.0, 1.0]
+    assert [task.measures(responses, references) for _ in range(2)] == [{"right": 1.0}] * 2
+    assert references == [["a"], ["b"]] and responses == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
