@@ -2,7 +2,17 @@
 
 import sys
 
-from ppo_keras.commands.main import main
+
+def run():
+    """The command line. Returns its exit code, also where Ctrl-C comes before its own imports have ended."""
+    try:
+        from ppo_keras.commands.main import main
+
+        return main()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

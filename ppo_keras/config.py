@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Optional
 
 from simple_parsing import field, flag
@@ -35,6 +36,18 @@ def check_heads(width: int, heads: int):
     """Raises `InputError` unless a Transformer's heads split the width."""
     pairs = 2 * heads
     require(width % pairs == 0, f"width={width} is not a multiple of 2 * heads={pairs}. Use a width such as {16 * pairs}.")
+
+
+def check_count(name: str, value, least: int = 1, example: int = 100):
+    """Raises `InputError` unless `value`, an argument called `name`, is a whole number of `least` or more."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    require(whole and value >= least, f"{name}={shown(value)} is no whole number of {least} or more. Use one such as {example}.")
+
+
+def shown(value):
+    """What was given, short enough for an error of one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 120 else f"{text[:100]} ... ({type(value).__name__})"
 
 
 def check_seeds(seed: int, seeds: int):

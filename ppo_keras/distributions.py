@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras import randomness
+from ppo_keras.errors import InputError
 from ppo_keras.losses import entropy, log_probability
 
 
@@ -46,9 +47,17 @@ class Categorical:
         """The distribution p^(1/temperature), normalised."""
         return parameters / temperature
 
+    def leaves(self, allowed):
+        """bool `(...)`: whether `allowed` (bool `(..., A)`) leaves an action."""
+        return tf.reduce_any(allowed, axis=-1)
+
     def mask(self, parameters, allowed):
-        """The distribution without the actions where `allowed` (bool `(..., A)`) is False."""
-        return tf.where(allowed, parameters, float("-inf"))
+        """The distribution without the actions where `allowed` (bool `(..., A)`) is False.
+
+        Where it leaves none, nothing is masked: a distribution over nothing would be NaN, and the collector says what is wrong.
+        """
+        nothing = ~self.leaves(allowed)[..., tf.newaxis]
+        return tf.where(allowed | nothing, parameters, float("-inf"))
 
     def get_config(self):
         return {"count": self.count}
@@ -91,6 +100,10 @@ class MultiCategorical:
     def entropy(self, parameters):
         """The sum over the choices, in nats."""
         return tf.add_n([entropy(logits) for logits in self._each(parameters)])
+
+    def leaves(self, allowed):
+        """bool `(...)`: whether `allowed`, the masks of all choices side by side, leaves something of each."""
+        return tf.reduce_all(tf.stack([tf.reduce_any(part, axis=-1) for part in self._each(allowed)]), axis=0)
 
     temper, mask = Categorical.temper, Categorical.mask
 
@@ -144,7 +157,7 @@ class DiagonalGaussian:
 
     def mask(self, parameters, allowed):
         """Real-valued actions have no masks."""
-        raise ValueError("real-valued actions cannot be masked. Leave action_masks out.")
+        raise InputError("real-valued actions cannot be masked. Leave action_masks out.")
 
     def get_config(self):
         return {"dimensions": self.dimensions}

@@ -10,7 +10,7 @@ class RewardError(InputError):
 
 
 class EnvironmentFault(InputError):
-    """An environment raised, or returned a number that is not finite."""
+    """An environment raised, or returned what it must not: a number that is not finite, another shape than it declares, no action to take."""
 
 
 class ResumeError(InputError):
@@ -27,6 +27,10 @@ class DataWarning(UserWarning):
 
 class ResumeWarning(UserWarning):
     """A run does not go on exactly where it stopped: a file was cut off or altered, or an environment does not repeat itself."""
+
+
+class LockWarning(UserWarning):
+    """Nothing keeps a second process from training the same run."""
 
 
 class HealthWarning(UserWarning):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ppo_keras import randomness
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.checkpoints import into_variables, of_variables
-from ppo_keras.config import PPOConfig
+from ppo_keras.config import PPOConfig, check_count, require, shown
 from ppo_keras.distributions import acting
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
@@ -47,7 +47,7 @@ class PPO(keras.Model):
     frozen = ()  # models inside that training does not change
 
     def __init__(self, policy, config=None, seed=0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": policy.dtype_policy} | kwargs)  # by it Keras knows in `compile` that a loss must be scaled
         self.policy = policy
         self.config = config or PPOConfig()
         self.seed = self.add_weight((), keras.initializers.Constant(seed), "int32", trainable=False, name="seed")
@@ -68,19 +68,44 @@ class PPO(keras.Model):
         """Keras's `compile`, without a loss: the objective is PPO's own.
 
         Args:
-            optimizer: a Keras optimizer; it updates the policy and the value function together.
+            optimizer: a Keras optimizer; it updates the policy and the value function together. Where the policy computes in
+                `mixed_float16`, Keras wraps it in a `LossScaleOptimizer`.
             jit_compile: True compiles with XLA; False only builds graphs. The numbers are the same.
             run_eagerly: True runs Python line by line, to debug.
+
+        Raises:
+            InputError: a loss, metrics or another argument of Keras's that would change nothing.
         """
+        unused = [f"{name}={shown(kwargs[name])}" for name in UNUSED_BY_COMPILE if kwargs.get(name) is not None]
+        require(
+            not unused,
+            f"compile was given {', '.join(unused)}, but PPO has its own objective and reports the metrics of ppo_keras/runs/glossary.py. "
+            "Leave it out, and give an optimizer, such as compile(keras.optimizers.Adam(3e-4)).",
+        )
+        require(isinstance(jit_compile, bool), f"compile was given jit_compile={shown(jit_compile)}. Use True (with XLA) or False; PPO takes no loss.")
+        require(optimizer is not None, "compile was given optimizer=None, but PPO learns with one. Use compile(keras.optimizers.Adam(3e-4)).")
         in_parts = not self.compiles_whole and not run_eagerly
         super().compile(optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs)
         self.optimizer.build(self.policy.trainable_variables)
         self._wrap = (lambda f: tf.function(f, jit_compile=jit_compile, autograph=False)) if in_parts else (lambda f: f)
         self.compile_parts(self._wrap)
 
-    def fit(self, *args, shuffle=False, **kwargs):
-        """Keras's `fit`; `shuffle` is off by default, because a `tf.data.Dataset` shuffles itself."""
-        return super().fit(*args, shuffle=shuffle, **kwargs)
+    def fit(self, x=None, y=None, *, epochs=1, steps_per_epoch=None, shuffle=False, **kwargs):
+        """Keras's `fit`; `shuffle` is off by default, because a `tf.data.Dataset` shuffles itself.
+
+        Raises:
+            InputError: nothing would be learned, or an argument of Keras's that would change nothing, such as `validation_data`.
+        """
+        unused = [f"{name}={shown(value)}" for name, value in (kwargs | {"y": y}).items() if name in UNUSED_BY_FIT and value is not None]
+        require(
+            not unused,
+            f"fit was given {', '.join(unused)}, but PPO learns from what its policy does, without targets, weights of samples or validation. "
+            "Leave it out; ppo_keras.play measures an agent, a callback whatever else.",
+        )
+        check_count("epochs", epochs, example=10)
+        if steps_per_epoch is not None:
+            check_count("steps_per_epoch", steps_per_epoch)
+        return super().fit(x, epochs=epochs, steps_per_epoch=steps_per_epoch, shuffle=shuffle, **kwargs)
 
     def compile_parts(self, wrap):
         """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
@@ -150,7 +175,8 @@ class PPO(keras.Model):
         """Several epochs of minibatches of whole sequences (of steps, for a policy without memory), each sequence once an epoch, in a fresh order.
 
         Stops before the next epoch once the mean approximate KL of one exceeds `target_kl`. Returns metrics averaged
-        over the minibatches that were used; `policy/first_ratio_gap` is that of the first.
+        over the minibatches that were used; `policy/first_ratio_gap` is that of the first. A step that a `LossScaleOptimizer`
+        leaves out, because its gradients overflowed, counts in neither `optimizer/steps` nor the mean norm.
         """
         config = self.config
         batch = experience.trajectory.actions.shape[0]
@@ -171,11 +197,11 @@ class PPO(keras.Model):
                 going = (sums["policy/approx_kl"] - before) / config.minibatches <= config.target_kl
             return i + 1, going, sums
 
-        nothing = {name: tf.zeros([]) for name in UPDATE_METRICS}
+        nothing = {name: tf.zeros([]) for name in (*UPDATE_METRICS, STEPS)}
         epochs, _, sums = tf.while_loop(lambda i, going, _: going & (i < config.epochs), epoch, (tf.constant(0), tf.constant(True), nothing))
-        steps = tf.cast(epochs * config.minibatches, tf.float32)
-        means = {name: total / steps for name, total in sums.items()}
-        return means | {FIRST_GAP: sums[FIRST_GAP], "optimizer/steps": steps}
+        used = tf.cast(epochs * config.minibatches, tf.float32)
+        means = {name: total / used for name, total in sums.items()}
+        return means | {FIRST_GAP: sums[FIRST_GAP], NORM: sums[NORM] / tf.maximum(sums[STEPS], 1.0), STEPS: sums[STEPS]}
 
     def step_optimizer(self, experience):
         """One optimizer step on one minibatch, its gradient added up over micro-batches. Returns metrics."""
@@ -192,14 +218,21 @@ class PPO(keras.Model):
                 added = [total + new for total, new in zip(gradients, part)]
                 return i + 1, added, {name: metrics[name] + part_metrics[name] for name in metrics}
 
-            nothing = [tf.zeros(v.shape, v.dtype) for v in variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
+            nothing = [tf.zeros(v.shape) for v in variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
             _, gradients, metrics = tf.while_loop(lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing))
         norm = tf.norm(tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0))
         if config.max_gradient_norm is not None:
             scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))
-            gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
-        self.optimizer.apply(gradients, variables)
-        return metrics | {"optimizer/gradient_norm": norm}
+            gradients = [gradient * scale for gradient in gradients]
+        gradients = [gradient * self.loss_scale for gradient in gradients]  # `apply` divides by it again
+        taken = self.optimizer.check_finite(gradients) if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer) else tf.constant(True)
+        self.optimizer.apply(gradients, variables)  # which takes no step where a scaled loss has overflowed
+        return metrics | {NORM: tf.where(taken, norm, 0.0), STEPS: tf.cast(taken, tf.float32)}
+
+    @property
+    def loss_scale(self):
+        """By what the loss is multiplied before it is differentiated, so that small gradients do not vanish in float16: 1 for most optimizers."""
+        return tf.cast(self.optimizer.scale_loss(1.0), tf.float32)
 
     def read(self, trajectory):
         """The policy as it is now, on what it did: logits `(B, T, A)`, values and log-ratios to the policy that acted, `(B, T)`."""
@@ -218,6 +251,8 @@ class PPO(keras.Model):
         """Gradients of the PPO loss of some sequences, as their share of a minibatch of `count` real steps.
 
         loss = -L^CLIP + c_v L^V - c_e S   (Schulman et al. 2017, eq. 9, to be minimised)
+
+        They are float32 and those of the loss itself: of a scaled loss (see `loss_scale`) its scale is taken out again.
         """
         config, (trajectory, advantages, returns) = self.config, experience
         mask, distribution = trajectory.mask, self.policy.distribution
@@ -229,7 +264,7 @@ class PPO(keras.Model):
             value_loss = clipped_value_loss(values, trajectory.values, returns, config.value_clip)
             entropy = distribution.entropy(logits)
             losses = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy  # (B, T)
-            loss = masked_sum(losses, mask) / count
+            loss = masked_sum(losses, mask) / count * self.loss_scale
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
         moved = tf.abs(values - trajectory.values) > (config.value_clip or tf.float32.max)  # finite: the debugger would report an infinity
         of_each_step = {
@@ -245,7 +280,8 @@ class PPO(keras.Model):
         }
         means = tf.reduce_sum(tf.where(mask > 0, tf.stack(list(of_each_step.values())), 0.0), axis=[1, 2]) / count
         # an embedding's gradient comes as slices, whose repeated rows a norm would not add up
-        return [tf.convert_to_tensor(gradient) for gradient in gradients], dict(zip(of_each_step, tf.unstack(means)))
+        gradients = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) / self.loss_scale for gradient in gradients]
+        return gradients, dict(zip(of_each_step, tf.unstack(means)))
 
 
 def raw_advantages(trajectory, config):
@@ -262,11 +298,15 @@ def raw_advantages(trajectory, config):
     return generalized_advantages(rewards, *parts, config.discount, config.gae_lambda)
 
 
-FIRST_GAP = "policy/first_ratio_gap"
+FIRST_GAP, NORM, STEPS = "policy/first_ratio_gap", "optimizer/gradient_norm", "optimizer/steps"
 UPDATE_METRICS = (
     "loss/total", "loss/policy", "loss/value", "policy/entropy", "policy/ratio", "policy/approx_kl", FIRST_GAP,
-    "policy/clip_fraction", "value/clip_fraction", "optimizer/gradient_norm",
+    "policy/clip_fraction", "value/clip_fraction", NORM,
 )  # fmt: skip
 ITERATION_METRICS = UPDATE_METRICS + (
-    "value/explained_variance", "value/mean", "value/return_mean", "optimizer/learning_rate", "optimizer/steps",
+    "value/explained_variance", "value/mean", "value/return_mean", "optimizer/learning_rate", STEPS,
+)  # fmt: skip
+UNUSED_BY_COMPILE = ("loss", "loss_weights", "metrics", "weighted_metrics")
+UNUSED_BY_FIT = (
+    "y", "batch_size", "class_weight", "sample_weight", "validation_data", "validation_split", "validation_steps", "validation_batch_size", "validation_freq",
 )  # fmt: skip

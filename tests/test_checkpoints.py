@@ -1,6 +1,7 @@
 """`ppo_keras.checkpoints`: what is written comes back bit by bit; what is damaged is noticed, and nothing in a file is executed."""
 
 import os
+import time
 import warnings
 
 import keras
@@ -47,13 +48,21 @@ def test_every_bit_comes_back(files):
         assert (found.dtype, found.shape, found.tobytes()) == (np.asarray(array).dtype, np.shape(array), np.asarray(array).tobytes())
 
 
+def test_a_state_knows_when_it_was_saved(files, monkeypatch):
+    """Catches: the time at which it is read: a run that goes on would keep what TensorBoard was told since."""
+    monkeypatch.setattr(time, "time", lambda: 1234.5)
+    files.write(7, ARRAYS)
+    monkeypatch.undo()
+    assert files.read().time == 1234.5
+
+
 def test_the_last_ones_are_kept_by_number(files):
     """Catches: 10 sorted before 9, files of another stage deleted or read, the newest one deleted."""
-    other = StateFiles(files.folder, "training-of-another")
-    other.write(99, ARRAYS)
+    for other in ("training-of-another", "re-training"):
+        StateFiles(files.folder, other).write(99, ARRAYS)
     for number in (8, 9, 10):
         files.write(number, {"x": np.array(number)})
-    assert names(files) == ["training-10.npz", "training-9.npz", "training-of-another-99.npz"]
+    assert names(files) == ["re-training-99.npz", "training-10.npz", "training-9.npz", "training-of-another-99.npz"]
     assert files.read().arrays["x"] == 10 and files.numbers() == [10, 9]
 
 

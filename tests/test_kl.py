@@ -64,6 +64,12 @@ def test_the_adaptive_controller_by_hand(kl, factor):
     assert_close(controller.update(tf.constant(0.05), tf.constant(kl), 64.0), 0.05 * factor)
 
 
+@pytest.mark.parametrize("kl, responses, factor", [(0.0, 1000.0, 0.8), (0.0, 2500.0, 0.5), (0.0, 2600.0, 0.5), (0.0, 1e6, 0.5), (60.0, 1e4, 3.0)])
+def test_many_responses_at_most_halve_the_coefficient(kl, responses, factor):
+    """Catches: a floor of 0 or none: with more responses than the horizon the coefficient would be 0 for ever, or reward the KL. It may grow further."""
+    assert_close(AdaptiveKLController(0.05, target=6.0, horizon=1000).update(tf.constant(0.05), tf.constant(kl), responses), 0.05 * factor)
+
+
 def test_the_settings_choose_the_controller():
     """Catches: target, horizon or first coefficient that is not handed on."""
     fixed, adaptive = kl_controller(KLConfig(kl_coefficient=0.3)), kl_controller(KLConfig(0.1, kl_target=4.0, kl_horizon=50))

@@ -216,6 +216,46 @@ def test_one_trace_serves_a_whole_fit():
     assert len(history["loss/total"]) == 3
 
 
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(loss="mse"), "compile was given loss='mse', but PPO has its own objective"),
+        (dict(metrics=["accuracy"]), r"compile was given metrics=\['accuracy'\], but PPO has its own objective"),
+        (dict(weighted_metrics=["mae"], loss_weights=[1.0]), r"given loss_weights=\[1.0\], weighted_metrics="),
+        (dict(jit_compile="mse"), "jit_compile='mse'. Use True"),  # compile("adam", "mse"), as elsewhere in Keras
+        (dict(optimizer=None), "optimizer=None"),
+    ],
+)
+def test_what_compile_would_ignore_is_refused(settings, said):
+    """Catches: a loss or a metric that is taken without a word and never computed; a loss taken for a yes to XLA; a traceback about None."""
+    with pytest.raises(InputError, match=said):
+        Given(random_table(), PPOConfig()).compile(**settings)
+    Given(random_table(), PPOConfig()).compile(loss=None, metrics=None, steps_per_execution=2)
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(validation_data=3), "fit was given validation_data=3, but PPO learns from what its policy does"),
+        (dict(validation_split=0.1, class_weight={0: 2.0}), "given validation_split=0.1, class_weight="),
+        (dict(y=np.zeros(2)), r"given y=array\(\[0., 0.\]\)"),
+        (dict(batch_size=4), "given batch_size=4"),
+        (dict(sample_weight=[1.0]), "given sample_weight="),
+        (dict(epochs=0), "epochs=0 is no whole number of 1 or more. Use one such as 10"),
+        (dict(epochs=2.5), "epochs=2.5 is no"),
+        (dict(epochs=True), "epochs=True is no"),
+        (dict(steps_per_epoch=0), "steps_per_epoch=0 is no"),
+        (dict(steps_per_epoch=-1), "steps_per_epoch=-1 is no"),
+    ],
+)
+def test_what_fit_would_ignore_is_refused(settings, said):
+    """Catches: validation, targets or weights that are taken and never looked at; a `fit` that ends at once, without a step and without a word."""
+    ppo = learner()
+    with pytest.raises(InputError, match=said) as error:
+        ppo.fit(tf.data.Dataset.from_tensors(random_trajectory()), **settings)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400 and int(ppo.iteration) == 0
+
+
 @pytest.mark.parametrize("mode", ["graph", "jit"])
 def test_the_update_is_the_same_in_every_mode(mode):
     """Catches: an order of minibatches, a stop or a step that XLA or the graph does otherwise than plain Python."""
@@ -383,6 +423,24 @@ def test_masks_stay_with_their_steps():
     ppo.gradients = lambda experience, count: (seen.append(experience.trajectory), original(experience, count))[1]
     ppo.improve(masked_trajectory())
     assert len(seen) == 8 and all(np.array_equal(ALLOWED[part.inputs], part.action_masks) for part in seen)
+
+
+@pytest.mark.parametrize("network", ["lstm", "transformer"])
+def test_memory_stays_with_its_sequences(network):
+    """Catches: minibatches or micro-batches that all begin with the memory of the first sequences. (In a first rollout every memory is zero.)"""
+    agent = tiny_agent(network)
+    numbered = lambda x: x if x.shape.rank == 0 else tf.cast(tf.reshape(tf.range(1, 5), [4, *[1] * (x.shape.rank - 1)]), x.dtype) + tf.zeros_like(x)
+    trajectory = agent_trajectory(agent)
+    trajectory = trajectory._replace(inputs=numbered(trajectory.inputs), initial_state=tf.nest.map_structure(numbered, trajectory.initial_state))
+    ppo, seen = learner(PPOConfig(epochs=2, minibatches=2, accumulation_steps=2), agent), []
+    original = ppo.gradients
+    ppo.gradients = lambda experience, count: (seen.append(experience.trajectory), original(experience, count))[1]
+    ppo.improve(trajectory)
+    owners = [part.inputs[:, 0, 0].numpy() for part in seen]
+    assert len(owners) == 8 and sorted(np.concatenate(owners[:4])) == [1, 2, 3, 4]
+    for owner, part in zip(owners, seen):
+        for memory in tf.nest.flatten(part.initial_state):
+            assert memory.shape.rank == 0 or np.all(memory == owner.reshape([1, *[1] * (memory.shape.rank - 1)]))
 
 
 def test_behaviour_is_the_distribution_that_acts():

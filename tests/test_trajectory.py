@@ -80,3 +80,11 @@ def test_a_shelf_holds_what_was_put_last(jit):
     compiled(tf.zeros([2]))
     np.testing.assert_array_equal(shelf.content[0], [1.0, 1.0])
     compiled(tf.zeros([3]))  # not traced again: it still finds its variables
+
+
+def test_a_shelf_keeps_types_apart():
+    """Catches: a batch of the same shapes and other types that cannot be put, or becomes the first one's type."""
+    shelf = Shelf()
+    for dtype in (tf.float32, tf.int32):
+        shelf.put((tf.ones([2], dtype),))
+        assert shelf.content[0].dtype == dtype

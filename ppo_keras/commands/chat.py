@@ -40,9 +40,10 @@ def chat(options):
         raise InputError(f"{run.folder} is a run of {job.task_name}, an agent, which reads no text. Use ppo-keras evaluate {run.folder}.")
     try:
         for number, line in enumerate(read_lines()):
+            seed = (options.seed + number) % 2**31  # int32 ends there
             try:
                 prompt = clean(line, "the line")
-                label(job, prompt) if isinstance(job, ClassificationJob) else respond(job, prompt, options.seed + number, options.greedy)
+                label(job, prompt) if isinstance(job, ClassificationJob) else respond(job, prompt, seed, options.greedy)
             except (InputError, RewardError) as error:
                 print(f"ppo-keras: error: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -56,7 +56,7 @@ def check_alike(first, second):
     facts = {"task": tasks, "texts": [one.get("texts") for one in settings]}
     if "texts" not in settings[0]:  # agents: what shapes the environment is what their class adds, and the map
         common = {field.name for field in fields(EnvironmentConfig)}
-        of_world = [name for name in settings[0] if name not in common | {"versions", "map", "task"}]
+        of_world = [name for name in settings[0] if name not in common | {"versions", "map", "task", "working_folder"}]
         facts |= {name: [one.get(name) for one in settings] for name in of_world}
     for name, (one, other) in facts.items():
         if one != other:

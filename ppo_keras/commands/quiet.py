@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 
 
 @contextlib.contextmanager
@@ -12,9 +14,35 @@ def quiet_start():
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
-        yield
-        sys.modules["tensorflow"].config.list_logical_devices()  # looking for GPUs prints notes too
+        with remembered_interrupt():
+            yield
+            sys.modules["tensorflow"].config.list_logical_devices()  # looking for GPUs prints notes too
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def remembered_interrupt():
+    """Raises `KeyboardInterrupt` for Ctrl-C at the latest when the block ends, though code of others swallowed it or made it another error."""
+    pressed = []
+
+    def press(number, frame):
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt

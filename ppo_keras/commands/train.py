@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 from ppo_keras.commands.quiet import quiet_start
 from ppo_keras.errors import InputError
+from ppo_keras.runs.elsewhere import find_files
 from ppo_keras.runs.folder import PLACE, Run, flat
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
@@ -42,4 +43,4 @@ def resumed(parsed, arguments):
         if named and value != saved[name] and name not in PLACE:
             raise InputError(f"{run.folder} was begun with {name}={saved[name]}, but {named.pop()} now says {value}. Leave the option out, or begin a new run.")
     folder = run.folder if run.folder.name not in ("", "..") else run.folder.resolve()
-    return replace(config, run=folder.name, runs_folder=str(folder.parent)), True
+    return replace(find_files(run, config), run=folder.name, runs_folder=str(folder.parent)), True

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import functools
 import warnings
 
 import numpy as np
@@ -9,6 +10,20 @@ import numpy as np
 from ppo_keras.distributions import DiagonalGaussian
 from ppo_keras.environments.environment import Step
 from ppo_keras.errors import EnvironmentFault, InputError
+from ppo_keras.own_modules import import_own
+
+FAMILIES = {  # how ids of other packages begin: the package, and its module, whose import registers them
+    "ALE/": ("ale-py", "ale_py"),
+    "MiniGrid-": ("minigrid", "minigrid"),
+    "BabyAI-": ("minigrid", "minigrid"),
+    "MiniWorld-": ("miniworld", "miniworld"),
+    "highway-": ("highway-env", "highway_env"),
+    "Panda": ("panda-gym", "panda_gym"),
+    "Fetch": ("gymnasium-robotics", "gymnasium_robotics"),
+    "HandManipulate": ("gymnasium-robotics", "gymnasium_robotics"),
+    "AntMaze": ("gymnasium-robotics", "gymnasium_robotics"),
+    "PointMaze": ("gymnasium-robotics", "gymnasium_robotics"),
+}
 
 
 def import_gymnasium():
@@ -30,20 +45,31 @@ class GymnasiumEnvironment:
     followed by a step whose action does nothing: a phantom transition that must not be learned from.
 
     Actions of a bounded Box are mapped from [-1, 1] to its bounds, and limited to them. Where `info["action_mask"]`
-    comes with every step (as in Taxi-v4), forbidden actions are never drawn.
+    comes with every reset and step (as in Taxi-v4), forbidden actions are never drawn: an array of 0 and 1, or, of a
+    MultiDiscrete, a tuple of arrays as its `sample` takes it (or all of them side by side).
+
+    An agent, and whoever plays, takes a `copy` with episodes of its own.
 
     Args:
-        make: an id such as "Acrobot-v1", or a function that makes one environment.
+        make: an id such as "Acrobot-v1"; "module:ID" where a module registers it (one of the current folder too); or a
+            function that makes a new environment at every call.
 
     Raises:
-        InputError: gymnasium is missing, the id is unknown, or a space is not supported.
+        InputError: gymnasium or the package of the id is missing, the id is unknown, `make` is neither or makes none, or a
+            space is not supported.
     """
 
     compiles = False
 
     def __init__(self, make):
         gymnasium = import_gymnasium()
-        self.name, self.make = f"gym:{make}" if isinstance(make, str) else "gym", make
+        if isinstance(make, gymnasium.Env) or not (isinstance(make, str) or callable(make)):
+            given = f"an environment ({make})" if isinstance(make, gymnasium.Env) else f"{make!r}"
+            raise InputError(
+                f"GymnasiumEnvironment was given {given}, expected an id such as 'CartPole-v1', or a function that makes an environment, for several copies "
+                "are acted in side by side. Write GymnasiumEnvironment(lambda: gymnasium.make('CartPole-v1'))."
+            )
+        self.name, self.make, self._made_last = f"gym:{make}" if isinstance(make, str) else "gym", make, None
         env = self._make_one()
         self.single_action_space = env.action_space
         self.observation = self._read_observation_space(gymnasium.spaces, env.observation_space)
@@ -53,21 +79,44 @@ class GymnasiumEnvironment:
         self.vector, self.masks = None, ()
 
     def _make_one(self):
+        """A new environment: what Gymnasium has under the id, or what the function makes."""
         gymnasium = import_gymnasium()
-        if not isinstance(self.make, str):
-            return self.make()
+        made = self._make_by_id if isinstance(self.make, str) else self.make
+        try:
+            env = made()
+        except InputError:
+            raise
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise InputError(f"{self.name} needs a further package: {error}") from error
+        except ModuleNotFoundError as error:
+            raise InputError(f"{self.name} needs a further package: {error}. Install the one that has this module.") from error
+        except Exception as error:  # somebody else's code may raise anything
+            raise EnvironmentFault(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
+        if not isinstance(env, gymnasium.Env):
+            raise InputError(f"the function that makes {self.name} returned {env!r}, expected a gymnasium.Env. Let it return one, such as gymnasium.make(...).")
+        if env.unwrapped is self._made_last:
+            raise InputError(
+                f"the function that makes {self.name} returned the same environment twice, but each copy has episodes of its own. Let it make a new one at "
+                "every call."
+            )
+        self._made_last = env.unwrapped
+        return env
+
+    def _make_by_id(self):
+        gymnasium = import_gymnasium()
+        module, _, name = self.make.rpartition(":")
+        if ":" in self.make and (":" in module or not (module and name)):
+            raise InputError(f"{self.name} is neither gym:ID nor gym:module:ID, such as gym:CartPole-v1 or gym:my_envs:MyEnv-v0.")
+        if module:
+            import_own(module, self.name, {of_family: package for package, of_family in FAMILIES.values()}.get(module))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of an id that is out of date: the error says it in one line
-                return gymnasium.make(self.make)
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise InputError(f"{self.make} needs a further package: {error}") from error
+                return gymnasium.make(name)
+        except gymnasium.error.DependencyNotInstalled:
+            raise
         except gymnasium.error.Error as error:
-            near = difflib.get_close_matches(self.make, gymnasium.registry, n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(near)}?" if near else " gymnasium.pprint_registry() lists the known ones."
-            raise InputError(f"Gymnasium has no environment {self.make!r}.{hint}") from error
-        except Exception as error:
-            raise EnvironmentFault(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
+            raise InputError(f"Gymnasium has no environment {name!r}. {_advice(name, module, gymnasium.registry)}") from error
 
     def _read_observation_space(self, spaces, space):
         if isinstance(space, spaces.Discrete):
@@ -90,11 +139,17 @@ class GymnasiumEnvironment:
 
     def _make_vector(self, batch):
         """`batch` copies that can be played again."""
-        from ppo_keras.environments.replay import Replayable
-
         gymnasium = import_gymnasium()
         mode = gymnasium.vector.AutoresetMode.SAME_STEP
-        return gymnasium.vector.SyncVectorEnv([lambda: Replayable(self._make_one())] * batch, autoreset_mode=mode)
+        makers = [functools.partial(self._make_copy, number) for number in range(batch)]
+        return self._guarded(lambda: gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode))
+
+    def _make_copy(self, number):
+        from ppo_keras.environments.guarded import Guarded
+        from ppo_keras.environments.replay import Replayable
+
+        counts = () if isinstance(self.actions, DiagonalGaussian) else np.atleast_1d(self.actions).tolist()
+        return Replayable(Guarded(self._make_one(), self.name, number, counts))
 
     def reset(self, batch, seed):
         """Begins `batch` episodes; the same seed begins the same. Returns () and their observations."""
@@ -103,26 +158,23 @@ class GymnasiumEnvironment:
             self.vector = self._make_vector(batch)
         words = np.random.SeedSequence([int(word) % 2**32 for word in seed]).generate_state(batch)
         observation, info = self._guarded(lambda: self.vector.reset(seed=[int(word) % 2**31 for word in words]))
-        self.masked = "action_mask" in info and isinstance(self.actions, int)
-        self._read_masks(info)
+        self._read_masks(self._masks_in(info), begin=True)
         return (), self._observed(observation)
 
     def step(self, actions):
         """Takes an action in each copy. Returns a `Step`, and the observations with which to go on (after resets)."""
         observation, reward, terminated, truncated, info = self._guarded(lambda: self.vector.step(self._translated(actions)))
-        self._read_masks(info)
+        self._read_masks(self._masks_in(info))
         now = self._observed(observation)
         last = now
         if "final_obs" in info:
             last = now.copy()
             for i in np.flatnonzero(info["_final_obs"]):
                 last[i] = self._observed(np.asarray(info["final_obs"][i])[np.newaxis])[0]
-        reward = np.asarray(reward, np.float32)
-        self._check(reward, "reward")
-        return Step((), last, reward, np.asarray(terminated), np.asarray(truncated)), now
+        return Step((), last, reward.astype(np.float32), terminated, truncated), now
 
     def action_masks(self, state):
-        """bool `(B, A)`, from `info["action_mask"]`; () where there is none."""
+        """bool `(B, A)`, from `info["action_mask"]`, of several choices all side by side; () where there is none."""
         return self.masks
 
     def state(self):
@@ -135,8 +187,7 @@ class GymnasiumEnvironment:
             self.close()
             self.vector = self._make_vector(len(states))
         played = self._guarded(lambda: [env.replay(state) for env, state in zip(self.vector.envs, states)])
-        self.masked = "action_mask" in played[0][1] and isinstance(self.actions, int)
-        self._read_masks({"action_mask": [info["action_mask"] for _, info in played]} if self.masked else {})
+        self._read_masks([info.get("action_mask") for _, info in played], begin=True)
         return self._observed(np.stack([observation for observation, _ in played]))
 
     def copy(self):
@@ -162,21 +213,22 @@ class GymnasiumEnvironment:
     def _observed(self, observation):
         if isinstance(self.observation, int):
             return np.asarray(observation, np.int32) - np.int32(self.first_state)
-        observation = np.asarray(observation, np.float32)
-        self._check(observation, "observation")
-        return observation
+        return np.asarray(observation, np.float32)
 
-    def _check(self, numbers, what):
-        if not np.isfinite(numbers).all():
-            bad = numbers[~np.isfinite(numbers)][0]
-            raise EnvironmentFault(f"the environment {self.name} returned {bad} as {what}. Every number must be finite.")
+    def _masks_in(self, info):
+        """The mask of each copy, or None, from the `info` of the vector."""
+        given = info.get("_action_mask", [False] * self.vector.num_envs)
+        return [info["action_mask"][number] if there else None for number, there in enumerate(given)]
 
-    def _read_masks(self, info):
-        if not self.masked:
-            return
-        if "action_mask" not in info:
-            raise EnvironmentFault(f"the environment {self.name} left out action_mask, which it gave before. Give it with every step.")
-        self.masks = np.stack(info["action_mask"]).astype(bool)
+    def _read_masks(self, masks, begin=False):
+        """Takes the masks of all copies; all have one after every reset and step, or none ever has."""
+        if begin:
+            self.masked = any(mask is not None for mask in masks)
+        for number, mask in enumerate(masks):
+            if (mask is not None) != self.masked:
+                did = "left out action_mask, which was given before" if self.masked else "gave action_mask, which was left out before"
+                raise EnvironmentFault(f"the environment {self.name} {did} (copy {number}). Give it with every reset and step, or never.")
+        self.masks = np.stack(masks) if self.masked else ()
 
     def _translated(self, actions):
         """Our actions as Gymnasium's."""
@@ -189,3 +241,18 @@ class GymnasiumEnvironment:
             actions = np.rint(actions) if np.issubdtype(space.dtype, np.integer) else actions
             return np.clip(actions, space.low, space.high).astype(space.dtype)
         return actions + space.start
+
+
+def _advice(name, module, registry):
+    """What to do about an id that is not in Gymnasium's registry; `module` is the one that was to register it, or ""."""
+    if module:
+        of_module = lambda entry: (entry if isinstance(entry, str) else getattr(entry, "__module__", "") or "").partition(":")[0]
+        own = [one for one, spec in registry.items() if of_module(spec.entry_point).split(".")[0] == module.split(".")[0]]
+        return f"The module {module} registers {', '.join(own) or 'nothing'}. Register it there, with gymnasium.register({name!r}, entry_point=...)."
+    for beginning, (package, of_family) in FAMILIES.items():
+        if name.startswith(beginning):
+            return f"It comes with another package. Install it with: pip install {package}, and name its module, too: gym:{of_family}:{name}."
+    near = difflib.get_close_matches(name, registry, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return "gymnasium.pprint_registry() lists the known ones; one that a module registers is written gym:module:ID."

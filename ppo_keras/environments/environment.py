@@ -11,7 +11,7 @@ class Step(NamedTuple):
     | field | shape | meaning |
     |---|---|---|
     | `state` | nest of `(B, ...)` | everything that the environment needs to go on |
-    | `observation` | `(B, ...)` | what the agent sees of it; of an episode that ended, the last observation |
+    | `observation` | float32 `(B, ...)`, int32 | what the agent sees of it; of an episode that ended, the last observation |
     | `reward` | float32 `(B,)` | |
     | `terminated` | bool `(B,)` | the episode ended by its own rules: nothing can be earned any more |
     | `truncated` | bool `(B,)` | the episode was cut off by a time limit: more could have been earned |
@@ -34,12 +34,14 @@ class Environment:
     | `observation` | shape of the float32 observations, or the number of states that an int32 observation names |
     | `actions` | a count, a list of counts, or a distribution (see `ActorCritic`) |
     | `time_limit` | steps after which an episode is cut off |
+    | `vocabulary_size` | where an observation is a text, int32 token ids: they are below it; else None |
     """
 
     name, compiles = "environment", True
     observation: Any = ()
     actions: Any = 2
     time_limit = 500
+    vocabulary_size = None
 
     def reset(self, batch, seed):
         """Begins `batch` episodes. Returns their states and first observations.
@@ -61,7 +63,10 @@ class Environment:
         raise NotImplementedError(f"{type(self).__name__} must define step(state, actions, seed) -> Step.")
 
     def action_masks(self, state):
-        """bool `(B, A)`, False where an action is not allowed; () where all are."""
+        """bool `(B, A)`, False where an action is not allowed, of several choices all side by side; () where all are.
+
+        Each state that is not the end of an episode must allow something (of each choice).
+        """
         return ()
 
 

@@ -1,13 +1,17 @@
 """Playing whole episodes without learning: greedy or sampled, each from an empty memory."""
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
+from ppo_keras.config import check_count, check_seeds, require, shown
 from ppo_keras.distributions import acting
+from ppo_keras.environments import border
 from ppo_keras.environments.environment import where_each
+from ppo_keras.environments.matching import check_match
 
 EVALUATION = 1000  # the first purpose of evaluation's draws; a learner of the same seed uses 0, 1 and 2
 
@@ -55,7 +59,15 @@ def play(policy, environment, episodes, greedy=True, seed=0, temperature=1.0, ji
 
     Returns:
         `Episodes`.
+
+    Raises:
+        InputError: an argument is out of range.
     """
+    check_count("episodes", episodes)
+    check_count("at_once", at_once, example=128)
+    require(isinstance(temperature, Real) and temperature > 0, f"temperature={shown(temperature)} is not positive. Use greedy=True for no randomness.")
+    check_count("seed", seed, least=0, example=1)
+    check_seeds(seed, 1)
     return Player(policy, environment, temperature, jit_compile, min(episodes, at_once))(episodes, greedy, seed)
 
 
@@ -66,9 +78,13 @@ class Player:
         policy, environment, temperature, jit_compile: see `play`.
         batch: episodes side by side.
         record: keep every step.
+
+    Raises:
+        InputError: policy and environment do not fit; on a call, an `EnvironmentFault`.
     """
 
     def __init__(self, policy, environment, temperature, jit_compile, batch, record=False):
+        check_match(policy, environment)
         self.policy, self.environment, self.temperature, self.batch = policy, environment, temperature, batch
         self.limit, self.record = environment.time_limit or 10_000, record
         function = self._compiled_round if environment.compiles else self._choose
@@ -79,11 +95,13 @@ class Player:
         seeds = [tf.constant([seed, EVALUATION + i], tf.int32) for i in range(-(-episodes // self.batch))]
         greedy = tf.constant(greedy)
         if self.environment.compiles:
-            rounds = [self.function(seed, greedy) for seed in seeds]
+            rounds = [self._checked_round(seed, greedy) for seed in seeds]
         else:
             environment = self.environment.copy()  # the episodes under way in a learner's own go on undisturbed
-            rounds = [self._python_round(environment, seed, greedy) for seed in seeds]
-            environment.close()
+            try:
+                rounds = [self._python_round(environment, seed, greedy) for seed in seeds]
+            finally:
+                environment.close()
         returns, lengths = (np.concatenate([np.asarray(one[i]) for one in rounds])[:episodes] for i in range(2))
         return Episodes(returns, lengths, together([one[2] for one in rounds], lengths) if self.record else None)
 
@@ -99,17 +117,26 @@ class Player:
         """V of an observation at which an episode was cut off, float32 `(B,)`."""
         return self.policy.step(observation, memory, tf.zeros([self.batch]))[1]
 
+    def _checked_round(self, seed, greedy):
+        """One episode in each copy of an environment in TensorFlow: returns and lengths `(B,)`, and its `Rows`, or None."""
+        *found, (copy, t) = self.function(seed, greedy)
+        if copy >= 0:
+            raise border.nothing_allowed(self.environment, f"copy {copy}, in step {t + 1} of an episode")
+        return found
+
     def _compiled_round(self, seed, greedy):
-        """One episode in each copy: returns and lengths `(B,)`, and its `Rows`, or None."""
+        """The same; and copy and step in which no action was allowed, or [-1, -1]."""
         environment = self.environment
-        state, observation = environment.reset(self.batch, randomness.fold_in(seed, 0))
+        state, observation = border.reset(environment, self.batch, randomness.fold_in(seed, 0))
         zeros = tf.zeros([self.batch])
 
-        def act(t, state, observation, memory, done, returns, lengths, written):
+        def act(t, state, observation, memory, done, returns, lengths, written, stuck):
             starts = tf.cast(tf.fill([self.batch], tf.equal(t, 0)), tf.float32)
-            masks = environment.action_masks(state)
+            masks = border.action_masks(environment, state, self.batch)
+            if not isinstance(masks, tuple):
+                stuck = border.first_stuck(stuck, (~done & ~self.policy.distribution.leaves(masks))[:, tf.newaxis], t)
             actions, memory, values, entropies = self._choose(observation, memory, starts, masks, seed, t, greedy)
-            step = environment.step(state, actions, randomness.fold_in(seed, 2 * t + 2))
+            step = border.step(environment, state, actions, randomness.fold_in(seed, 2 * t + 2))
             if self.record:
                 cut = ~step.terminated & (step.truncated | tf.equal(t + 1, self.limit))
                 beyond = lambda: tf.where(cut, self._value(step.observation, memory), 0.0)
@@ -120,27 +147,28 @@ class Player:
             # an episode that is over stands still, so that no number of it can run away
             state, observation = where_each(done_now, (state, observation), (step.state, step.observation))
             returns, lengths = returns + counts * step.reward, lengths + counts
-            return t + 1, state, observation, memory, done_now, returns, lengths, written
+            return t + 1, state, observation, memory, done_now, returns, lengths, written, stuck
 
         memory, done = self.policy.initial_state(self.batch), tf.zeros([self.batch], tf.bool)
         empty = lambda: tf.TensorArray(tf.float32, self.limit, element_shape=[self.batch])
-        *_, returns, lengths, written = tf.while_loop(
+        written = Rows(*[empty() for _ in Rows._fields]) if self.record else ()
+        *_, returns, lengths, written, stuck = tf.while_loop(
             lambda t, state, observation, memory, done, *_: (t < self.limit) & ~tf.reduce_all(done),
             act,
-            (tf.constant(0), state, observation, memory, done, zeros, zeros, Rows(*[empty() for _ in Rows._fields]) if self.record else ()),
+            (tf.constant(0), state, observation, memory, done, zeros, zeros, written, tf.constant([-1, -1])),
         )
-        return returns, lengths, Rows(*[array.stack() for array in written]) if self.record else None
+        return returns, lengths, Rows(*[array.stack() for array in written]) if self.record else None, stuck
 
     def _python_round(self, environment, seed, greedy):
         """The same around an environment in Python."""
-        state, observation = environment.reset(self.batch, seed)
+        state, observation = border.reset(environment, self.batch, seed)
         memory, starts = self.policy.initial_state(self.batch), np.ones([self.batch], np.float32)
         done, t, nothing, written = np.zeros([self.batch], bool), 0, np.zeros([self.batch], np.float32), []
         returns, lengths = np.zeros([2, self.batch], np.float32)
         while not done.all() and t < self.limit:
-            masks = environment.action_masks(state)
+            masks = border.action_masks(environment, state, self.batch)
             actions, memory, values, entropies = self.function(observation, memory, starts, masks, seed, tf.constant(t), greedy)
-            step, observation = environment.step(actions.numpy())
+            step, observation = border.python_step(environment, actions.numpy())
             if self.record:
                 cut = ~step.terminated & (step.truncated | (t + 1 == self.limit))
                 beyond = np.where(cut, self.value(step.observation, memory), 0.0) if (cut & ~done).any() else nothing

@@ -1,13 +1,19 @@
 """`EnvironmentPPO`: the collector for environments. It acts for some steps in several copies and remembers where it stopped."""
 
+import hashlib
+import numbers
 import warnings
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ppo_keras.checkpoints import from_json, of_json
+from ppo_keras.config import check_count, shown
+from ppo_keras.environments.border import Stuck
+from ppo_keras.environments.matching import check_match
 from ppo_keras.environments.rollout import begin, python_rollout, rollout
-from ppo_keras.errors import EnvironmentFault, ResumeWarning
+from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning
 from ppo_keras.networks.normalization import RunningNormalization
 from ppo_keras.ppo import ITERATION_METRICS, PPO
 from ppo_keras.trajectory import Trajectory
@@ -20,7 +26,8 @@ class EnvironmentPPO(PPO):
 
     Args:
         policy: an actor-critic for the environment's `observation` and `actions`.
-        environment: an `Environment`, or a `GymnasiumEnvironment`, which runs between the compiled parts.
+        environment: an `Environment`, or a `GymnasiumEnvironment`, which runs between the compiled parts. The learner plays in
+            a copy of its own.
         config: a `PPOConfig`.
         environments: `B`, copies that are acted in side by side.
         steps: `T`, steps in each copy between two updates.
@@ -30,7 +37,8 @@ class EnvironmentPPO(PPO):
         seed: of all randomness.
 
     Raises:
-        InputError: minibatches do not divide the sequences (or, for a policy without memory, the steps).
+        InputError: policy and environment do not fit; minibatches do not divide the sequences (or, for a policy without
+            memory, the steps); an `EnvironmentFault`, here or in `fit`: the environment raised, or returned what it must not.
     """
 
     def __init__(
@@ -38,7 +46,10 @@ class EnvironmentPPO(PPO):
         seed=0, **kwargs,
     ):  # fmt: skip
         super().__init__(policy, config, seed, **kwargs)
-        self.environment, self.environments, self.steps = environment, environments, steps
+        check_match(policy, environment)
+        # two learners (or a learner and a player) in the same episodes would each see the other's half
+        self.environment = environment if environment.compiles else environment.copy()
+        self.environments, self.steps, self.stuck = environments, steps, Stuck()
         self.iterations_per_call = iterations_per_call if self.compiles_whole else 1
         if policy.has_memory:
             self.config.check_batch(environments, "environments")
@@ -48,6 +59,7 @@ class EnvironmentPPO(PPO):
         self.finished = self.add_weight((3,), "zeros", "float32", trainable=False, name="finished")
         self.last_episodes = self.add_weight((2,), "zeros", "float32", trainable=False, name="last_episodes")
         self.carry = tf.nest.map_structure(self._keep, self._begin())
+        self._stands = self._digest()
 
     def _begin(self):
         return begin(self.environment, self.policy, self.environments, self.draw_seed(purpose=2))
@@ -63,6 +75,12 @@ class EnvironmentPPO(PPO):
 
     def _assign_carry(self, values):
         tf.nest.map_structure(lambda variable, value: variable.assign(value), self.carry, values)
+        self._stands = self._digest()
+
+    def _digest(self):
+        """Names the content of the carry: where the episodes of an environment in Python stood when it was written."""
+        if not self.compiles_whole:
+            return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in tf.nest.flatten(self.carry))).digest()
 
     def restart(self, seed):
         """Forgets all that was learned: new weights, new episodes, another seed. What was compiled stays compiled.
@@ -83,23 +101,48 @@ class EnvironmentPPO(PPO):
 
     def state(self):
         """See `PPO.state`; the episodes of an environment in Python are part of it."""
-        return super().state() | ({} if self.compiles_whole else {"episodes": of_json(self.environment.state())})
+        return super().state() | self._episodes_under_way()
 
     def restore(self, state):
         """See `PPO.restore`. Where an environment in Python does not repeat itself, new episodes begin, with a warning."""
         state = dict(state)
         episodes = state.pop("episodes", None)
         super().restore(state)
+        self._play_again(episodes)
+
+    def save_own_variables(self, store):
+        """Keras's, for `save_weights`, `BackupAndRestore`: as with `state`, the episodes of an environment in Python are part of it."""
+        super().save_own_variables(store)
+        for name, episodes in self._episodes_under_way().items():
+            store[name] = episodes
+
+    def load_own_variables(self, store):
+        """Keras's, for `load_weights`, `BackupAndRestore`; see `restore`."""
+        arrays = {name: store[name] for name in store.keys()}
+        episodes = arrays.pop("episodes", None)
+        super().load_own_variables(arrays)
+        self._play_again(episodes)
+
+    def _episodes_under_way(self):
+        """Of an environment in Python, where they stand, by name; nothing where they are not those of the carry."""
+        if self.compiles_whole or self._stands != self._digest():
+            return {}
+        return {"episodes": of_json(self.environment.state())}
+
+    def _play_again(self, episodes):
+        """Brings an environment in Python to where the carry stands, which was just restored; else new episodes will begin."""
         if episodes is None:
             return
         try:
-            self.environment.replay(from_json(episodes))
+            self.environment.replay(from_json(np.asarray(episodes)))
         except EnvironmentFault:
-            warnings.warn(
-                f"{self.environment.name} does not repeat itself from its own random state, so new episodes begin: the rest of the run is not that of one that was never stopped.",
-                ResumeWarning, stacklevel=2,
-            )  # fmt: skip
-            self._assign_carry(self._begin())
+            self._begin_anew(f"{self.environment.name} does not repeat itself from its own random state")
+        else:
+            self._stands = self._digest()
+
+    def _begin_anew(self, reason):
+        warnings.warn(f"{reason}, so new episodes begin: the rest of the run is not that of one that was never stopped.", ResumeWarning, stacklevel=2)
+        self._assign_carry(self._begin())
 
     @property
     def compiles_whole(self):
@@ -111,6 +154,19 @@ class EnvironmentPPO(PPO):
         super().compile(*args, **kwargs)
         self._optimizer_at_start = [variable.numpy() for variable in self.optimizer.variables]
 
+    def make_train_function(self, force=False):
+        """Keras's; after each call it is asked whether the environment left an action to take, which a compiled call cannot say."""
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            train = self.train_function
+
+            def train_and_check(iterator):
+                logs = train(iterator)
+                self.stuck.check(self.environment)
+                return logs
+
+            self.train_function = train_and_check
+
     def compile_parts(self, wrap):
         """See `PPO.compile_parts`."""
         super().compile_parts(wrap)
@@ -121,7 +177,14 @@ class EnvironmentPPO(PPO):
         """Keras's `fit`; there is no data, only a number of calls.
 
         With `compile(steps_per_execution=k)` let k divide `steps_per_epoch`: Keras rounds it up to whole executions.
+
+        Raises:
+            InputError: see `PPO.fit`; data.
         """
+        data = kwargs.get("x") if isinstance(steps_per_epoch, (numbers.Number, str, type(None))) else steps_per_epoch
+        if data is not None:
+            raise InputError(f"fit was given {shown(data)}, but an agent learns from its environment, not from data. Say how long: fit(steps_per_epoch=100).")
+        check_count("steps_per_epoch", steps_per_epoch)  # None would be without end
         nothing = tf.data.Dataset.from_tensors(0).repeat()
         return super().fit(nothing, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 
@@ -156,6 +219,8 @@ class EnvironmentPPO(PPO):
 
     def collect(self, data):
         """Acts for `T` steps in every environment, from where the last rollout stopped."""
+        if not self.compiles_whole and self._stands != self._digest():  # the variables came from elsewhere (`set_weights`, `tf.train.Checkpoint`)
+            self._begin_anew(f"the restored variables do not say where the episodes of {self.environment.name} stood")
         before = tf.nest.map_structure(tf.convert_to_tensor, self.carry)
         if self.compiles_whole:
             seed = self.draw_seed(purpose=0)
@@ -185,6 +250,8 @@ class EnvironmentPPO(PPO):
         """
         policy = self.policy
         record = tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), record)  # (B, T, ...)
+        if not isinstance(record.action_masks, tuple):
+            self.stuck.note(policy.distribution, record.action_masks)
         bootstrap = policy.step(after.observation, after.memory, after.starts)[1]
         next_values = tf.concat([record.value[:, 1:], bootstrap[:, tf.newaxis]], axis=1)
         next_values = tf.where(record.truncated, record.final_value, next_values)

@@ -1,6 +1,7 @@
 """Where an episode of a Gymnasium environment stands, as plain data: how it began and what was done since."""
 
 import hashlib
+import json
 
 import gymnasium
 import numpy as np
@@ -19,7 +20,7 @@ class Replayable(gymnasium.Wrapper):
         self.began, self.actions, self.shown = None, [], hashlib.sha256()
 
     def reset(self, *, seed=None, options=None):
-        self.began = {"seed": seed} if seed is not None else {"random": _plain(self.unwrapped.np_random.bit_generator.state)}
+        self.began = {"seed": seed} if seed is not None else {"random": self._random_state()}
         self.actions, self.shown = [], hashlib.sha256()
         observation, info = self.env.reset(seed=seed, options=options)
         self._remember(observation)
@@ -35,6 +36,15 @@ class Replayable(gymnasium.Wrapper):
         for one in shown:
             self.shown.update(np.asarray(one).tobytes())
 
+    def _random_state(self):
+        """The state of its `np_random`, as plain data; None where it is no generator of NumPy: older environments have others, or none."""
+        try:
+            state = _plain(self.unwrapped.np_random.bit_generator.state)
+            json.dumps(state)
+        except Exception:  # somebody else's code may raise anything, and only `--resume` needs it
+            return None
+        return state
+
     def state(self):
         """Plain data that JSON can hold."""
         actions = [np.asarray(action).tolist() for action in self.actions]
@@ -44,10 +54,12 @@ class Replayable(gymnasium.Wrapper):
         """Plays the episode of a `state` up to where it stood. Returns the last observation and `info`.
 
         Raises:
-            RuntimeError: it shows something else than it did.
+            RuntimeError: it shows something else than it did, or its random state could not be read.
         """
         if "seed" in state["began"]:
             observation, info = self.reset(seed=state["began"]["seed"])
+        elif state["began"]["random"] is None:
+            raise RuntimeError("its np_random is not a generator whose state can be read")
         else:
             self.unwrapped.np_random.bit_generator.state = state["began"]["random"]
             observation, info = self.reset()

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
+from ppo_keras.environments import border
 from ppo_keras.environments.environment import where_each
 
 
@@ -50,7 +51,7 @@ class Record(NamedTuple):
 
 def begin(environment, policy, batch, seed):
     """The `Carry` at the very start: new episodes, empty memory."""
-    state, observation = environment.reset(batch, seed)
+    state, observation = border.reset(environment, batch, seed)
     zeros = tf.zeros([batch])
     return Carry(state, observation, policy.initial_state(batch), zeros + 1.0, zeros, zeros, zeros)
 
@@ -75,11 +76,11 @@ def rollout(environment, policy, behaviour, discount, carry, steps, seed):
 
     def act(t, carry):
         logits, values, memory = policy.step(carry.observation, carry.memory, carry.starts)
-        action_masks = environment.action_masks(carry.state)
+        action_masks = border.action_masks(environment, carry.state, batch)
         logits = behaviour(logits, action_masks)
         actions = policy.distribution.sample(logits, noise[t])
         chance, resets = randomness.fold_in(seed, 2 * t + 1), randomness.fold_in(seed, 2 * t + 2)
-        step = environment.step(carry.state, actions, chance)
+        step = border.step(environment, carry.state, actions, chance)
         ended, truncated = step.terminated | step.truncated, step.truncated & ~step.terminated
         final_values = tf.cond(  # V(final observation), read with the memory before the reset; few steps need it
             tf.reduce_any(truncated),
@@ -88,7 +89,7 @@ def rollout(environment, policy, behaviour, discount, carry, steps, seed):
         )
         state, observation = tf.cond(  # most steps end nothing: they need no draw
             tf.reduce_any(ended),
-            lambda: where_each(ended, environment.reset(batch, resets), (step.state, step.observation)),
+            lambda: where_each(ended, border.reset(environment, batch, resets), (step.state, step.observation)),
             lambda: (step.state, step.observation),
         )
         totals = add_up(carry, step.reward, discount)
@@ -118,14 +119,15 @@ def python_rollout(environment, act, value, discount, carry, noise):
     carry = carry._replace(**{name: np.asarray(value) for name, value in zip(carry._fields[3:], carry[3:])})
     tensors = lambda *arrays: [x if isinstance(x, tuple) else tf.constant(x) for x in arrays]  # () stands for no masks
     records, no_values, noise = [], np.zeros(carry.starts.shape, np.float32), tf.unstack(noise)
+    masks_of = lambda state: border.action_masks(environment, state, len(no_values))
     if hasattr(act, "get_concrete_function"):  # called a thousand times with the same shapes: look up its trace once
-        shapes = tensors(carry.observation, carry.starts, environment.action_masks(carry.state))
+        shapes = tensors(carry.observation, carry.starts, masks_of(carry.state))
         act = act.get_concrete_function(shapes[0], carry.memory, shapes[1], noise[0], shapes[2])
     for t in range(len(noise)):
-        action_masks = environment.action_masks(carry.state)
+        action_masks = masks_of(carry.state)
         observation, starts, masks = tensors(carry.observation, carry.starts, action_masks)
         logits, values, memory, actions = act(observation, carry.memory, starts, noise[t], masks)
-        step, observation = environment.step(actions.numpy())
+        step, observation = border.python_step(environment, actions.numpy())
         truncated = step.truncated & ~step.terminated
         final_values = value(step.observation, memory) if truncated.any() else no_values
         totals = add_up(carry, step.reward, discount)

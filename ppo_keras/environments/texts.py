@@ -31,6 +31,7 @@ class TextClassification(Environment):
         self.tokens, self.labels = tf.constant(tokens, tf.int32), tf.constant(labels, tf.int32)
         self.costs = check_costs(costs, range(max(len(costs), int(np.max(labels)) + 1)))
         self.observation, self.actions = (self.tokens.shape[1],), len(self.costs)
+        self.vocabulary_size = int(np.max(tokens)) + 1
 
     def reset(self, batch, seed):
         """See `Environment.reset`. Texts are drawn with replacement; the state is the row."""

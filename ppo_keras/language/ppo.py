@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from ppo_keras.config import KLConfig
+from ppo_keras.config import KLConfig, require, shown
 from ppo_keras.errors import InputError
 from ppo_keras.kl import estimate_kl, kl_controller
 from ppo_keras.language.generation import (
@@ -15,6 +15,7 @@ from ppo_keras.language.generation import (
     response_log_probs,
 )
 from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
+from ppo_keras.language.vocabulary import check_vocabulary
 from ppo_keras.masking import masked_mean
 from ppo_keras.ppo import PPO
 from ppo_keras.trajectory import Trajectory
@@ -48,7 +49,7 @@ class LanguagePPO(PPO):
 
     Raises:
         ValueError: the reference shares variables with the policy.
-        InputError: a `short_penalty` without `usual_length`; a `responses_per_prompt` below 1; when it first collects, a reward of another shape, or
+        InputError: policy, reference, reward model and tokenizer of other vocabularies; a `short_penalty` without `usual_length`; a `responses_per_prompt` below 1; when it first collects, a reward of another shape, or
             prompts without a static shape.
     """
 
@@ -69,6 +70,8 @@ class LanguagePPO(PPO):
         if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
         self.reference.trainable = False
+        readers = {"reference": self.reference, "reward model": reward, "tokenizer of the reward": getattr(reward, "tokenizer", None)}
+        check_vocabulary(policy, readers, {"end_id": end_id, "pad_id": pad_id})
         if isinstance(reward, keras.Model):
             reward.trainable = False
         kl = kl or KLConfig()
@@ -85,6 +88,24 @@ class LanguagePPO(PPO):
     def compiles_whole(self):
         """False with a `PythonReward`, which runs between the compiled parts."""
         return not isinstance(self.reward, PythonReward)
+
+    def fit(self, x=None, y=None, *, steps_per_epoch=None, **kwargs):
+        """Keras's `fit`.
+
+        Args:
+            x: a `tf.data.Dataset` of `Prompts`, in batches of one size.
+            steps_per_epoch: iterations in an epoch; needed where the data set has no end.
+            y, kwargs: see `PPO.fit`.
+
+        Raises:
+            InputError: see `PPO.fit`; `x` is something else, or holds no batch.
+        """
+        check_prompts(x)
+        endless = x.cardinality() == tf.data.INFINITE_CARDINALITY
+        require(
+            steps_per_epoch is not None or not endless, "the data set has no end, and so the first epoch would have none. Use fit(prompts, steps_per_epoch=20)."
+        )
+        return super().fit(x, y, steps_per_epoch=steps_per_epoch, **kwargs)
 
     def compile_parts(self, wrap):
         """See `PPO.compile_parts`."""
@@ -189,3 +210,18 @@ def less_the_others(scores, group):
     groups = tf.reshape(scores, [-1, group])
     centred = groups - tf.reduce_mean(groups, axis=1, keepdims=True)
     return tf.reshape(centred * (group / (group - 1)), [-1])
+
+
+def check_prompts(data):
+    """Raises `InputError` unless `data` is a `tf.data.Dataset` of batches of `Prompts`."""
+    example = "tf.data.Dataset.from_tensor_slices(prompts).repeat().batch(64, drop_remainder=True)"
+    given = "no data" if data is None else shown(data)
+    require(isinstance(data, tf.data.Dataset), f"fit was given {given}, expected a tf.data.Dataset of Prompts. Use {example}.")
+    parts = tf.nest.flatten(data.element_spec)
+    sound = isinstance(data.element_spec, tuple) and [part.shape.rank for part in parts] == [2, 2]
+    require(
+        sound and parts[0].dtype == tf.int32 and (parts[1].dtype.is_floating or parts[1].dtype.is_integer),
+        f"the data set gives {', '.join(f'{part.dtype.name} {part.shape}' for part in parts)}, expected batches of Prompts: tokens int32 (B, P), mask float32 (B, P). Make prompts with pad_prompts, and use "
+        f"{example}.",
+    )
+    require(data.cardinality() != 0, f"the data set holds no batch. Where there are fewer prompts than a batch has, repeat them: {example}.")

@@ -1,11 +1,8 @@
 """Rewards: a learned model, or any Python function of (prompt, response)."""
 
-import importlib
 import math
 import numbers
-import os
 import re
-import sys
 import unicodedata
 
 import keras
@@ -15,6 +12,7 @@ import tensorflow as tf
 from ppo_keras.datasets.files import nearest, shorten_list
 from ppo_keras.errors import InputError, RewardError
 from ppo_keras.networks.encoder import TokenEncoder, small_normal
+from ppo_keras.own_modules import import_own
 from ppo_keras.randomness import Dropout
 
 
@@ -139,7 +137,7 @@ class LabelModel(keras.Model):
     """Trains a `RewardModel` on labels: its outputs, `(B, 1)` log-odds of the label 1 or `(B, 1, K)` logits, for Keras's losses."""
 
     def __init__(self, reward_model, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": reward_model.dtype_policy} | kwargs)  # by it Keras knows that a loss must be scaled
         self.reward_model = reward_model
 
     def call(self, inputs, training=None):
@@ -247,16 +245,9 @@ def load_function(name):
         InputError: there is no such module or function, or the module cannot be imported.
     """
     module_name, colon, function_name = name.partition(":")
-    if not colon or not function_name:
+    if not (module_name and colon and function_name):
         raise InputError(f"--reward {name!r} is not of the form module:function, such as my_rewards:mentions_an_animal.")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise InputError(
-            f"--reward {name}: importing {module_name} failed with {type(error).__name__}: {error}. Is {module_name}.py in this folder?"
-        ) from error
+    module = import_own(module_name, f"--reward {name}")
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]

@@ -8,13 +8,14 @@ from ppo_keras.config import SupervisedConfig
 from ppo_keras.errors import InputError
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
+from ppo_keras.language.vocabulary import check_tokens
 
 
 class LogitsModel(keras.Model):
     """The policy network of an actor-critic alone: inputs in, logits of the next token (or of the label) out."""
 
     def __init__(self, policy, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": policy.dtype_policy} | kwargs)  # by it Keras knows that a loss must be scaled
         # the head by name too: Keras trains the layers that it finds among the attributes, and a method hides its own
         self.encoder, self.policy_head, self.to_logits = policy.encoder, policy.policy_head, policy.logits
 
@@ -187,13 +188,14 @@ def _fit(model, train, validation, loss, metrics, config, callbacks=(), jit_comp
 
     That is a weighted metric, because Keras averages `val_loss` over batches, however much padding each of them has.
     """
+    check_tokens(model, train, validation)
     config = config or SupervisedConfig()
     count, size = len(train[-1]), config.supervised_batch_size
     epochs, steps = config.supervised_epochs, max(1, count // size)
     rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, epochs * steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
     model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)  # in `mixed_float16` it is a `LossScaleOptimizer` around ours
     stopping = EarlyStopping(config.patience, files)
     stopping.restore_last(model)
     if not stopping.ended(epochs):

@@ -1,13 +1,25 @@
 """Pictures of a run, as PNG files in its folder and as images in TensorBoard."""
 
-import functools
 import io
 
 import numpy as np
-from matplotlib import font_manager, ft2font
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ppo_keras.reports.lettering import (
+    MISSING,
+    broken,
+    families,
+    fitting,
+    lines_of,
+    power_of_ten,
+    raised,
+    say_what_is_missing,
+    short,
+    width_of,
+    written,
+)
 from ppo_keras.reports.measures import MEASURES
 
 ARROWS = ((0, 1), (0, -1), (-1, 0), (1, 0))  # up, down, left, right, as (x, y)
@@ -83,41 +95,72 @@ def grid_values(grid, values, probabilities, words=GRID_WORDS):
     return figure
 
 
-def token_heat_map(tokens, rows, title, per_line=9):
-    """A response, token by token, with a row of colours for each measure: red above 0, blue below.
+# light blue below 0, dark red above: the darker, the greater, so that signs are seen in grey, too
+SIGNED = LinearSegmentedColormap.from_list("signed", [(0.0, "#b3e5ff"), (0.5, "#c2bdb9"), (0.75, "#c9665c"), (1.0, "#7a0014")])
+CARD_WIDTH = 3.5  # inches; a card of the Images tab is 350 pixels wide, so that a point of type is 1.4 pixels there
+TOKEN_TYPE, NUMBER_TYPE = 9, 8  # points
+
+
+def token_heat_map(tokens, rows, title, width=CARD_WIDTH):
+    """A response, token by token, in lines like a text; below each token its number in every measure: dark red above 0, light blue below.
 
     Args:
         tokens: `T` strings.
-        rows: {name: array `(T,)`}; the largest number of a row, written beside it, has the strongest colour.
+        rows: {name: array `(T,)`}; the largest number of a row has the strongest colour. A row of small or large numbers counts in powers
+            of ten, which stand beside its name.
         title: of the picture.
-        per_line: tokens in a line; longer responses have several.
+        width: of the picture, in inches: it is read at the width at which it is shown.
 
     Returns:
         A matplotlib `Figure`, with axes for each line.
     """
-    values = np.stack(list(rows.values()))  # (R, T)
-    largest = np.abs(values).max(axis=1)
-    names = [f"{name}, ± {most:.2g}" for name, most in zip(rows, largest)]
-    values = values / np.maximum(largest, 1e-8)[:, np.newaxis]
-    lines = -(-len(tokens) // per_line)
-    width = min(per_line, len(tokens))
-    height = 0.85 + 0.24 * len(rows)  # of a line, in inches
-    figure = Figure(figsize=(max(5.0, 2.1 + 0.52 * width), 0.7 + height * lines))
-    wide, high = figure.get_size_inches()
-    figure.text(0.1 / wide, 1 - 0.1 / high, written(title)[0], va="top", family=families(), parse_math=False)
-    missing = False
-    for line in range(lines):
-        part = slice(line * per_line, (line + 1) * per_line)
-        labels, lacking = zip(*map(written, tokens[part]))
-        missing = missing or any(lacking)
-        bottom = 1 - (0.35 + height * (line + 1)) / high
-        axes = figure.add_axes([1.35 / wide, bottom, 0.52 * len(labels) / wide, 0.24 * len(rows) / high])
-        axes.imshow(values[:, part], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-        axes.set_yticks(range(len(rows)), names, fontsize=8)
-        axes.set_xticks(range(len(labels)), labels, rotation=40, ha="left", fontsize=8, family=families(), parse_math=False)
-        axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=2, pad=1)
-    say_what_is_missing(figure, missing)
+    values = np.stack([np.asarray(row, np.float64) for row in rows.values()])  # (R, T)
+    largest = np.max(np.abs(values), axis=1, where=np.isfinite(values), initial=0.0)
+    shades = values / np.maximum(largest, 1e-8)[:, np.newaxis]
+    powers = [power_of_ten(most) for most in largest]
+    names = [name + (f" · 10{raised(power)}" if power else "") for name, power in zip(rows, powers)]
+    numbers = [[short(x / 10.0**power) for x in row] for row, power in zip(values, powers)]
+    left = 0.12 + max(width_of(name, NUMBER_TYPE) for name in names)
+    labels, lacking = zip(*[written(fitting(token, width - left - 0.1, TOKEN_TYPE)) for token in tokens])
+    cells = [0.08 + max(width_of(labels[t], TOKEN_TYPE), *(width_of(row[t], NUMBER_TYPE) for row in numbers)) for t in range(len(tokens))]
+    lines = lines_of(cells, width - left - 0.02)
+    head = broken(written(title)[0], width - 0.1, TOKEN_TYPE)
+    note = broken(MISSING, width - 0.1, NUMBER_TYPE) if any(lacking) else []
+    step, row_height = 0.15, 0.15  # of lines of text and of rows, inches
+    height = 0.2 + row_height * len(rows) + 0.09  # of a line of tokens
+    top = 0.08 + step * len(head)
+    high = top + height * len(lines) + step * len(note) + 0.06
+    figure = Figure(figsize=(width, high))
+    write = lambda text, y, **style: figure.text(0.05 / width, y, text, va="top", family=families(), parse_math=False, linespacing=1.0, **style)
+    write("\n".join(head), 1 - 0.05 / high, fontsize=TOKEN_TYPE)
+    for i, line in enumerate(lines):
+        edges = np.cumsum([0.0, *(cells[t] for t in line)])
+        middles = (edges[:-1] + edges[1:]) / 2
+        below = top + height * i + 0.2
+        axes = figure.add_axes([left / width, 1 - (below + row_height * len(rows)) / high, edges[-1] / width, row_height * len(rows) / high])
+        mesh = axes.pcolormesh(edges, np.arange(len(rows) + 1) - 0.5, shades[:, line], cmap=SIGNED, vmin=-1, vmax=1, edgecolors="white", linewidth=1)
+        axes.invert_yaxis()
+        axes.set_yticks(range(len(rows)), names, fontsize=NUMBER_TYPE, family=families(), parse_math=False)
+        axes.set_xticks(middles, [labels[t] for t in line], fontsize=TOKEN_TYPE, family=families(), parse_math=False)
+        axes.tick_params(top=False, labeltop=True, bottom=False, labelbottom=False, left=False, pad=1)
+        axes.spines[:].set_visible(False)
+        for r, row in enumerate(numbers):
+            for x, t in zip(middles, line):
+                axes.text(x, r, row[t], ha="center", va="center_baseline", fontsize=NUMBER_TYPE, color=ink_on(mesh.cmap(mesh.norm(shades[r, t]))))
+    if note:
+        write("\n".join(note), (0.06 + step * len(note)) / high, fontsize=NUMBER_TYPE, color="0.3")
     return figure
+
+
+def luminance(colour):
+    """Of a colour (red, green, blue from 0 to 1), from 0 (black) to 1 (white): WCAG 2's relative luminance."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def ink_on(colour):
+    """Black or white, whichever contrasts more (WCAG 2: the ratio of the luminances, each plus 0.05)."""
+    return "black" if (luminance(colour) + 0.05) ** 2 > 0.05 * 1.05 else "white"
 
 
 def attention_map(labels, weights, title, most=48, panel="layer {}, head {}"):
@@ -185,45 +228,10 @@ def measure_bars(results, per_row=4):
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
     labels = [written(f"{result['run']}, {result['stage']}")[0] for result in results]
-    figure.legend(bars, labels, loc="outside lower left", frameon=False, prop=dict(family=families(), size=9))
+    legend = figure.legend(bars, labels, loc="outside lower left", frameon=False, prop=dict(family=families(), size=9))
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
-
-
-CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans CN", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Arial Unicode MS")  # fmt: skip
-
-
-@functools.cache
-def families():
-    """Names of fonts, first to last: matplotlib's own and, where one is installed, one with Chinese characters."""
-    listed = lambda: {font.name for font in font_manager.fontManager.ttflist}
-    if not listed() & set(CHINESE):  # matplotlib's list may be older than the font
-        for path in font_manager.findSystemFonts():
-            if path.lower().rpartition("/")[2].startswith(("notosanscjk", "sourcehansans", "wqy-", "msyh", "simhei")):
-                font_manager.fontManager.addfont(path)
-    return ["DejaVu Sans", *[name for name in CHINESE if name in listed()][:1]]
-
-
-@functools.cache
-def has_glyph(character):
-    """Whether one of `families` has this character."""
-    return any(font.get_char_index(ord(character)) for font in _fonts(*families()))
-
-
-@functools.cache
-def _fonts(*names):
-    return [ft2font.FT2Font(font_manager.findfont(name)) for name in names]
-
-
-def written(text):
-    """A text with ? for each character that no font has; and whether there was one."""
-    lacking = [c for c in text if not has_glyph(c)]
-    return "".join("?" if c in lacking else c for c in text), bool(lacking)
-
-
-def say_what_is_missing(figure, missing):
-    """One line at the bottom, where characters had to be left out."""
-    if missing:
-        figure.text(0.01, 0.01, "? stands for a character that no installed font has (one that has: fonts-noto-cjk)", fontsize=7, color="0.4")
 
 
 def png(figure, dpi=120):

@@ -1,17 +1,49 @@
 """What a command prints at its end."""
 
+import itertools
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ppo_keras.reports.measures import MEASURES
 
+ENDLESS = 100_000  # columns: no line is as long
 SPREAD = {"standard deviation": "std", "least": "min", "most": "max"}  # column: what `seeds.spread` calls it
 
 
+class PlainConsole(Console):
+    """A console to which a text is what it says: `[x]` is no markup, `:x:` no picture. Where nobody reads on, it says so."""
+
+    def __init__(self, **settings):
+        super().__init__(force_jupyter=False, markup=False, emoji=False, **settings)  # in a notebook, `display` would go past a redirected stdout
+
+    def on_broken_pipe(self):
+        raise  # the `BrokenPipeError` that Rich is about to turn into an exit code of its own
+
+
 def new_console():
-    """A console of plain text, in a notebook too: what is shown there goes past a redirected stdout."""
-    return Console(force_jupyter=False)
+    """Where a command prints. A terminal and a notebook have a width, to which tables are wrapped; a pipe and a file have none."""
+    console = PlainConsole()
+    return console if console.is_terminal or Console().is_jupyter else PlainConsole(width=ENDLESS)
+
+
+def new_table(title, *columns, **settings):
+    """A table of columns made by `texts` and `numbers`. What is wider than its column is wrapped, never cut."""
+    table = Table(title=title, **settings)
+    for name, side in columns:
+        table.add_column(name, justify=side, overflow="fold")
+    return table
+
+
+def texts(*names):
+    """Columns that begin on the left."""
+    return [(name, "left") for name in names]
+
+
+def numbers(*names):
+    """Columns that end on the right."""
+    return [(name, "right") for name in names]
 
 
 def print_evaluations(before, after, summary, folder, reward_is, judged, pairs=5):
@@ -25,10 +57,8 @@ def print_evaluations(before, after, summary, folder, reward_is, judged, pairs=5
         pairs: responses that are shown.
     """
     console = new_console()
-    table = Table(title="\nBefore and after PPO, on prompts held out", caption=Text(f"The reward is {reward_is}."))
-    table.add_column("measure")
-    table.add_column("before", justify="right")
-    table.add_column("after", justify="right")
+    caption = f"The reward is {reward_is}."
+    table = new_table("\nBefore and after PPO, on prompts held out", *texts("measure"), *numbers("before", "after"), caption=caption)
     rows = (
         ("mean score (the reward)", "reward", "{:.3f}"),
         (judged, "positive", "{:.1%}"),
@@ -42,30 +72,23 @@ def print_evaluations(before, after, summary, folder, reward_is, judged, pairs=5
     for label, name, form in rows:
         values = [getattr(evaluation, name) for evaluation in (before, after)]
         if values[0] is not None:
-            table.add_row(Text(label), *[form.format(value) for value in values])
+            table.add_row(label, *[form.format(value) for value in values])
     console.print(table)
-    samples = Table(title="The same prompts", show_lines=True)
-    for title in ("prompt", "before", "after"):
-        samples.add_column(title)
+    samples = new_table("The same prompts", *texts("prompt", "before", "after"), show_lines=True)
     for row in list(zip(before.prompts, before.responses, after.responses))[:pairs]:
-        samples.add_row(*[Text(cell) for cell in row])
+        samples.add_row(*row)
     console.print(samples)
     print_place(summary, folder)
 
 
 def print_answers(split, before, after, measures, summary, folder, rows=6):
     """Measures before and after PPO, greedy and sampled, then a few prompts with the greedy responses of both."""
-    table = Table(title=f"\nBefore and after PPO, on {len(split.texts)} prompts held out")
-    table.add_column("measure")
-    for title in ("before", "after"):
-        table.add_column(title, justify="right")
+    table = new_table(f"\nBefore and after PPO, on {len(split.texts)} prompts held out", *texts("measure"), *numbers("before", "after"))
     for name in [name.removesuffix("_before") for name in measures if name.endswith("_before")]:
         table.add_row(name.replace("_", " "), *[f"{measures[f'{name}_{stage}']:.3f}" for stage in ("before", "after")])
-    samples = Table(title="Greedy responses", show_lines=True)
-    for title in ("prompt", "reference", "before", "after"):
-        samples.add_column(title)
+    samples = new_table("Greedy responses", *texts("prompt", "reference", "before", "after"), show_lines=True)
     for prompt, references, *responses in list(zip(split.texts, split.references, before, after))[:rows]:
-        samples.add_row(*[Text(cell) for cell in (prompt, references[0], *responses)])
+        samples.add_row(prompt, references[0], *responses)
     new_console().print(table)
     new_console().print(samples)
     print_place(summary, folder)
@@ -73,8 +96,7 @@ def print_answers(split, before, after, measures, summary, folder, rows=6):
 
 def print_labels(measures, summary, folder):
     """Accuracy, macro F1 and cost of every way to choose a label."""
-    table = Table(title=f"\nLabels of {summary['test_texts']} texts held out")
-    table.add_column("labels chosen by")
+    table = new_table(f"\nLabels of {summary['test_texts']} texts held out", *texts("labels chosen by"), *numbers("accuracy", "macro F1", "cost"))
     names = {
         "supervised": "cross-entropy, the most probable",
         "supervised_with_costs": "cross-entropy, the least expected cost",
@@ -82,8 +104,6 @@ def print_labels(measures, summary, folder):
         "majority": "always the most frequent",
         "one_label": "always the cheapest",
     }
-    for title in ("accuracy", "macro F1", "cost"):
-        table.add_column(title, justify="right")
     for kind, values in measures.items():
         table.add_row(names[kind], *[f"{value:.3f}" for value in values.values()])
     new_console().print(table)
@@ -101,10 +121,8 @@ def print_place(summary, folder):
 def print_agent(summary, folder):
     """What an agent earns after its training, and with several seeds the spread."""
     console, several = new_console(), "seeds" in summary
-    table = Table(title=f"\n{summary['task']}, {summary['model']}, {summary['environment_steps']:,} steps")
-    table.add_column("measure")
-    for title in ("mean", *SPREAD) if several else ("value",):
-        table.add_column(title, justify="right")
+    columns = numbers("mean", *SPREAD) if several else numbers("value")
+    table = new_table(f"\n{summary['task']}, {summary['model']}, {summary['environment_steps']:,} steps", *texts("measure"), *columns)
     for label, name, form in (
         ("return of the last training episodes", "episode_return", "{:.3f}"),
         ("their length (steps)", "episode_length", "{:.1f}"),
@@ -129,10 +147,7 @@ def print_seeds(summary, measures, folder):
         summary: see `seeds.spread`.
         measures: names.
     """
-    table = Table(title=f"\n{summary['task']}, {summary['model']}, {len(summary['seeds'])} seeds")
-    table.add_column("measure")
-    for title in ("mean", *SPREAD):
-        table.add_column(title, justify="right")
+    table = new_table(f"\n{summary['task']}, {summary['model']}, {len(summary['seeds'])} seeds", *texts("measure"), *numbers("mean", *SPREAD))
     for name in measures:
         values = [summary[name]] if summary[name] is None else [summary[name], *[summary[f"{name}_{kind}"] for kind in SPREAD.values()]]
         table.add_row(Text(in_words(name, summary)), *["" if value is None else f"{value:.3f}" for value in values])
@@ -153,11 +168,9 @@ def in_words(name, summary):
 
 def print_measures(results):
     """What `ppo-keras evaluate` found, a column for each run."""
-    table = Table(title="\nWith 95 % confidence intervals")
-    table.add_column("measure")
-    for result in results:
-        seeds = f", {len(result['seeds'])} seeds" if "seeds" in result else ""
-        table.add_column(Text(f"{result['run']}\n{result['stage']}, {result['count']} {result['units']}{seeds}"), justify="right")
+    seeds = lambda result: f", {len(result['seeds'])} seeds" if "seeds" in result else ""
+    columns = [f"{result['run']}\n{result['stage']}, {result['count']} {result['units']}{seeds(result)}" for result in results]
+    table = new_table("\nWith 95 % confidence intervals", *texts("measure"), *numbers(*columns))
     for name, (label, form) in MEASURES.items():
         intervals = [result["measures"].get(name) for result in results]
         if any(intervals):
@@ -178,12 +191,10 @@ def as_text(interval, form):
 
 def print_comparison(result, show, place):
     """What `ppo-keras compare` found, with so many rows of it."""
-    rows = Table(title=f"\nThe same {result['units']}", show_lines=True)
-    for title in (result["units"].removesuffix("s"), result["first"], "score", result["second"], "score"):
-        rows.add_column(Text(title), justify="right" if title == "score" else "left")
+    columns = texts(result["units"].removesuffix("s"), result["first"]), numbers("score"), texts(result["second"]), numbers("score")
+    rows = new_table(f"\nThe same {result['units']}", *itertools.chain(*columns), show_lines=True)
     for row in result["rows"][:show]:
-        cells = row["prompt"], row["first"], f"{row['first_score']:z.3f}", row["second"], f"{row['second_score']:z.3f}"
-        rows.add_row(*map(Text, cells))
+        rows.add_row(row["prompt"], row["first"], f"{row['first_score']:z.3f}", row["second"], f"{row['second_score']:z.3f}")
     if show:
         new_console().print(rows)
     for label, name, form in (
@@ -210,11 +221,9 @@ def print_tokens(prompt, response, columns, ended, score=None, reward_is=None):
     """
     console = new_console()
     console.print(Text(f"{prompt} … {response.strip()}"), soft_wrap=True)
-    table = Table()
-    for title in columns:
-        table.add_column(title, justify="left" if title == "token" else "right")
-    for token, *numbers in zip(*columns.values()):
-        table.add_row(Text(token), *[f"{number:z.3f}" for number in numbers])
+    table = new_table(None, *texts("token"), *numbers(*[title for title in columns if title != "token"]))
+    for token, *measures in zip(*columns.values()):
+        table.add_row(token, *[f"{number:z.3f}" for number in measures])
     console.print(table)
     facts = (
         f"tokens: {len(columns['token'])}, {'ended by itself' if ended else 'cut off'}; log-probability {sum(columns['log-probability']):.3f}, "
@@ -225,11 +234,9 @@ def print_tokens(prompt, response, columns, ended, score=None, reward_is=None):
 
 def print_labels_of(label, names, before, now, value):
     """What a classifier says of one text: its label, and the probabilities `(K,)` of all labels before PPO and now."""
-    table = Table()
-    for title in ("label", "before PPO", "now"):
-        table.add_column(title, justify="left" if title == "label" else "right")
+    table = new_table(None, *texts("label"), *numbers("before PPO", "now"))
     for name, *shares in zip(names, before, now):
-        table.add_row(Text(name), *[f"{share:.3f}" for share in shares])
-    new_console().print(Text(label))
+        table.add_row(name, *[f"{share:.3f}" for share in shares])
+    new_console().print(Text(label), soft_wrap=True)
     new_console().print(table)
     new_console().print(f"expected reward (the value): {value:.3f}")

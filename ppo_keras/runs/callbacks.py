@@ -4,6 +4,7 @@ import contextlib
 import math
 import random
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -88,21 +89,27 @@ class Checkpoint(keras.callbacks.Callback):
     It saves before the first iteration, every few iterations, after the last one, and where training is told to stop.
     Put it behind the callbacks whose state it saves, and behind `StopOnInterrupt`.
 
+    An iteration acts first and learns then, so what it was rewarded with says how good the weights were *before* it. Weights
+    that may be the best therefore wait for the next score: those of the start, of every few iterations, and of the last but
+    one. The weights after the last iteration are scored by nobody, and are never the best. An iteration is a step of `fit`:
+    one of several iterations (`iterations_per_call`) scores the weights with which it began together with its own.
+
     Args:
         files: a `StateFiles`.
         every: iterations between two.
-        parts: {name: object with `state() -> {name: array}` and `restore(state)`}, saved beside "learner", "score" and "best_weights".
-        score: a function of the metrics that says how good the policy is, more is better; None where that is not known (yet).
+        parts: {name: object with `state() -> {name: array}` and `restore(state)`}, saved beside "learner", "score" and the weights.
+        score: a function of the metrics of an iteration that says how well it acted, more is better; its value is None where that
+            is not known: the weights then go on waiting. Without it no weights are the best.
 
     Attributes:
-        best_weights: of the policy, after the iteration with the highest `score` among those whose state was saved; empty
-            where it never was known.
+        best_weights: of the policy, those with the highest `score` among those that waited for one; empty where none was known.
     """
 
-    def __init__(self, files, every, parts=None, score=lambda metrics: None):
+    def __init__(self, files, every, parts=None, score=None):
         super().__init__()
         self.files, self.every, self.parts, self.score = files, every, parts or {}, score
         self.best, self.best_weights, self.saved = -math.inf, [], None
+        self.waiting, self.since = [], None  # weights that have no score yet, and the iteration after which they were so
 
     @property
     def iteration(self):
@@ -111,19 +118,37 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if self.saved != self.iteration:
+            self.wait()
             self.save()
 
     def on_train_batch_end(self, batch, logs=None):
-        due = self.iteration % self.every == 0 or batch + 1 == self.params["steps"]
-        score = self.score(logs) if due else None
-        if score is not None and float(score) > self.best:
-            self.best, self.best_weights = float(score), self.model.policy.get_weights()
-        if due or self.model.stop_training:
+        self.judge(logs)
+        left, due = (self.params["steps"] or math.inf) - batch - 1, self.iteration % self.every == 0
+        if due or left < 2:
+            self.wait()
+        if due or left == 0 or self.model.stop_training:
             self.save()
+
+    def judge(self, logs):
+        """Scores the weights that wait by what the iteration after them was rewarded with."""
+        score = self.score(logs) if self.waiting else None
+        if score is None:
+            return
+        if float(score) > self.best:
+            self.best, self.best_weights = float(score), self.waiting
+        self.waiting = []
+
+    def wait(self):
+        """Keeps the weights as they are now until they can be scored."""
+        if self.score is not None:
+            self.waiting, self.since = self.model.policy.get_weights(), self.iteration
 
     def save(self):
         """Writes a state now."""
-        parts = {"learner": self.model.state(), "score": {"best": self.best}, "best_weights": dict(enumerate(self.best_weights))}
+        waiting = [] if self.since == self.iteration else self.waiting  # else they are the learner's
+        weights = {"best_weights": dict(enumerate(self.best_weights)), "waiting_weights": dict(enumerate(waiting))}
+        since = self.since if self.waiting else -1
+        parts = {"learner": self.model.state(), "score": {"best": self.best, "since": since}} | weights
         parts |= {name: part.state() for name, part in self.parts.items()}
         self.files.write(self.iteration, pack(parts) | {"random": of_json(_random_states())})
         self.saved = self.iteration
@@ -135,8 +160,11 @@ class Checkpoint(keras.callbacks.Callback):
             return None
         with readable(self.files, state.number):
             learner.restore(unpack(state.arrays, "learner"))
-            best = unpack(state.arrays, "best_weights")
-            self.best, self.best_weights = float(state.arrays["score/best"]), [best[str(i)] for i in range(len(best))]
+            in_order = lambda weights: [weights[str(i)] for i in range(len(weights))]
+            self.best, self.best_weights = float(state.arrays["score/best"]), in_order(unpack(state.arrays, "best_weights"))
+            self.since = int(state.arrays["score/since"])
+            waiting = in_order(unpack(state.arrays, "waiting_weights"))
+            self.waiting = learner.policy.get_weights() if self.since == state.number else waiting
             for name, part in self.parts.items():
                 part.restore(unpack(state.arrays, name))
             _set_random_states(from_json(state.arrays["random"]))
@@ -209,6 +237,11 @@ class StopOnInterrupt(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+AT_ONCE = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # what each does without `interruptible`
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    AT_ONCE[signal.SIGHUP] = signal.SIG_DFL
+
+
 class Interrupt:
     """Whether Ctrl-C was pressed."""
 
@@ -222,19 +255,27 @@ class Interrupt:
 
 @contextlib.contextmanager
 def interruptible():
-    """Turns the first Ctrl-C, or SIGTERM, into a request to stop at the iteration's end; the second one stops at once.
+    """Turns the first Ctrl-C, SIGTERM or closed terminal into a request to stop at the iteration's end; the second one stops at once.
+
+    A signal that whoever started the process told it to ignore (`nohup`, a job in the background of a script) stays ignored.
+    Python hands signals to the main thread alone: in another one nothing is turned, and training goes on to its end.
 
     Yields:
         An `Interrupt`.
     """
-    interrupt, at_once = Interrupt(), {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
 
     def press(number, frame):
         interrupt.pressed = True
-        signal.signal(number, at_once[number])
-        tqdm.write(f"Stopping after this step; {'press Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} again to stop at once.")
+        signal.signal(number, AT_ONCE[number])
+        again = "press Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        with contextlib.suppress(OSError, RuntimeError):  # a stream that is gone, or in the middle of another line
+            tqdm.write(f"Stopping after this step; {again} again to stop at once.")
 
-    before = {number: signal.signal(number, press) for number in at_once}
+    before = {number: signal.signal(number, press) for number in AT_ONCE if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield interrupt
     finally:

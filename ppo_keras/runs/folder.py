@@ -13,6 +13,7 @@ from ppo_keras.errors import InputError, ResumeError
 
 STAGES = ("before", "after", "best")  # of the weights that a run keeps
 PLACE = ("run", "runs_folder", "overwrite")  # settings that say where a run lies, which may change
+FILES = ("data", "validation_data", "test_data", "map")  # settings that name a file, which may be moved: its content is compared
 
 
 class Run:
@@ -20,12 +21,12 @@ class Run:
 
     | file | what |
     |---|---|
-    | `config.json` | every setting, and the versions of the libraries |
+    | `config.json` | every setting, the versions of the libraries, and the working folder, from which files are named |
     | `tokenizer.model` | the SentencePiece model |
     | `checkpoints/before.keras`, `after.keras` | the writer before and after PPO |
     | `checkpoints/policy.keras` | the agent |
     | `checkpoints/reward.keras`, `judge.keras` | the reward model and the judge, where there are any |
-    | `checkpoints/best.keras` | the policy after the iteration that was rewarded most, of those whose state was saved |
+    | `checkpoints/best.keras` | the policy that was rewarded most in the iteration that it acted in, see `callbacks.Checkpoint` |
     | `checkpoints/training-*.npz` | the last states of the learner, with optimizer and counters, from which `--resume` goes on |
     | `checkpoints/writer-*.npz`, `reward-*`, `judge-*` | the same of the supervised stages |
     | `events.out.tfevents.*` | TensorBoard |
@@ -44,13 +45,13 @@ class Run:
     @staticmethod
     def check_new(runs_folder, name, overwrite):
         """Raises `InputError` if the run exists (unless `overwrite`) or its place cannot be written; creates nothing."""
-        folder = Path(runs_folder) / name
         if name in ("", ".", "..") or Path(name).name != name:
             raise InputError(f"--run {name!r} is not the name of a folder. Use a plain name such as reviews-1.")
+        folder = _place(runs_folder, name)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file, but a run is a folder. Choose another --run name.")
         used = _is_used(folder)
-        if (used or folder.with_name(f".{name}.replaced").exists()) and not overwrite:
+        if (used or _aside(folder).exists()) and not overwrite:
             raise InputError(f"the run {folder} exists already. Choose another --run name, or replace it with --overwrite.")
         if used and not (folder / "config.json").exists():
             raise InputError(f"{folder} is not the folder of a run, so it is not replaced. Choose another --run name.")
@@ -62,8 +63,8 @@ class Run:
     def create(cls, runs_folder, name, overwrite=False):
         """A new, empty run folder. A run that it replaces is set aside until `keep` or `discard` is called."""
         cls.check_new(runs_folder, name, overwrite)
-        folder = Path(runs_folder) / name
-        replaced = folder.with_name(f".{name}.replaced")
+        folder = _place(runs_folder, name)
+        replaced = _aside(folder)
         if replaced.exists():  # a training was killed before it had anything: the older run is the good one
             shutil.rmtree(folder, ignore_errors=True)
         elif _is_used(folder):
@@ -79,10 +80,10 @@ class Run:
     @classmethod
     def resume(cls, runs_folder, name):
         """A run that was stopped, to go on with."""
-        run = cls.open(Path(runs_folder) / name, runs_folder)
+        run = cls.open(str(_place(runs_folder, name)), runs_folder)
         if run.ended:
             raise InputError(f"{run.folder} has ended: there is nothing to resume. Train it anew with --overwrite, or choose another --run name.")
-        replaced = run.folder.with_name(f".{name}.replaced")
+        replaced = _aside(run.folder)
         return cls(run.folder, replaced if replaced.exists() else None, resumed=True)
 
     def keep(self):
@@ -109,7 +110,7 @@ class Run:
     @property
     def can_resume(self):
         """Whether a state was saved, in it or in a run inside it."""
-        return any(self.folder.glob("**/checkpoints/*.npz"))
+        return any(path for place in ("checkpoints/*.npz", "seed-*/checkpoints/*.npz") for path in self.folder.glob(place))
 
     @classmethod
     def open(cls, run, runs_folder="runs"):
@@ -172,12 +173,13 @@ class Run:
         from ppo_keras import __version__
 
         versions = {"ppo_keras": __version__, "keras": keras.__version__, "tensorflow": tensorflow.__version__}
-        content = {"versions": versions, **asdict(config), **more}
+        content = {"versions": versions, **asdict(config), **more, "working_folder": os.getcwd()}
         if not self.resumed:
             self.save_json("config.json", content)
             return
         saved = self.load_json("config.json")
-        old, new = ({k: v for k, v in flat(settings) if k not in PLACE} for settings in (saved, json.loads(json.dumps(content))))
+        free = (*PLACE, *FILES, "corpus", "working_folder")
+        old, new = ({k: v for k, v in flat(settings) if k not in free} for settings in (saved, json.loads(json.dumps(content))))
         for name in [*old, *new]:
             if old.get(name) != new.get(name):
                 raise ResumeError(
@@ -288,6 +290,17 @@ class Run:
                 self.save_bytes(f"{name}.png", content)
                 tf.summary.image(f"pictures/{name}", tf.io.decode_png(content, channels=4)[tf.newaxis])
         writer.close()
+
+
+def _place(runs_folder, name):
+    """The folder of a run. Of a link, what it points to: that is where a run is begun, set aside and put back."""
+    folder = Path(runs_folder) / name
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
+
+
+def _aside(folder):
+    """Where the run that is replaced waits until the new one is worth keeping."""
+    return folder.with_name(f".{folder.name}.replaced")
 
 
 def _is_used(folder):

@@ -42,7 +42,7 @@ GLOSSARY = (
     Metric("value/return_mean", "mean of the value targets", "follows objective/rlhf_reward (near 0 where several responses to a prompt are compared); of an agent, grows with the discounted return"),
     Metric("optimizer/gradient_norm", "global norm of the gradient, before it is limited", "steady; no jumps by a factor of 10"),
     Metric("optimizer/learning_rate", "learning rate at the start of the iteration", "as scheduled", "lr", "train/learning_rate", "charts/learning_rate"),
-    Metric("optimizer/steps", "minibatches used: fewer than epochs * minibatches where target_kl stopped the epochs", "constant"),
+    Metric("optimizer/steps", "minibatches used: fewer than epochs * minibatches where target_kl stopped the epochs, or gradients in float16 overflowed and their step was left out", "constant"),
     Metric("writer/loss", "cross-entropy of the writer in supervised training, nats a token (of a classifier, a text)", "falls"),
     Metric("writer/validation_cross_entropy", "the same on the validation split", "falls, then levels off; the best epoch is kept"),
     Metric("writer/validation_accuracy", "of a classifier: share of validation texts that it gets right before PPO", "well above chance"),

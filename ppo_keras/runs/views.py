@@ -16,7 +16,8 @@ from ppo_keras.masking import episode_starts
 from ppo_keras.runs import tensorboard
 from ppo_keras.trajectory import single_steps, slice_sequences
 
-DRAWN, DPI = 2, 80  # responses that are drawn token by token; pixels an inch
+DRAWN = 2  # responses that are drawn token by token
+CARD, DPI = 350, 80  # pixels across a card of the Images tab, to whose width it scales every picture; least pixels an inch
 
 
 class BatchHistograms:
@@ -119,7 +120,9 @@ class HeldOutResponses:
         length = int(responses.mask[row].numpy().sum())
         pieces = self.tokenizer.pieces(responses.tokens[row, :length].numpy())
         figure = pictures.token_heat_map(pieces, {name: values[row, :length] for name, values in measures.items()}, title)
-        meaning = "KL from the reference (nats), advantage (before whitening) and value of every token of a held-out response"
+        meaning = (
+            "KL from the reference (nats), advantage (before whitening) and value of every token of a held-out response: dark red above 0, light blue below"
+        )
         show_picture(f"responses/tokens_{number + 1}", figure, meaning)
 
     def _draw_attention(self, policy, prompts, responses):
@@ -209,7 +212,8 @@ def show_picture(tag, figure, meaning):
     """A figure in the Images tab."""
     from ppo_keras.reports import pictures
 
-    image = tf.io.decode_png(pictures.png(figure, DPI), channels=3)
+    sharp = (2 * CARD + 0.5) / figure.get_figwidth()  # exactly two pixels for one of the card, which leaves out every other one
+    image = tf.io.decode_png(pictures.png(figure, max(DPI, sharp)), channels=3)
     tf.summary.image(tag, image[tf.newaxis], description=meaning)
 
 

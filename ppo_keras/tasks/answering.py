@@ -53,6 +53,7 @@ class AnsweringJob(WriterJob):
     """The parts of one run: checked when it is made, supervised in `prepare`, improved by PPO in `improve`."""
 
     def __init__(self, config, task, run=None):
+        task = OwnReferences(task)
         super().__init__(config, task.name, run)
         self.task, self.reference = task, None
         self.take_corpus(task.load(minimum=config.batch_size // config.responses_per_prompt))
@@ -191,6 +192,21 @@ def warn_of_equal_prompts(splits, name, longest):
             DataWarning,
             stacklevel=3,
         )
+
+
+class OwnReferences:
+    """A task that is given copies of the references: somebody else's code may sort, change or empty the lists that it gets."""
+
+    def __init__(self, task):
+        self.task, self.name, self.load = task, task.name, task.load
+
+    def reward(self, response, references):
+        """See `train`."""
+        return self.task.reward(response, list(references))
+
+    def measures(self, responses, references):
+        """See `train`."""
+        return self.task.measures(list(responses), [list(several) for several in references])
 
 
 def usual_length(token_lists):

@@ -154,11 +154,12 @@ class AgentJob:
         """One seed. Returns its learning curve, `(N, 4)`: steps, return, length and number of the episodes that ended."""
         config, learner, self.seed_began = self.config, self.learner, time.perf_counter()
         learner.restart(seed)
-        recorder = EnvironmentRecorder(run, self.board(replace(config, seed=seed)))
+        recorder = EnvironmentRecorder(run, self.board(replace(config, seeds=1, seed=seed)))
         shown = {"episode/return": "return", "episode/length": "length", "policy/entropy": "entropy"}
         every = max(1, config.checkpoint_every // learner.iterations_per_call) * learner.iterations_per_call
         further = {"health": Health("episode/return")} | tracing.observers(config.logging, run)
-        fit_and_save(learner, run, "policy", interrupt, recorder, shown, every, self.calls, further=further, score=lambda metrics: recorder.last_return)
+        score = lambda metrics: metrics["episode/return"] if metrics["episode/count"] > 0 else None  # that of earlier episodes says nothing of these weights
+        fit_and_save(learner, run, "policy", interrupt, recorder, shown, every, self.calls, further=further, score=score)
         self.pace = config.environments * config.steps * learner.iterations_per_call / float(np.median(recorder.seconds))
         return np.array(recorder.curve)
 

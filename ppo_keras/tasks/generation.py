@@ -230,7 +230,8 @@ class GenerationJob(WriterJob):
             if name == "judge":  # a classifier also where the reward was learned from pairs
                 fit, arrays = train_classifier, [(c + r, [1] * len(c) + [0] * len(r)) for c, r in arrays]
         history = fit(model, *arrays, **settings).history
-        self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
+        if history:  # there is none where Ctrl-C cut the first epoch short
+            self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
         return model
 
     def encode_for_judge(self, texts):

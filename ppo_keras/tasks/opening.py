@@ -15,6 +15,7 @@ from ppo_keras.config import require
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import kind_of
 from ppo_keras.errors import InputError
+from ppo_keras.runs.elsewhere import find_files
 from ppo_keras.tasks.answering import AnsweringJob
 from ppo_keras.tasks.classification import ClassificationJob
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
@@ -38,7 +39,7 @@ def open_job(run, stage, temperature=None):
     """
     run.check_one_seed()
     task = task_of(run)
-    config = run.load_settings(TEXT_TASKS[task][0] if task in TEXT_TASKS else kind_of(task))
+    config = find_files(run, run.load_settings(TEXT_TASKS[task][0] if task in TEXT_TASKS else kind_of(task)))
     if temperature is not None:
         config = replace(config, ppo=replace(config.ppo, temperature=temperature))
     with plain_errors():

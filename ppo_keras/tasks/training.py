@@ -4,12 +4,13 @@ import contextlib
 import errno
 import os
 import sys
+from pathlib import Path
 
 import tensorflow as tf
 
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.errors import InputError, NonFiniteError, ResumeError
-from ppo_keras.runs import callbacks
+from ppo_keras.runs import callbacks, lock
 from ppo_keras.runs.folder import Run
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
@@ -27,29 +28,37 @@ def run_job(config, make_job, resume=False):
     Returns:
         What `improve` returns. A run that is stopped before it saved a state holds nothing of use, and is removed.
     """
-    with plain_errors():
-        run = Run.resume(config.runs_folder, config.run) if resume else None
-        if run is None:
+    folder = Path(config.runs_folder) / config.run
+    with plain_errors(), contextlib.ExitStack() as stack:
+        if resume:
+            Run.open(str(folder), config.runs_folder)  # else there is nothing to lock
+            stack.enter_context(lock.held(folder))
+            run = Run.resume(config.runs_folder, config.run)
+        else:
+            lock.check_free(folder)
             Run.check_new(config.runs_folder, config.run, config.overwrite)
         job = make_job()
-        run = run or Run.create(config.runs_folder, config.run, config.overwrite)
-        with callbacks.interruptible() as interrupt:
-            try:
-                job.prepare(run, interrupt)
+        interrupt = stack.enter_context(callbacks.interruptible())
+        if not resume:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.held(folder))
+            run = Run.create(config.runs_folder, config.run, config.overwrite)
+        try:
+            job.prepare(run, interrupt)
+            run.keep()
+            return job.improve(run, interrupt)
+        except BaseException as error:
+            if run.can_resume:
                 run.keep()
-                return job.improve(run, interrupt)
-            except BaseException as error:
-                if run.can_resume:
-                    run.keep()
-                    if not isinstance(error, (ResumeError, NonFiniteError)):
-                        print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
-                elif not resume:
-                    run.discard()
-                raise
+                if not run.ended and not isinstance(error, (ResumeError, NonFiniteError)):
+                    print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
+            elif not resume:
+                run.discard()
+            raise
 
 
 def fit_and_save(
-    learner, run, name, interrupt, recorder, shown, checkpoint_every, steps, data=None, further=None, score=lambda metrics: None,
+    learner, run, name, interrupt, recorder, shown, checkpoint_every, steps, data=None, further=None, score=None,
     finish=lambda: None,
 ):  # fmt: skip
     """Fits a `PPO`, from its last saved state on. Whatever stops it, the policy is saved as it then is.
@@ -65,7 +74,7 @@ def fit_and_save(
         steps: of `fit`, all in all.
         data: a function of the number of steps that were made already: the data of the others; None for an agent.
         further: {name: more callbacks}, saved where they have a `state`.
-        score: see `callbacks.Checkpoint`; the best policy is saved too.
+        score: see `callbacks.Checkpoint`; the best policy is saved too, where one was scored.
         finish: called before the policy is saved.
 
     Raises:

@@ -16,6 +16,7 @@ from helpers import assert_close, tiny_policy
 from ppo_keras.commands import generate
 from ppo_keras.commands import main as command_line
 from ppo_keras.commands.main import main
+from ppo_keras.commands.train import resumed
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.errors import InputError
 from ppo_keras.language.tokenizer import Tokenizer
@@ -302,6 +303,20 @@ def test_bad_input_does_not_cost_the_old_run(tmp_path, monkeypatch, capsys):
     Run.create("runs", "generation").save_json("config.json", {"seed": 1})
     assert "missing.txt" in error_line(capsys, "train", "generation", "--overwrite", "--data", "missing.txt")
     assert Run("runs/generation").load_json("config.json") == {"seed": 1} and [path.name for path in Path("runs").iterdir()] == ["generation"]
+
+
+def test_a_run_is_resumed_from_another_folder(tmp_path, monkeypatch):
+    """Catches: `--resume` that does not find the data, the map or the reward of a run that was begun elsewhere."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "began").mkdir()
+    (tmp_path / "began" / "texts.txt").write_text("x")
+    monkeypatch.chdir(tmp_path / "began")
+    Run.create("runs", "first").save_config(parse("--data", "texts.txt", "--run", "first"), task="generation")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "generation", "--resume", "began/runs/first"]
+    config, resume = resumed(command_line.parse(arguments), arguments)
+    assert resume and config.data == str(tmp_path / "began" / "texts.txt") and str(tmp_path / "began") in sys.path
+    assert (config.run, config.runs_folder) == ("first", "began/runs")
 
 
 def test_a_folder_that_is_no_run_is_not_replaced(tmp_path, monkeypatch, capsys):

@@ -215,6 +215,18 @@ def test_the_first_reward_scores_both(place, copied):
     assert {row["first_score"] for row in result["rows"]} | {row["second_score"] for row in result["rows"]} <= {0.0, -9.0}
 
 
+def test_runs_are_opened_from_another_folder(place, tmp_path, monkeypatch):
+    """Catches: `evaluate` and `compare` that look for the data only where they are started; agents begun elsewhere called another world."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("labels", "walker"):
+        done = run("evaluate", name, "--runs-folder", str(place / "runs"), "--episodes", "4")
+        assert done.code == 0, done.err
+    elsewhere = Run(shutil.copytree(place / "runs" / "walker", tmp_path / "runs" / "walker"))
+    elsewhere.save_json("config.json", elsewhere.load_json("config.json") | {"working_folder": str(tmp_path)})
+    done = run("compare", "walker", str(place / "runs" / "walker"), "--episodes", "4")
+    assert done.code == 0, done.err
+
+
 # chat
 
 
@@ -280,8 +292,9 @@ def test_labels_and_answers_in_a_chat(place, monkeypatch):
 
 
 def test_a_chat_goes_on_and_ends_kindly(place, monkeypatch):
-    """Catches: a long prompt, or Ctrl-C, that ends a chat with a traceback; samples that are the same every time; a temperature that is not read."""
-    done = say(monkeypatch, "art: " + "news " * 60 + "\nart: news\nart: news\n", "writer", "--temperature", "5", "--seed", "8")
+    """Catches: a long prompt, or Ctrl-C, that ends a chat with a traceback; samples that are the same every time; a temperature that is not read;
+    a seed counted beyond int32."""
+    done = say(monkeypatch, "art: " + "news " * 60 + "\nart: news\nart: news\n", "writer", "--temperature", "5", "--seed", str(2**31 - 1))
     totals = [float(total) for total in re.findall(r"log-probability (-?[\d.]+)", done.out)]
     assert done.code == 0 and "Shorten it" in done.err and len(totals) == len(set(totals)) == 2
     cold = say(monkeypatch, "art: news\n", "writer", "--temperature", "0.001", "--stage", "before").out

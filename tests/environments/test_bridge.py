@@ -14,13 +14,18 @@ from test_environment_ppo import LENGTHS, NETWORKS, ONE_STEP, REMEMBERING, SGD, 
 from helpers import assert_all_close, assert_close, tiny_agent, weights_of
 from ppo_keras import PPOConfig
 from ppo_keras.checkpoints import from_json, of_json
+from ppo_keras.commands.parser import parse
+from ppo_keras.commands.train import resumed
 from ppo_keras.distributions import DiagonalGaussian
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
-from ppo_keras.environments.evaluation import play
+from ppo_keras.environments.config import settings_for
+from ppo_keras.environments.evaluation import Player, play
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.runs.folder import Run
+from ppo_keras.tasks.opening import make_job, task_of
 
 gymnasium = pytest.importorskip("gymnasium")
 spaces = gymnasium.spaces
@@ -215,6 +220,110 @@ def test_a_fault_at_the_beginning():
         learner(GymnasiumEnvironment(Stuck), "mlp")
 
 
+class Old(Told):
+    """Draws from the random numbers that environments had before Gymnasium, and ends after two steps."""
+
+    np_random = np.random.RandomState(0)
+
+    def reset(self, seed=None, options=None):
+        return self.np_random.uniform(size=2).astype(np.float32), {}
+
+    def step(self, action):
+        observation, reward, *_ = super().step(action)
+        return observation, reward, len(self.given) % 2 == 0, False, {}
+
+
+def test_an_environment_with_old_random_numbers_goes_on():
+    """Catches: `'RandomState' object has no attribute 'bit_generator'` when its first episode ends. Only `--resume` needs the state: it is told
+    that the episode does not come back, and begins new ones."""
+    environment = GymnasiumEnvironment(Old)
+    environment.reset(2, SEED)
+    for _ in range(5):
+        environment.step(np.array([0, 1]))
+    with pytest.raises(EnvironmentFault, match="np_random"):
+        environment.copy().replay(from_json(of_json(environment.state())))
+
+
+# What makes an environment
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (Told(), ["an environment (<Told", "lambda: gymnasium.make('CartPole-v1')"]),
+        (None, ["None", "an id such as 'CartPole-v1'"]),
+        (["CartPole-v1"], ["['CartPole-v1']", "an id such as"]),
+        (lambda: None, ["the function that makes gym returned None, expected a gymnasium.Env"]),
+        (lambda: 1 / 0, ["gym could not be made: ZeroDivisionError"]),
+        (lambda: gymnasium.make("CartPol-v1"), ["gym could not be made: NameNotFound"]),
+        (functools.cache(Told), ["the function that makes gym returned the same environment twice", "a new one at every call"]),
+    ],
+    ids=lambda value: "",
+)
+def test_what_makes_no_environment(make, words):
+    """Catches: `TypeError: 'TimeLimit' object is not callable`; copies that are one and the same environment, whose episodes are mixed."""
+    with pytest.raises(InputError) as error:
+        GymnasiumEnvironment(make).reset(2, SEED)
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value), str(error.value)
+
+
+WORLD = """
+import gymnasium
+import numpy as np
+
+
+class World(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
+
+    def step(self, action):
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), float(action), False, False, {}
+
+
+gymnasium.register("WorldOfATest-v0", World, max_episode_steps=5)
+"""
+
+
+@pytest.fixture
+def own_world(tmp_path, monkeypatch):
+    """A current folder with a module that registers an environment, as the console script sees it: not on `sys.path`. Returns a function
+    that forgets the module, as another process would."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    (tmp_path / "world_of_a_test.py").write_text(WORLD)
+
+    def forget():
+        sys.modules.pop("world_of_a_test", None)
+        gymnasium.registry.pop("WorldOfATest-v0", None)
+
+    yield forget
+    forget()
+
+
+def test_a_module_of_the_current_folder_registers_an_environment(own_world):
+    """Catches: `gym:module:ID` that only `python -m ppo_keras` finds; a time limit or a name lost on the way."""
+    environment = GymnasiumEnvironment("world_of_a_test:WorldOfATest-v0")
+    assert (environment.name, environment.time_limit, environment.actions) == ("gym:world_of_a_test:WorldOfATest-v0", 5, 2)
+    environment.reset(2, SEED)
+    with pytest.raises(InputError, match="no environment 'WorldOfATest-v1'. The module world_of_a_test registers WorldOfATest-v0. Register it there"):
+        GymnasiumEnvironment("world_of_a_test:WorldOfATest-v1")
+
+
+def test_a_run_of_an_own_environment_is_opened_again(own_world):
+    """Catches: a colon in the task that no run folder, `--resume` or `evaluate` can take; a module that is not imported where the run goes on."""
+    task = "gym:world_of_a_test:WorldOfATest-v0"
+    arguments = ["train", task, "--resume", "world_of_a_test-worldofatest-v0"]
+    config = settings_for(task)
+    Run.create(config.runs_folder, config.run).save_config(config, task=task)
+    taken, resume = resumed(parse(arguments), arguments)
+    assert resume and (taken.run, taken.runs_folder) == ("world_of_a_test-worldofatest-v0", "runs")
+    run = Run.open("world_of_a_test-worldofatest-v0")
+    assert make_job(task_of(run), taken, run).environment.name == task
+
+
 # Rollouts
 
 
@@ -394,6 +503,21 @@ def test_a_seed_names_a_run():
     assert len(np.unique(runs[0][0][:, 0], axis=0)) == 3
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_every_rollout_draws_anew(mode):
+    """Catches: rollouts around Python that draw the same noise in every iteration, or whatever the seed is."""
+    learners = [learner(GymnasiumEnvironment(Told), "mlp", mode, steps=8, layers=1, seed=seed) for seed in (0, 1)]
+    noise = []
+    for ppo in learners:
+        for iteration in (0, 1):
+            ppo.iteration.assign(iteration)
+            noise.append(ppo._noise().numpy())
+    assert len({array.tobytes() for array in noise}) == 4
+    if mode == "eager":  # what is always observed is the same: only noise makes a difference
+        actions = [trajectory.actions.numpy().tobytes() for ppo in learners for trajectory in next(collect(ppo, 2))]
+        assert len(set(actions)) == 4
+
+
 def test_restarting_begins_anew():
     """Catches: episodes of the old run, or an environment that is not seeded again."""
     ppo = learner(GymnasiumEnvironment("CartPole-v1"), "mlp", steps=30, optimizer=keras.optimizers.Adam(0.01))
@@ -458,6 +582,55 @@ def test_playing_equals_playing_in_tensorflow(network):
         played = play(policy, scripted(), 6, at_once=3, jit_compile=mode)
         np.testing.assert_array_equal(played.lengths, expected.lengths)
         assert_close(played.returns, expected.returns)
+
+
+@pytest.fixture
+def eagerly():
+    """Functions run as plain Python: nothing here is about compilation."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize("network", REMEMBERING)
+def test_a_player_begins_with_an_empty_memory(network, eagerly):
+    """Catches: memory, or its start flag, of one round of episodes in the next, or of one call in the next."""
+    policy = tiny_agent(network, (3,), 3, memory=4, spread=1.0)
+    player, seen = Player(policy, scripted(), 1.0, False, 3), []
+    choose = player.function
+
+    def look(observation, memory, starts, masks, seed, t, greedy):
+        if t == 0:
+            seen.append((memory, starts))
+        return choose(observation, memory, starts, masks, seed, t, greedy)
+
+    player.function = look
+    first, second = player(6, True, 0), player(6, True, 0)
+    assert len(seen) == 4
+    for begun in seen:
+        assert_all_close(begun, (policy.initial_state(3), np.ones(3, np.float32)), rtol=0, atol=0)
+    np.testing.assert_array_equal(first.returns, second.returns)
+    np.testing.assert_array_equal(first.returns[:3], first.returns[3:])
+
+
+@pytest.mark.parametrize("make", [Scripted, scripted])
+@pytest.mark.parametrize("network", REMEMBERING)
+def test_the_value_behind_a_cut_off_episode_remembers_it(network, make, eagerly):
+    """28. Catches: V(final observation) that a player reads with a start flag of 1, or with the memory before the last step."""
+    policy = tiny_agent(network, (3,), 3, memory=4, spread=1.0)
+    memory, total, values, behind = policy.initial_state(3), np.zeros(3), [], []
+    observe = lambda t: tf.constant(np.stack([np.arange(3), np.full(3, t), total], axis=-1) / 4, tf.float32)
+    for t in range(5):
+        logits, value, memory = policy.step(observe(t), memory, tf.fill([3], float(t == 0)))
+        total = total + logits.numpy().argmax(axis=-1)
+        values.append(value)
+        behind.append([policy.step(observe(t + 1), memory, tf.fill([3], flag))[1] for flag in (0.0, 1.0)])
+    played = Player(policy, make(), 1.0, False, 3, record=True)(3, True, 0)
+    values, (right, wrong) = np.stack(values, axis=1), np.moveaxis(np.array(behind), 0, -1)  # (B, T) each
+    expected = np.where(np.arange(1, 6) < LENGTHS[:, np.newaxis], np.roll(values, -1, axis=1), 0.0)
+    expected[1, 3] = right[1, 3]  # only copy 1 is cut off, by its time limit
+    assert_close(played.steps.next_values, expected, atol=1e-5)
+    assert abs(right - wrong)[1, 3] > 1e-2  # this policy does remember
 
 
 @pytest.mark.parametrize("episodes", [2, 3])

@@ -47,7 +47,17 @@ class Unborn(Hooked):
         raise RuntimeError("the simulator is not running")
 
 
+def bodiless():
+    raise gymnasium.error.DependencyNotInstalled('Bodies are not installed, run `pip install "gymnasium[bodies]"`')
+
+
+def partless():
+    raise ModuleNotFoundError("No module named 'parts_of_a_test'")
+
+
 gymnasium.register("Unborn-v0", Unborn, disable_env_checker=True)
+gymnasium.register("Bodiless-v0", bodiless)
+gymnasium.register("Partless-v0", partless)
 for space in ("observation", "action"):
     gymnasium.register(f"Unreadable-{space}-v0", Unreadable, kwargs={"what": space}, disable_env_checker=True)
 
@@ -81,8 +91,15 @@ def refused(tmp_path, monkeypatch, capsys):
         ("cartpol", ["'cartpol'", "nearest is cartpole.", "gridworld", "cartpole-no-velocity", "acrobot", "repeat-first", "t-maze", "generation", "gym:ID"]),
         ("gym:CartPol-v1", ["'CartPol-v1'", "Did you mean CartPole-v1"]),
         ("gym:CartPole-v7", ["'CartPole-v7'", "CartPole-v1"]),
-        ("gym:no_such_module:World-v0", ["no_such_module", "ModuleNotFoundError"]),
+        ("gym:no_such_module:World-v0", ["no_such_module", "ModuleNotFoundError", "Is no_such_module.py in this folder"]),
         ("gym:", ["gym:Acrobot-v1"]),
+        ("gym:my_envs:", ["gym:my_envs: is neither gym:ID nor gym:module:ID"]),
+        ("gym:a:b:World-v0", ["is neither gym:ID nor gym:module:ID"]),
+        ("gym:json:World-v0", ["'World-v0'", "The module json registers nothing", "gymnasium.register('World-v0'"]),
+        ("gym:ALE/Breakout-v5", ["'ALE/Breakout-v5'", "pip install ale-py", "gym:ale_py:ALE/Breakout-v5"]),
+        ("gym:ale_py:ALE/Breakout-v5", ["pip install ale-py"]),
+        ("gym:Bodiless-v0", ["gym:Bodiless-v0 needs a further package", "pip install \"gymnasium[bodies]\""]),
+        ("gym:Partless-v0", ["gym:Partless-v0 needs a further package", "'parts_of_a_test'"]),
         ("gym:Blackjack-v1", ["gym:Blackjack-v1", "observations", "Tuple", "Box and Discrete"]),
         ("gym:Unreadable-observation-v0", ["observations of kind Dict"]),
         ("gym:Unreadable-action-v0", ["actions of kind Dict", "MultiDiscrete"]),

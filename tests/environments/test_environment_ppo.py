@@ -119,6 +119,12 @@ def learner(
     return ppo
 
 
+@functools.cache
+def untrained():
+    """A learner that is only looked at."""
+    return learner("mlp")
+
+
 def fit(ppo, iterations=1):
     """Trains; returns the history, a list of numbers (or arrays) for each metric."""
     history = [ppo.fit(verbose=0).history for _ in range(iterations)]
@@ -405,6 +411,26 @@ def test_one_trace_serves_a_whole_fit(iterations):
     traces = ppo.traces
     ppo.fit(2, verbose=0)
     assert traces == ppo.traces == 1 and int(ppo.iteration) == 5 * iterations
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(steps_per_epoch=tf.data.Dataset.range(3)), "fit was given <.*, but an agent learns from its environment"),  # fit(data)
+        (dict(steps_per_epoch=np.zeros([2, 2])), r"fit was given array\(.*, but an agent learns from its environment.*fit\(steps_per_epoch=100\)"),
+        (dict(x=[1, 2]), r"fit was given \[1, 2\], but an agent"),
+        (dict(y=[1, 2]), r"fit was given y=\[1, 2\], but PPO learns"),
+        (dict(validation_data=3), "fit was given validation_data=3"),
+        (dict(steps_per_epoch=0), "steps_per_epoch=0 is no whole number"),
+        (dict(steps_per_epoch=None), "steps_per_epoch=None is no whole number"),
+        (dict(epochs=0), "epochs=0 is no whole number"),
+    ],
+)
+def test_what_fit_cannot_use_is_said(settings, said):
+    """Catches: data taken for a number of steps (a traceback of Keras's), a fit without a step or without an end."""
+    with pytest.raises(InputError, match=said):
+        untrained().fit(**settings)
+    assert int(untrained().iteration) == 0
 
 
 def test_iterations_in_one_call_are_the_same():

@@ -9,6 +9,7 @@ from helpers import assert_close, tiny_agent
 from ppo_keras.environments.environment import Environment, Step
 from ppo_keras.environments.evaluation import Player, play
 from ppo_keras.environments.gridworld import GridWorld
+from ppo_keras.errors import InputError
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -180,7 +181,7 @@ def test_recorded_steps_against_a_loop(python):
     class Ending(Forever):
         """Copy i terminates after i + 2 steps, but is cut off at 4; pays 1 + its step. What is observed is the step."""
 
-        observation, time_limit = 6, 9
+        observation, actions, time_limit = 6, 3, 9
 
         def reset(self, batch, seed):
             return (tf.range(batch), tf.zeros([batch], tf.int32)), tf.zeros([batch], tf.int32)
@@ -192,7 +193,7 @@ def test_recorded_steps_against_a_loop(python):
     class InPython:
         """The same as an environment that does not compile."""
 
-        compiles, time_limit = False, 9
+        name, compiles, observation, actions, time_limit = "in-python", False, 6, 3, 9
         copy = lambda self: InPython()
         close = lambda self: None
         action_masks = lambda self, state: ()
@@ -231,3 +232,23 @@ def test_the_value_behind_a_cut_off_episode_is_recorded():
     steps = Player(policy, Forever(), 1.0, False, 2, record=True)(3, False, 0).steps
     assert_close(steps.next_values, np.full([3, 7], value))
     assert steps.ended.sum() == 3 and steps.mask.sum() == 21
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(episodes=0), "episodes=0 is no whole number of 1 or more. Use one such as 100"),
+        (dict(episodes=-3), "episodes=-3 is no"),
+        (dict(episodes=2.5), "episodes=2.5 is no"),
+        (dict(episodes="2"), "episodes='2' is no"),
+        (dict(at_once=0), "at_once=0 is no whole number"),
+        (dict(temperature=0), "temperature=0 is not positive. Use greedy=True"),
+        (dict(temperature=None), "temperature=None is not positive"),
+        (dict(seed=-1), "seed=-1 is no whole number of 0 or more"),
+        (dict(seed=2**31), "seed=2147483648 is outside"),
+    ],
+)
+def test_what_cannot_be_played_is_said(settings, said):
+    """Catches: `need at least one array to concatenate`, a division by 0, a seed that TensorFlow cannot hold."""
+    with pytest.raises(InputError, match=said):
+        play(prefers(0, 0), Forever(), **dict(episodes=2) | settings)

@@ -241,6 +241,14 @@ def test_the_coefficient_adapts_by_hand():
     assert_close(trajectory.rewards[0, 0], -0.1 * 0.125)
 
 
+def test_the_coefficient_counts_responses():
+    """Catches: prompts counted where each has several responses, so that beta moves K times too slowly."""
+    kl = KLConfig(0.1, kl_target=1e-6, kl_horizon=30, kl_estimator="k3")
+    ppo = learner(policy=random_table(), reference=random_table(seed=1), length=3, kl=kl, responses_per_prompt=3)
+    ppo.collect(TWO_TOKENS)  # 3 prompts, 9 responses
+    assert_close(ppo.kl_coefficient, 0.1 * (1 + 0.2 * 9 / 30))
+
+
 # Against TRL
 
 
@@ -553,6 +561,34 @@ def test_plain_advantages_agree():
     assert_close(experience.advantages, advantages)
     assert_close(experience.returns, returns)
     assert_close(experience.returns[2], [4.2, 0, 0])  # one token: its return is its reward
+
+
+def data_of(change=lambda prompts: prompts):
+    return tf.data.Dataset.from_tensors(change(PROMPTS))
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (None, "fit was given no data, expected a tf.data.Dataset of Prompts"),
+        (PROMPTS, r"fit was given Prompts\(tokens=.*, expected a tf.data.Dataset of Prompts. Use tf.data.Dataset.from_tensor_slices\(prompts\)"),
+        (["the film"], r"fit was given \['the film'\], expected"),
+        (data_of(lambda prompts: prompts.tokens), r"the data set gives int32 \(8, 5\), expected batches of Prompts: tokens int32"),
+        (data_of(lambda prompts: prompts._replace(tokens=tf.cast(prompts.tokens, tf.int64))), "the data set gives .*int64"),
+        (data_of(lambda prompts: prompts._replace(mask=prompts.mask > 0)), "the data set gives .*bool"),
+        (data_of(lambda prompts: "the film"), "the data set gives .*string"),
+        (tf.data.Dataset.from_tensor_slices(PROMPTS), r"the data set gives int32 \(5,\), float32 \(5,\), expected batches"),
+        (tf.data.Dataset.from_tensor_slices(PROMPTS).batch(64, drop_remainder=True), "holds no batch. Where there are fewer prompts than a batch has, repeat"),
+        (data_of().repeat(), r"has no end.*Use fit\(prompts, steps_per_epoch=20\)"),
+    ],
+    ids=["none", "prompts", "texts", "tokens", "int64", "bool", "strings", "single", "empty", "endless"],
+)
+def test_what_is_no_data_set_of_prompts(data, said):
+    """Catches: Keras's traceback about `data[0]` or dtypes deep in the generation; a fit without one step; a first epoch that never ends."""
+    ppo = tiny_learner()
+    with pytest.raises(InputError, match=said) as error:
+        ppo.fit(data, verbose=0)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500 and int(ppo.iteration) == 0
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])

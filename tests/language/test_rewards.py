@@ -310,6 +310,7 @@ def test_a_function_is_found_by_its_name(tmp_path, monkeypatch):
     assert load_function("rewards_of_a_test:brevity")("a", "bcd") == -3
     for name, message in [
         ("rewards_of_a_test", "module:function"),
+        (":brevity", "module:function"),
         ("rewards_of_a_test:levity", "no function 'levity'; it has brevity"),
         ("no_such_rewards:brevity", "ModuleNotFoundError"),
         ("broken_rewards_of_a_test:brevity", "ZeroDivisionError"),

@@ -9,7 +9,7 @@ from matplotlib.patches import FancyArrow, Rectangle
 
 from helpers import assert_close
 from ppo_keras.environments.gridworld import GridWorld
-from ppo_keras.reports import pictures
+from ppo_keras.reports import lettering, pictures
 
 STEPS = np.array([128.0, 256.0, 512.0, 640.0])  # not evenly spaced
 RETURNS = np.array([[0.0, 2.0, 3.0, 9.0], [4.0, 2.0, 9.0, 1.0], [5.0, 8.0, 3.0, -1.0]])
@@ -191,39 +191,139 @@ def test_a_policy_of_every_grid_can_be_drawn():
     assert np.all(sizes[1] / 12 > 0.7)
 
 
-def heat(tokens="abcdefg", per_line=3, **rows):
-    """Axes of a heat map of seven tokens: three lines, the last of one token."""
+WORDS = "▁the ▁film ▁is ▁re mar k able ▁, ▁a ▁story ▁with ▁an ▁ending ▁that ▁will ▁stay ▁unforgettable ▁. <0x0A> </s>".split()
+CARD = 350  # pixels across a card of TensorBoard's Images tab (its style sheet says so), to whose width every picture is scaled
+
+
+def heat(tokens=tuple(f"token-{letter}" for letter in "abcdefg"), width=2.4, **rows):
+    """Axes of a heat map of seven tokens, in a width that has room for three: three lines, the last of one token."""
     rows = rows or {"KL": np.arange(7) - 3.0, "value": np.array([0.0, 0, 0, 0, 0, 0, 0.5])}
-    return pictures.token_heat_map(list(tokens), rows, "a title", per_line).axes
+    return pictures.token_heat_map(list(tokens), rows, "a title", width).axes
+
+
+def response(length=60, scale=1.0, seed=0):
+    """A figure of a long response, and its numbers."""
+    random = np.random.default_rng(seed)
+    rows = {name: random.normal(0, scale * size, length) for name, size in (("KL", 0.2), ("advantage", 1.5), ("value", 0.4))}
+    return pictures.token_heat_map([WORDS[t % len(WORDS)] for t in range(length)], rows, "The film is a rather long prompt that ... (score 0.93)"), rows
+
+
+def numbers_of(axes):
+    """The texts in the cells, (R, T), of one line."""
+    rows, columns = axes.collections[0].get_array().shape
+    return np.reshape([text.get_text() for text in axes.texts], (rows, columns))
 
 
 def test_a_heat_map_by_hand():
-    """Catches: a token under another's colour, rows exchanged, one scale for all rows, tokens lost at the end of a line."""
+    """Catches: a token under another's colour or number, rows exchanged, one scale for all rows, tokens lost at the end of a line."""
     axes = heat()
-    shown = np.concatenate([one.images[0].get_array() for one in axes], axis=1)
+    shown = np.concatenate([one.collections[0].get_array() for one in axes], axis=1)
     assert_close(shown, [[-1, -2 / 3, -1 / 3, 0, 1 / 3, 2 / 3, 1], [0, 0, 0, 0, 0, 0, 1]])
-    assert [[tick.get_text() for tick in one.get_xticklabels()] for one in axes] == [list("abc"), list("def"), ["g"]]
-    assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["KL, ± 3", "value, ± 0.5"]
-    assert axes[0].images[0].get_clim() == (-1, 1) and axes[0].figure.texts[0].get_text() == "a title"
+    assert [[tick.get_text() for tick in one.get_xticklabels()] for one in axes] == [[f"token-{letter}" for letter in line] for line in ("abc", "def", "g")]
+    assert [[tick.get_text() for tick in one.get_yticklabels()] for one in axes] == [["KL", "value"]] * 3
+    assert numbers_of(axes[0]).tolist() == [["−3.00", "−2.00", "−1.00"], ["0.00", "0.00", "0.00"]]
+    assert numbers_of(axes[2]).tolist() == [["3.00"], ["0.50"]]
+    assert axes[0].collections[0].get_clim() == (-1, 1) and axes[0].figure.texts[0].get_text() == "a title"
+    assert axes[0].get_ylim()[0] > axes[0].get_ylim()[1]  # the first row is the upper one
+    for one in axes:
+        edges = one.collections[0].get_coordinates()[0, :, 0]
+        assert_close(one.get_xticks(), (edges[1:] + edges[:-1]) / 2)
+        assert_close([text.get_position()[0] for text in one.texts], [*one.get_xticks()] * 2)
 
 
-def test_a_row_of_zeros_is_pale():
-    """Catches: a division by 0 at the first iteration, where the KL is 0."""
-    (axes,) = heat("ab", KL=np.zeros(2))
-    assert_close(axes.images[0].get_array(), [[0, 0]])
+def test_a_row_of_zeros_has_no_sign():
+    """Catches: a division by 0 at the first iteration, where the KL is 0; a minus before 0."""
+    (axes,) = heat("ab", KL=np.array([0.0, -0.0]))
+    assert_close(axes.collections[0].get_array(), [[0, 0]])
+    assert numbers_of(axes).tolist() == [["0.00", "0.00"]]
 
 
-def test_nothing_is_cut():
-    """Catches: a label of a heat map beyond the edge of the picture, or over the line above it."""
-    figure = heat(["▁interesting"] * 7, KL=np.ones(7) * -1.25e-3, advantage=np.ones(7))[0].figure
+@pytest.mark.parametrize(
+    "numbers, name, written",
+    [
+        ([1.25e-3, -4e-5], "KL · 10⁻³", ["1.25", "−0.04"]),
+        ([0.1, -0.004], "KL", ["0.10", "0.00"]),
+        ([98.76, -9.996], "KL", ["98.8", "−10.0"]),
+        ([12345.6, -700.0], "KL · 10³", ["12.3", "−0.70"]),
+        ([-3e-7, 1e-7], "KL · 10⁻⁹", ["−300", "100"]),
+        ([999.4, 1.0], "KL", ["999", "1.00"]),
+    ],
+)
+def test_small_and_large_numbers_have_few_digits(numbers, name, written):
+    """Catches: a row of 0.00 where the KL is small, numbers wider than their cell, a power of ten that is not the number's."""
+    (axes,) = heat("ab", KL=np.array(numbers))
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [name] and numbers_of(axes).tolist() == [written]
+
+
+def test_everything_stands_in_its_place():
+    """Catches: a label beyond the edge of the picture or over its neighbour, a number beyond its cell, a line over the one above."""
+    figure, _ = response(24)
     figure.savefig("/dev/null", format="png")
     width, height = figure.canvas.get_width_height()
+    above = figure.texts[0].get_window_extent().y0
     for axes in figure.axes:
-        for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
-            box = label.get_window_extent()
+        labels = [label.get_window_extent() for label in axes.get_xticklabels()]
+        for box in [*labels, *(label.get_window_extent() for label in axes.get_yticklabels()), axes.get_window_extent()]:
             assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
-    for above, below in zip(figure.axes, figure.axes[1:]):
-        assert max(label.get_window_extent().y1 for label in below.get_xticklabels()) <= above.get_window_extent().y0
+        assert all(left.x1 < right.x0 for left, right in zip(labels, labels[1:]))
+        assert min(box.y0 for box in labels) >= axes.get_window_extent().y1 and max(box.y1 for box in labels) <= above
+        edges = axes.transData.transform(axes.collections[0].get_coordinates()[:, :, :].reshape(-1, 2)).reshape(*axes.collections[0].get_coordinates().shape)
+        rows, columns = axes.collections[0].get_array().shape
+        for i, text in enumerate(axes.texts):
+            r, t = divmod(i, columns)
+            cell, box = edges[r : r + 2, t : t + 2].reshape(-1, 2), text.get_window_extent()
+            assert box.x0 > cell[:, 0].min() and box.x1 < cell[:, 0].max() and box.y0 > cell[:, 1].min() - 1 and box.y1 < cell[:, 1].max() + 1
+        above = axes.get_window_extent().y0
+    assert figure.texts[0].get_window_extent().x1 <= width
+
+
+def test_type_is_large_where_tensorboard_shows_it():
+    """Catches: type of 4 pixels at the width of a card, a line that is longer than a card is wide, a picture higher than a card."""
+    figure, _ = response()
+    pixels = CARD / figure.get_figwidth() / 72  # of a point
+    texts = [text for axes in figure.axes for text in (*axes.get_xticklabels(), *axes.get_yticklabels(), *axes.texts)]
+    assert min(text.get_fontsize() for text in (*texts, *figure.texts)) * pixels >= 11
+    assert all(len(axes.get_xticks()) <= 6 for axes in figure.axes)
+    assert figure.get_figheight() * CARD / figure.get_figwidth() <= 1024  # beyond, the card scrolls
+
+
+def test_signs_and_sizes_are_seen_in_grey():
+    """Catches: red and blue of one lightness: in grey, or to an eye that knows no red, +1 and -1 are the same."""
+    luminance = np.array([pictures.luminance(colour) for colour in pictures.SIGNED(np.linspace(0, 1, 101))])
+    assert np.all(np.diff(luminance) < 0)
+    below, zero, above = luminance[[0, 50, 100]]
+    assert (below + 0.05) / (zero + 0.05) > 1.3 and (zero + 0.05) / (above + 0.05) > 4
+    red, _, blue, _ = pictures.SIGNED(1.0)
+    assert red > 2 * blue and pictures.SIGNED(0.0)[2] > pictures.SIGNED(0.0)[0]
+
+
+def test_ink_of_numbers_can_be_read():
+    """Catches: black numbers on dark red; less contrast than WCAG 2 asks for (4.5)."""
+    figure, _ = response()
+    for axes in figure.axes:
+        mesh = axes.collections[0]
+        for text, shade in zip(axes.texts, mesh.get_array().ravel()):
+            inks = sorted([pictures.luminance(to_rgb(text.get_color())) + 0.05, pictures.luminance(mesh.cmap(mesh.norm(shade))) + 0.05])
+            assert inks[1] / inks[0] > 4.5
+
+
+def test_a_token_longer_than_a_line_is_cut():
+    """Catches: a token that runs beyond the picture; one that is cut without a sign, or although it fits."""
+    (first, second) = heat(["▁" + "very" * 30, "film"], KL=np.ones(2))
+    (long,), (short,) = (axes.get_xticklabels() for axes in (first, second))
+    assert long.get_text().startswith("▁very") and long.get_text().endswith("…") and short.get_text() == "film"
+    assert long.get_window_extent().x1 <= first.figure.canvas.get_width_height()[0]
+
+
+def test_a_long_title_is_broken():
+    """Catches: a prompt that is cut at the edge, or broken within a word; Chinese without spaces, which cannot be broken between words."""
+    title = "The ending of this rather long prompt which goes on and on for a while ... (score 0.10)"
+    text = pictures.token_heat_map(["a"], {"KL": np.ones(1)}, title).texts[0].get_text()
+    assert "\n" in text and text.replace("\n", " ") == title
+    lines = lettering.broken("x" * 100, 2.0, 9)
+    assert "".join(lines) == "x" * 100 and len(lines) > 1
+    assert max(lettering.width_of(line, 9) for line in lines) <= 2.0
+    assert lettering.broken("", 2.0, 9) == [""] and lettering.broken("a film", 2.0, 9) == ["a film"]
 
 
 def test_attention_by_hand():
@@ -241,17 +341,19 @@ def test_attention_by_hand():
 
 
 def test_characters_without_a_font_are_said_once(monkeypatch):
-    """Catches: a picture full of boxes and no word about why; a note where nothing is missing."""
-    monkeypatch.setattr(pictures, "has_glyph", lambda character: ord(character) < 0x4E00)
+    """Catches: a picture full of boxes and no word about why; a note where nothing is missing, or one beyond the edge."""
+    monkeypatch.setattr(lettering, "has_glyph", lambda character: ord(character) < 0x4E00)
     axes = heat(["电影", "a好", "b"], KL=np.ones(3))
-    assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["??", "a?", "b"]
-    assert sum("no installed font" in text.get_text() for text in axes[0].figure.texts) == 1
+    assert [tick.get_text() for one in axes for tick in one.get_xticklabels()] == ["??", "a?", "b"]
+    (note,) = [text for text in axes[0].figure.texts if "no installed font" in text.get_text().replace("\n", " ")]
+    box, (width, _) = note.get_window_extent(), axes[0].figure.canvas.get_width_height()
+    assert box.x1 <= width and 0 <= box.y0 and box.y1 < axes[-1].get_window_extent().y0
     assert len(heat("abc", KL=np.ones(3))[0].figure.texts) == 1
 
 
 def test_a_font_of_this_machine_is_found():
     """Catches: boxes although a Chinese font is installed; Latin letters that nothing has."""
-    assert pictures.written("a $x_1$ ▁é </s>") == ("a $x_1$ ▁é </s>", False) and not pictures.has_glyph("\U0010fffd")
+    assert pictures.written("a $x_1$ ▁é </s>") == ("a $x_1$ ▁é </s>", False) and not lettering.has_glyph("\U0010fffd")
     assert len(pictures.families()) == 1 or pictures.written("电影很好") == ("电影很好", False)
 
 
@@ -287,3 +389,13 @@ def test_the_bars_of_several_runs():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["runs/a, after", "runs/b, best"]
     assert [to_rgb(bar.get_facecolor()) for bar in panels["run"].patches] == [to_rgb(colour) for colour in pictures.COLOURS[:2]]
     assert pictures.png(figure).startswith(b"\x89PNG")
+
+
+def test_names_of_runs_are_no_formulas():
+    """Catches: a run called `a$b$` whose dollars vanish, or `$\\bad$`, which draws nothing but an error."""
+    names = ["runs/a$b$", r"$\bad$", "_x"]
+    results = [{"run": name, "stage": "after", "measures": {"seconds": dict(estimate=1.0, low=None, high=None)}} for name in names]
+    figure = pictures.measure_bars(results)
+    assert pictures.png(figure).startswith(b"\x89PNG")
+    texts = figure.legends[0].get_texts()
+    assert [text.get_text() for text in texts] == [f"{name}, after" for name in names] and not any(text.get_parse_math() for text in texts)

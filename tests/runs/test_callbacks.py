@@ -1,6 +1,7 @@
 """`ppo_keras.runs.callbacks`: what is saved comes back; stopping stops in time; bars show what goes on."""
 
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -60,38 +61,98 @@ def test_a_bad_state_is_never_saved(files):
     assert changed(state_of(learner), seen.states[2]) == []
 
 
-@pytest.mark.parametrize("iterations, numbers", [(5, [5, 4]), (4, [4, 2]), (1, [1, 0])])
-def test_states_are_of_every_few_iterations_and_of_the_last(files, iterations, numbers):
-    """Catches: the state before training, or after it, left out; a rhythm that counts the steps of one `fit`."""
-    fit_iterations(tiny_learner(), iterations, [package.Checkpoint(files, every=2)])
-    assert files.numbers() == numbers
-
-
 def test_where_training_is_told_to_stop_a_state_is_saved(files):
-    """Catches: the iterations since the last state lost to Ctrl-C, and a best policy chosen at an iteration that by chance was the last."""
-    asked = []
+    """Catches: the iterations since the last state lost to Ctrl-C, and weights taken for the best at an iteration that by chance was the last."""
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             self.model.stop_training = batch == 2
 
-    fit_iterations(tiny_learner(), 8, [Stop(), package.Checkpoint(files, 2, score=asked.append)])
-    assert files.numbers() == [3, 2] and len(asked) == 1
+    checkpoint = package.Checkpoint(files, 2, score=lambda logs: 1.0)
+    fit_iterations(tiny_learner(), 8, [Stop(), checkpoint])
+    assert files.numbers() == [3, 2] and checkpoint.waiting == []
 
 
 def test_the_best_weights_are_kept(files):
-    """Catches: the last ones, those of a score that is not known or only as good, and a best that is forgotten by resuming."""
-    scores, seen, learner = iter([None, 2.0, 1.0, 2.0, 1.9, 3.0]), Seen(), tiny_learner()
-    make = lambda: package.Checkpoint(files, 1, score=lambda logs: next(scores))
-    first, again = make(), make()
+    """Catches: weights of the iteration after, whose score is not theirs, of a score not known or only as good; a best forgotten by resuming."""
+    scores, seen, learner = iter([None, 2.0, 1.0, 2.0]), Seen(), tiny_learner()
+    first, again = package.Checkpoint(files, 1, score=lambda logs: next(scores)), package.Checkpoint(files, 1)
     fit_iterations(learner, 4, [seen, first])
-    tables = [state["policy 0"] for state in seen.states]
-    assert np.array_equal(first.best_weights[0], tables[2])
     again.restore_last(learner)
-    fit_iterations(learner, 1, [again])
-    assert np.array_equal(again.best_weights[0], tables[2]) and again.best == 2.0
-    fit_iterations(learner, 1, [again])
-    assert np.array_equal(again.best_weights[0], learner.policy.get_weights()[0]) and again.best == 3.0
+    for checkpoint in (first, again):  # iteration 2 acted with the weights after iteration 1; those after the last wait
+        assert checkpoint.best == 2.0 and np.array_equal(checkpoint.best_weights[0], seen.states[1]["policy 0"])
+        assert np.array_equal(checkpoint.waiting[0], seen.states[4]["policy 0"])
+
+
+class Counting:
+    """In place of a learner: its policy's only weight is the number of iterations done."""
+
+    stop_training = False
+
+    def __init__(self):
+        self.iteration, self.policy = tf.Variable(0), self
+
+    def get_weights(self):
+        return [self.iteration.numpy()]
+
+    def state(self):
+        return {"iteration": self.iteration.numpy()}
+
+    def restore(self, state):
+        self.iteration.assign(state["iteration"])
+
+
+def iterate(files, every, scores, parts=(), steps=None):
+    """A `Checkpoint` through iterations with these scores; stopped by hand after each of the `parts`, and then gone on with by another process."""
+    steps = steps or len(scores)
+    for stop in (*parts, steps):
+        model = Counting()
+        checkpoint = package.Checkpoint(files, every, score=lambda logs: logs["score"])
+        checkpoint.set_model(model)
+        done = checkpoint.restore_last(model) or 0
+        checkpoint.set_params({"steps": steps - done})
+        checkpoint.on_train_begin()
+        for batch in range(stop - done):
+            model.iteration.assign_add(1)
+            model.stop_training = done + batch + 1 == stop < steps
+            checkpoint.on_train_batch_end(batch, {"score": scores[done + batch]})
+    return checkpoint
+
+
+@pytest.mark.parametrize("iterations, parts, numbers", [(5, [], [5, 4]), (5, [3], [5, 4]), (5, [1, 3, 4], [5, 4]), (4, [], [4, 2]), (1, [], [1, 0])])
+def test_states_are_of_every_few_iterations_and_of_the_last(files, iterations, parts, numbers):
+    """Catches: the state before training, or after it, left out; a rhythm that counts the steps of one `fit`."""
+    iterate(files, 2, [None] * iterations, parts)
+    assert files.numbers() == numbers
+
+
+@pytest.mark.parametrize("scores, every, best", [
+    ([1.0, 3.0, 3.0, 0.0], 1, 1),  # the score of iteration 2 is that of the weights after iteration 1
+    ([5.0, 3.0, 2.0, 0.0], 1, 0),  # the start was best
+    ([1.0, 2.0, 3.0, 9.0], 1, 3),  # the last but one; those after the last are scored by nobody
+    ([1.0, 9.0, 9.0, 3.0, 2.0, 2.0], 3, 3),  # of those that no state holds nothing is kept
+    ([1.0, 0.0, 0.0, 0.0, 2.0], 9, 4),  # a short run: the last but one
+    ([1.0, None, None, None, 7.0, 2.0, 8.0, 5.0], 3, 6),
+    ([1.0, None, None, None, 9.0, 2.0, 8.0, 5.0], 3, 3),  # the first score afterwards
+    ([None, None, None], 1, None),
+])  # fmt: skip
+def test_weights_are_paired_with_what_they_earned(tmp_path, scores, every, best):
+    """Catches: a score given to the weights that it made, a score twice, and a best that depends on where a run was stopped (weights that wait are lost)."""
+    expected = [] if best is None else [best]
+    assert iterate(StateFiles(tmp_path, "whole"), every, scores).best_weights == expected
+    for stop in range(1, len(scores)):
+        assert iterate(StateFiles(tmp_path, f"stopped-{stop}"), every, scores, parts=[stop]).best_weights == expected
+    assert iterate(StateFiles(tmp_path, "often"), every, scores, parts=range(1, len(scores))).best_weights == expected
+
+
+def test_without_a_score_no_weights_are_copied(files):
+    """Catches: a copy of the policy with every state of a task that has no best, and an error where the number of steps is not known."""
+    checkpoint = package.Checkpoint(files, 1)
+    checkpoint.set_model(Counting())
+    checkpoint.set_params({"steps": None})
+    checkpoint.on_train_begin()
+    checkpoint.on_train_batch_end(0, {})
+    assert checkpoint.waiting == [] and not [name for name in files.read().arrays if "weights" in name]
 
 
 def test_training_goes_on_bit_by_bit(files):
@@ -163,6 +224,57 @@ def test_the_second_ctrl_c_stops_at_once():
         signal.raise_signal(signal.SIGINT)
         pytest.fail("the second Ctrl-C did nothing")
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_terminal_that_closes_is_heeded():
+    """Catches: hours since the last state lost to a connection that broke."""
+    handler = signal.getsignal(signal.SIGHUP)
+    with package.interruptible() as interrupt:
+        signal.raise_signal(signal.SIGHUP)
+        assert interrupt.pressed and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL  # the second one stops at once
+    assert signal.getsignal(signal.SIGHUP) is handler
+
+
+@pytest.mark.parametrize("number", list(package.AT_ONCE))
+def test_a_signal_that_is_ignored_stays_ignored(number):
+    """Catches: `nohup`, or a job in the background of a script, that is stopped by what it was told not to hear."""
+    handler = signal.signal(number, signal.SIG_IGN)
+    try:
+        with package.interruptible() as interrupt:
+            signal.raise_signal(number)
+            interrupt.check()
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, handler)
+
+
+def test_outside_the_main_thread_nothing_is_turned():
+    """Catches: "signal only works in main thread of the main interpreter" where a server or a GUI trains."""
+    found, handler = [], signal.getsignal(signal.SIGINT)
+
+    def work():
+        with package.interruptible() as interrupt:
+            interrupt.check()
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [handler]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")])
+def test_a_note_that_cannot_be_shown_stops_nothing(monkeypatch, error):
+    """Catches: a Ctrl-C in the middle of a line, or behind a pipe that ended, that breaks the iteration instead of ending after it."""
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(package.tqdm, "write", fail)
+    with package.interruptible() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.pressed
 
 
 def test_the_bar_counts_steps_and_shows_metrics(capsys):

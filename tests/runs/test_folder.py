@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import types
 import zipfile
@@ -131,6 +133,63 @@ def test_a_run_comes_back_where_the_new_folder_cannot_be_made(tmp_path, monkeypa
     assert contents(tmp_path / "first") == before and [path.name for path in tmp_path.iterdir()] == ["first"]
 
 
+@pytest.fixture(params=["runs of this disk", "runs of another disk"])
+def linked(tmp_path, request):
+    """A link `runs/first` to a run of another name, that lies beside it or elsewhere."""
+    home = tmp_path / ("runs" if request.param == "runs of this disk" else "disk") / "home"
+    (tmp_path / "runs").mkdir()
+    Run.create(home.parent, "home").save_json("config.json", {"seed": 1})
+    (tmp_path / "runs" / "first").symlink_to(home)
+    return tmp_path / "runs" / "first"
+
+
+def test_a_run_behind_a_link_is_replaced_where_it_lies(linked):
+    """Catches: a link that is renamed and cannot be deleted, a run that moves to another disk, the linked one left as it was."""
+    home = linked.resolve()
+    run = Run.create(linked.parent, "first", overwrite=True)
+    assert linked.is_symlink() and list(linked.iterdir()) == [linked / "checkpoints"]
+    run.discard()
+    assert json.loads((linked / "config.json").read_text()) == {"seed": 1}
+    run = Run.create(linked.parent, "first", overwrite=True)
+    run.save_json("config.json", {"seed": 2})
+    run.keep()
+    assert linked.resolve() == home and json.loads((home / "config.json").read_text()) == {"seed": 2}
+    assert [path.name for path in home.parent.iterdir() if path != linked] == ["home"]
+
+
+def test_a_killed_overwrite_behind_a_link_goes_on(linked):
+    """Catches: the run that waits beside the real folder looked for beside the link; a link to nothing that blocks its name."""
+    Run.create(linked.parent, "first", overwrite=True).save_json("config.json", {"seed": 2})  # killed here
+    run = Run.resume(linked.parent, "first")
+    assert run.load_json("config.json") == {"seed": 2} and run.replaced.exists()
+    run.discard()
+    assert json.loads((linked / "config.json").read_text()) == {"seed": 1}
+    shutil.rmtree(linked.resolve())
+    Run.create(linked.parent, "first").save_json("config.json", {"seed": 3})
+    assert linked.is_symlink() and Run.resume(linked.parent, "first").load_json("config.json") == {"seed": 3}
+
+
+def test_the_states_of_linked_seeds_are_seen(tmp_path):
+    """Catches: a stopped run of several seeds that is deleted because one of them lies on another disk."""
+    run = Run.create(tmp_path / "runs", "first")
+    run.part("seed-0").states("training").write(1, {})
+    (run.folder / "seed-0").rename(tmp_path / "seed-0")
+    assert not run.can_resume
+    (run.folder / "seed-0").symlink_to(tmp_path / "seed-0")
+    assert run.can_resume
+
+
+def test_a_run_goes_on_with_files_that_were_moved(tmp_path, monkeypatch):
+    """Catches: a run that does not go on from another folder, though its texts are the same; texts that are others."""
+    begun, config = Run.create(tmp_path, "first"), GenerationConfig(run="first", data="texts.csv")
+    begun.save_config(config, corpus="texts.csv", texts="1234")
+    monkeypatch.chdir(tmp_path)
+    run, moved = Run.resume(tmp_path, "first"), dataclasses.replace(config, data="/data/texts.csv")
+    run.save_config(moved, corpus="/data/texts.csv", texts="1234")
+    with pytest.raises(InputError, match="texts was 1234 .* is 4321 now"):
+        run.save_config(moved, corpus="/data/texts.csv", texts="4321")
+
+
 def test_a_folder_that_is_no_run_is_never_replaced(tmp_path):
     """Catches: `--runs-folder ~ --run documents --overwrite`, which would delete what no run wrote."""
     (tmp_path / "documents").mkdir()
@@ -210,7 +269,7 @@ def test_the_config_file_holds_every_setting_and_the_versions(tmp_path):
     run, config = Run.create(tmp_path, "first"), GenerationConfig(seed=5)
     run.save_config(config, context=11)
     saved = run.load_json("config.json")
-    assert set(saved.pop("versions")) == {"ppo_keras", "keras", "tensorflow"}
+    assert set(saved.pop("versions")) == {"ppo_keras", "keras", "tensorflow"} and saved.pop("working_folder") == os.getcwd()
     assert saved == {"context": 11, **dataclasses.asdict(config)}
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import (
@@ -107,6 +108,15 @@ def test_histograms_are_of_the_real_steps(shown):
     ratio = np.exp(log_probs - trajectory.log_probs)[real]
     assert_close(histogram(shown.events, "batch/ratio"), (ratio.min(), ratio.max(), real.sum()))
     assert abs(ratio - 1).max() > 1e-3
+
+
+@pytest.mark.parametrize("width", [3.5, 4.6, 3.7])
+def test_a_picture_is_scaled_by_a_whole_number(monkeypatch, width):
+    """Catches: a picture of 542 pixels that TensorBoard squeezes into its card of 350, row by row as they come: type loses its strokes."""
+    kept = []
+    monkeypatch.setattr(tf.summary, "image", lambda tag, image, description: kept.append(image.shape))
+    views.show_picture("a", Figure(figsize=(width, 2)), "a picture")
+    assert kept[0][2] == 2 * 350
 
 
 def test_weights_and_gradients_are_shown(shown):

@@ -204,16 +204,35 @@ def test_nothing_is_said_of_episodes_before_one_ended(folder):
 
 
 def test_a_run_in_which_no_episode_ended(folder, monkeypatch):
-    """Catches: a return made up, a mean of nothing that warns or ends in NaN (which is no JSON), a picture that cannot be drawn."""
+    """Catches: a return made up, a mean of nothing that warns or ends in NaN (which is no JSON), a picture that cannot be drawn; the settings
+    of the greatest seed, the second of two, refused once the first is trained."""
     drawn, learning_curve = [], pictures.learning_curve
     monkeypatch.setattr(pictures, "learning_curve", lambda curves, *rest: drawn.extend(curves) or learning_curve(curves, *rest))
     monkeypatch.setattr(environment, "new_player", lambda *_: lambda *_: types.SimpleNamespace(returns=np.ones(2)))
-    done = trained(folder, "none-ended", *HOOKED, "--steps", "2", "--environment-steps", "8", "--seeds", "2")
-    for run in (done.run, Run(done.run.folder / "seed-1")):
+    done = trained(folder, "none-ended", *HOOKED, "--steps", "2", "--environment-steps", "8", "--seed", str(2**31 - 2), "--seeds", "2")
+    for run in (done.run, Run(done.run.folder / f"seed-{2**31 - 1}")):
         summary = json.loads((run.folder / "summary.json").read_text(), parse_constant=pytest.fail)
         assert summary["episode_return"] is summary["episode_length"] is None and summary["evaluation_return"] == 1
     assert len(drawn) == 4 and all(np.isnan(curve[:, 1]).all() for curve in drawn) and done.warnings == []
     assert "last training episodes" not in done.out
+
+
+def test_weights_are_judged_by_episodes_of_their_own_time(monkeypatch):
+    """Catches: weights called the best by the return of episodes that ended before they were there: where none ended, the last return is shown again."""
+    job, given = environment.AgentJob("gridworld", parse(["train", "gridworld", "--no-jit"]).config), {}
+
+    class Enough(Exception):
+        pass
+
+    def look(*args, score, **kwargs):
+        given["score"] = score
+        raise Enough
+
+    monkeypatch.setattr(environment, "fit_and_save", look)
+    with pytest.raises(Enough):
+        job.train_seed(0, None, None)
+    assert given["score"]({"episode/return": 9.0, "episode/count": 2.0}) == 9.0
+    assert given["score"]({"episode/return": 9.0, "episode/count": 0.0}) is None
 
 
 def test_the_grid_is_solved_and_compared_with_the_exact_solution(shared):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ppo_keras.config import LoggingConfig
 from ppo_keras.datasets.loader import load_pairs
@@ -17,8 +18,8 @@ from ppo_keras.language.generation import Responses, map_prompts
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy
-from ppo_keras.tasks import answering
-from ppo_keras.tasks.config import AnsweringConfig, QuestionAnsweringConfig
+from ppo_keras.tasks import answering, classification
+from ppo_keras.tasks.config import AnsweringConfig, ClassificationConfig, QuestionAnsweringConfig
 from ppo_keras.tasks.question_answering import QuestionAnswering
 from runs_of_texts import NEWS, PHRASES, QUESTIONS, REVIEWS, TINY, run
 
@@ -85,6 +86,21 @@ def test_short_answers_can_be_made_to_pay(place):
     assert learner.short_penalty == 0.5 and learner.usual_length == pytest.approx(np.mean(lengths))
 
 
+@pytest.mark.parametrize("share, known", [(0.25, 40), (1.0, 160)])
+def test_prompts_whose_answers_were_shown_are_not_practised(place, share, known):
+    """Catches: PPO on prompts whose answers supervised training has seen (it would be paid for what it knows by heart), or on those held out."""
+    config = QuestionAnsweringConfig(data="questions.tsv", supervised_share=share, vocabulary_size=400)
+    job, seen = answering.AnsweringJob(config, QuestionAnswering(config)), []
+    job.practise = lambda run, interrupt, prompts, *rest: seen.extend(prompts)
+    job.before, job.evaluate, job.report = None, lambda: None, lambda *_: None
+    job.improve(None, None)
+    practised = set(job.tokenizer.decode_batch(*seen))
+    texts = lambda token_lists: set(job.tokenizer.decode_batch(*job.pad(token_lists)))
+    shown, every = texts([prompt for prompt, _ in job.known]), texts(map(job.tokenizer.encode_question, job.corpus.train.texts))
+    assert (len(shown), len(every)) == (known, 160) and shown <= every
+    assert practised == (every - shown if known < 160 else every) and len(practised) == len(seen[0])
+
+
 def test_translations_are_scored_by_sacrebleu(place):
     """Catches: references of other sentences, a scale of 0 to 1 for one measure and 0 to 100 for another."""
     sacrebleu = pytest.importorskip("sacrebleu")
@@ -115,6 +131,29 @@ def test_labels_are_chosen(place, model):
     assert said.out.split()[0] == done.samples[-1]["response"] and all(name in said.out for name in names)
     done = run("generate", "classification", "--prompt", "x", "--top-k", "3", "--greedy")  # a classifier draws nothing
     assert done.code == 2 and "--top-k, --greedy" in done.err
+
+
+def test_the_classifier_that_measured_best_is_kept(place, monkeypatch):
+    """Catches: the last weights of PPO reported and saved, where those of an earlier iteration cost less on the validation split."""
+    config = ClassificationConfig(data="reviews.tsv", vocabulary_size=300, jit=False, logging=LoggingConfig(log_every=0))
+    job = classification.ClassificationJob(config)
+    job.policy = job.baseline = job.new_classifier()
+    job.learner = types.SimpleNamespace(policy=job.policy)
+
+    def two_iterations(learner, *args, further, finish, **kwargs):
+        best = further["best"]
+        best.set_model(types.SimpleNamespace(iteration=tf.Variable(config.validate_every)))
+        best.set_params({"steps": 2})
+        best.measure = iter([0.0, 2.0, 1.0]).__next__
+        best.on_train_begin()
+        for batch in range(2):
+            learner.policy.set_weights([np.full(w.shape, batch + 1.0) for w in learner.policy.get_weights()])
+            best.on_train_batch_end(batch)
+        finish()
+
+    monkeypatch.setattr(classification, "fit_and_save", two_iterations)
+    job.report = lambda run: [float(np.mean(w)) for w in job.policy.get_weights()]
+    assert set(job.improve(None, None)) == {1.0}
 
 
 def test_several_seeds_are_runs_of_their_own(place):

@@ -315,8 +315,9 @@ rows = {
 chapter.show(token_heat_map(pieces, rows, chapter.label("one response: red above 0, blue below", "一个回复:红色大于0,蓝色小于0")), "response")
 
 # %% [markdown]
-# Each row of the picture has its own scale, which stands beside its name; the numbers of the first three rows can be read off the table
-# above. The advantages are already brought to mean 0 and standard deviation 1 over all tokens (chapter 3).
+# Each row of the picture has its own scale: its largest number has the strongest colour, dark red above 0 or light blue below. The numbers
+# of the first three rows follow from the table above (a power of ten beside a name belongs to its whole row). The advantages are already brought to mean
+# 0 and standard deviation 1 over all tokens (chapter 3).
 #
 # ## Summary
 #

@@ -274,7 +274,8 @@ print("tf.exp, tf.where:", *[f"{number:.4f}" for number in works(tf.constant(-2.
 #
 # bfloat16 has the range of float32 with 8 bits of precision; matrix products in it are faster on GPUs and TPUs that support
 # it. With `dtype="mixed_bfloat16"` weights stay float32, layers compute in bfloat16, and the actor-critic returns float32
-# logits and values. No scaling of the loss is needed (float16 would need it).
+# logits and values. No scaling of the loss is needed. float16 needs it: with `dtype="mixed_float16"` `compile` wraps the
+# optimizer in Keras's `LossScaleOptimizer`, and the learner scales the loss for it.
 #
 # The trap is the log-probability. PPO looks at ratios $\exp(\log\pi-\log\pi_{old})$ a few hundredths from 1. Below, the
 # same logits: log-softmax in bfloat16 against float32, and the error of the ratio that follows. Therefore: logits to

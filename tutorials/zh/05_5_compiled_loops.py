@@ -258,7 +258,7 @@ print("tf.exp, tf.where:", *[f"{number:.4f}" for number in works(tf.constant(-2.
 # ## 混合精度
 #
 # bfloat16的范围与float32相同,精度只有8位;在支持它的GPU和TPU上,矩阵乘法更快。设`dtype="mixed_bfloat16"`时,权重仍是float32,各层用bfloat16计算,演员-评论家返回float32的logit和价值。
-# 不需要缩放损失(float16才需要)。
+# 不需要缩放损失。float16才需要：设`dtype="mixed_float16"`时，`compile`会把优化器包进Keras的`LossScaleOptimizer`，学习器则相应地缩放损失。
 #
 # 陷阱在对数概率。PPO看的是概率比$\exp(\log\pi-\log\pi_{old})$,它离1只有百分之几。下面对同样的logit分别用bfloat16和float32做log-softmax,看概率比因此有多大误差。
 # 所以:先把logit转成float32,*再*做`log_softmax`。

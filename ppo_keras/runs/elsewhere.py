@@ -1,0 +1,45 @@
+"""A run opened from another folder than the one where it began: its files and its Python modules are found all the same."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ppo_keras.errors import InputError
+from ppo_keras.runs.folder import FILES
+
+
+def find_files(run, config):
+    """The settings of a run, with those of its files that are not here found where it began.
+
+    Its modules (of a `--reward` or an environment) are found there too, behind all that Python finds by itself. Nothing inside a
+    run folder is ever executed, whatever its `config.json` says of where it began.
+
+    Args:
+        run: a `Run`.
+        config: as `run.load_settings` returns it.
+
+    Raises:
+        InputError: a module of that name was imported for another run.
+    """
+    saved = run.load_json("config.json")
+    began = Path(str(saved.get("working_folder", "")))
+    if not began.is_absolute() or began.resolve().is_relative_to(run.folder.resolve()):
+        return config
+    if str(began) not in sys.path:
+        sys.path.append(str(began))
+    for name in (str(saved.get("reward")), str(saved.get("task")).removeprefix("gym:")):
+        module, colon, _ = name.partition(":")
+        if colon:
+            _check_module(run, module, began)
+    named = {name: getattr(config, name, None) for name in FILES}
+    away = {name: str(began / path) for name, path in named.items() if path and not os.path.exists(path)}
+    return replace(config, **{name: path for name, path in away.items() if os.path.exists(path)})
+
+
+def _check_module(run, module, began):
+    """Raises `InputError` where the module of a run would be another one of the same name, which is imported already."""
+    file = Path(*module.split(".")).with_suffix(".py")
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    if loaded and not file.exists() and (began / file).exists() and not os.path.samefile(loaded, began / file):
+        raise InputError(f"{run.folder} needs {began / file}, but {loaded} is imported under the same name. Open these runs with a command each.")
