@@ -16,7 +16,7 @@ def take(split, rows):
     return type(split)(*map(pick, split))
 
 
-def carve(split, names, seed, source):
+def carve(split, names, seed, source="the data"):
     """{"train": ..., name: ...}: a tenth of each class for each name, the rest shuffled for train.
 
     A class of few texts gives two of them, so that halves can be made, and one where two are too many. No two of these splits

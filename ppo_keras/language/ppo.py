@@ -93,7 +93,7 @@ class LanguagePPO(PPO):
         """Keras's `fit`.
 
         Args:
-            x: a `tf.data.Dataset` of `Prompts`, in batches of one size.
+            x: a `tf.data.Dataset` of `Prompts` or `NumberedPrompts`, in batches of one size.
             steps_per_epoch: iterations in an epoch; needed where the data set has no end.
             y, kwargs: see `PPO.fit`.
 
@@ -218,7 +218,8 @@ def check_prompts(data):
     given = "no data" if data is None else shown(data)
     require(isinstance(data, tf.data.Dataset), f"fit was given {given}, expected a tf.data.Dataset of Prompts. Use {example}.")
     parts = tf.nest.flatten(data.element_spec)
-    sound = isinstance(data.element_spec, tuple) and [part.shape.rank for part in parts] == [2, 2]
+    sound = isinstance(data.element_spec, tuple) and [part.shape.rank for part in parts] in ([2, 2], [2, 2, 1])  # without and with rows
+    sound = sound and all(part.dtype.is_integer for part in parts[2:])
     require(
         sound and parts[0].dtype == tf.int32 and (parts[1].dtype.is_floating or parts[1].dtype.is_integer),
         f"the data set gives {', '.join(f'{part.dtype.name} {part.shape}' for part in parts)}, expected batches of Prompts: tokens int32 (B, P), mask float32 (B, P). Make prompts with pad_prompts, and use "

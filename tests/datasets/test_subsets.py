@@ -44,6 +44,15 @@ def test_halves_of_pairs_keep_the_pairs():
     assert [len(half.texts) for half in halves(take(pairs, [0]), seed=0)] == [1, 0] and [half.texts for half in halves(take(pairs, []), 0)] == [[], []]
 
 
+def test_halves_of_pairs_share_no_text():
+    """Catches: a judge that learned from a text of the reward model, because pairs that share it were dealt to both."""
+    pairs = Split([f"good {i // 4}" for i in range(40)], rejected=[f"bad {i}" for i in range(40)])
+    one, other = halves(pairs, seed=0)
+    assert len(one.texts) == len(other.texts) == 20 and not set(one.texts) & set(other.texts)
+    linked = Split(["good"] * 30 + [f"good {i}" for i in range(10)], rejected=[f"bad {i}" for i in range(40)])
+    assert [len(half.texts) for half in halves(linked, seed=0)] == [20, 20]  # more than half are linked: the judge gets its share
+
+
 @pytest.mark.parametrize("count, train, held_out", [(200, 160, 20), (19, 15, 2), (6, 2, 2), (5, 3, 1), (3, 1, 1), (2, 2, 0)])
 def test_few_texts_of_a_class_are_shared_out(count, train, held_out):
     """Catches: a tenth of nineteen, which is one: no half of it can hold the class; a class of three that training does not see."""

@@ -26,6 +26,7 @@ from helpers import (
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward, ReferenceReward
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import Responses, response_outputs
+from ppo_keras.language.ppo import check_prompts
 from test_advantages import plain_advantages
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
@@ -420,6 +421,7 @@ def test_rows_stay_with_their_prompts():
     reward = Noted(lambda response, references: float(references[0]), [[f"{i}"] for i in range(8)], Words())
     ppo = learner(policy=random_table(), reward=reward, length=2, responses_per_prompt=2)
     data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(6, seed=1).batch(3, drop_remainder=True)
+    check_prompts(data)  # `fit` takes them
     scores = [float(ppo.collect(batch)[1]["objective/scores"]) for batch in data]
     assert sorted(seen[::2]) == sorted((str(text), row) for row, text in enumerate(tokens[:, 0], 2))
     assert seen[::2] == seen[1::2] and [row for _, row in seen[::2]] != [2, 3, 4, 5, 6, 7]  # two responses to each, in a fresh order
@@ -577,11 +579,12 @@ def data_of(change=lambda prompts: prompts):
         (data_of(lambda prompts: prompts._replace(tokens=tf.cast(prompts.tokens, tf.int64))), "the data set gives .*int64"),
         (data_of(lambda prompts: prompts._replace(mask=prompts.mask > 0)), "the data set gives .*bool"),
         (data_of(lambda prompts: "the film"), "the data set gives .*string"),
+        (data_of(lambda prompts: (*prompts, tf.zeros([8]))), r"the data set gives .*float32 \(8,\), expected batches"),  # no rows
         (tf.data.Dataset.from_tensor_slices(PROMPTS), r"the data set gives int32 \(5,\), float32 \(5,\), expected batches"),
         (tf.data.Dataset.from_tensor_slices(PROMPTS).batch(64, drop_remainder=True), "holds no batch. Where there are fewer prompts than a batch has, repeat"),
         (data_of().repeat(), r"has no end.*Use fit\(prompts, steps_per_epoch=20\)"),
     ],
-    ids=["none", "prompts", "texts", "tokens", "int64", "bool", "strings", "single", "empty", "endless"],
+    ids=["none", "prompts", "texts", "tokens", "int64", "bool", "strings", "scores", "single", "empty", "endless"],
 )
 def test_what_is_no_data_set_of_prompts(data, said):
     """Catches: Keras's traceback about `data[0]` or dtypes deep in the generation; a fit without one step; a first epoch that never ends."""
