@@ -95,7 +95,7 @@ def label_names(values, source, column, two=True, classes=None, positive=None):
 
 def _with_last(groups, positive, spellings, source):
     """Two groups of spellings of a label, that of `positive` last. Raises `InputError` where it is in none, or there are more."""
-    names, asked = [name for name, _ in groups], positive.strip().casefold()
+    names, asked = [name for name, _ in groups], WHOLE.sub(r"\1", positive.strip().casefold())
     if len(groups) > 2:
         raise InputError(f"{source} has {len(groups)} labels ({shorten_list(names, 5)}), but only of two can one be the positive. Leave out --positive-label.")
     number = next((i for i, (name, alike) in enumerate(groups) if asked == name.casefold() or asked in alike & spellings.keys()), None)

@@ -1,9 +1,10 @@
 """Preference pairs share texts: several answers are ranked against each other. Here they are parted so that no text is on both sides."""
 
 import collections
+import warnings
 
 from ppo_keras.datasets.left_out import PAIR_HELD_OUT, warn_left_out
-from ppo_keras.errors import InputError
+from ppo_keras.errors import DataWarning, InputError
 
 
 def groups_of(pairs):
@@ -70,14 +71,19 @@ def carve_pairs(pairs, names, order, source):
 
 def deal_pairs(pairs, order):
     """The rows of two halves, lists: each group goes whole to the smaller one. Where more than half of the pairs are one group,
-    pairs are dealt in turn, and the halves share texts.
+    pairs are dealt in turn, and the halves share texts, with a warning.
 
     Args:
         pairs: list of N (chosen, rejected).
         order: ints `(N,)`, the rows in the order in which they are dealt.
     """
-    groups = list(_groups(pairs, order).values())
-    if max(map(len, groups), default=0) > max(1, len(pairs) // 2):
+    groups = sorted(_groups(pairs, order).values(), key=len, reverse=True)
+    if groups and len(groups[0]) > max(1, len(pairs) // 2):
+        warnings.warn(
+            f"{len(groups[0])} of {len(pairs)} preference pairs are linked by common texts, so reward model and judge learn from some of the same.",
+            DataWarning,
+            stacklevel=3,
+        )
         return order[::2], order[1::2]
     halves = [], []
     for rows in groups:

@@ -143,15 +143,19 @@ class GenerationJob(WriterJob):
         return f"the probability of the label {self.positive_label!r} (and not {self.corpus.label_names[0]!r})"
 
     def check_pairs_differ(self):
-        """Says how many preference pairs are equal once they are cut; raises `InputError` where all of a split are."""
+        """Says how many preference pairs are equal once they are cut; raises `InputError` where all of a half are."""
         for name in ("train", "validation"):
             split = getattr(self.corpus, name)
             pairs = self.encode(split.texts), self.encode(split.rejected)
             count, total = len(differing(*pairs, self.text_length)), len(split.texts)
             needed = f"Use --response-length {max(map(len, sum(pairs, []))) - self.prompt_length} to read them whole"
             place = f"the {name} split of {self.corpus.name}"
-            if not count:
-                raise InputError(f"all {total} pairs of {place} are equal once they are cut to {self.text_length} tokens. {needed}.")
+            for half in self.halves[name]:
+                if not differing(self.encode(half.texts), self.encode(half.rejected), self.text_length):
+                    which = (
+                        f"all {len(half.texts)} pairs of one half of {place} (the reward model's or the judge's)" if count else f"all {total} pairs of {place}"
+                    )
+                    raise InputError(f"{which} are equal once they are cut to {self.text_length} tokens. {needed}.")
             warn_left_out(total - count, total, "pairs", place, f"are equal once they are cut to {self.text_length} tokens", f" of the reward. {needed}")
 
     def encode(self, texts, labels=None):

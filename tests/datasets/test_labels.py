@@ -46,6 +46,7 @@ def test_a_guess_is_said(values):
         (["0", "1"], "positive", ("negative", "positive")),
         (["0", "1"], "0", ("1", "0")),  # "positive" would be the name of what is not rewarded
         (["Yes", "no"], "no", ("Yes", "no")),
+        (["-1", "1"], "-1.0", ("1", "-1")),
         (["positive", "negative"], "negative", ("positive", "negative")),
     ],
 )
@@ -53,7 +54,7 @@ def test_the_positive_label_can_be_named(values, positive, names):
     """Catches: an option that is not read, that needs another spelling than the file has, or that leaves the wrong name on the rewarded label."""
     splits, found = number_labels({"train": Raw(values, values)}, "a.csv", "label", positive=positive)
     assert found == names
-    rewarded = [value.casefold() == positive.strip().casefold() or value == "1" and positive == "positive" for value in values]
+    rewarded = [value.casefold() == positive.strip().casefold().removesuffix(".0") or value == "1" and positive == "positive" for value in values]
     assert splits["train"].labels.tolist() == list(map(int, rewarded))
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ppo_keras.datasets.loader import Split, load_pairs, load_texts
+from ppo_keras.datasets.pairs import deal_pairs
 from ppo_keras.datasets.subsets import carve, check_classes, halves, take
-from ppo_keras.errors import InputError
+from ppo_keras.errors import DataWarning, InputError
 
 
 def labelled(*labels):
@@ -45,18 +46,24 @@ def test_halves_of_pairs_keep_the_pairs():
 
 
 def test_halves_of_pairs_share_no_text():
-    """Catches: a judge that learned from a text of the reward model, because pairs that share it were dealt to both."""
-    pairs = Split([f"good {i // 4}" for i in range(40)], rejected=[f"bad {i}" for i in range(40)])
-    one, other = halves(pairs, seed=0)
-    assert len(one.texts) == len(other.texts) == 20 and not set(one.texts) & set(other.texts)
-    linked = Split(["good"] * 30 + [f"good {i}" for i in range(10)], rejected=[f"bad {i}" for i in range(40)])
-    assert [len(half.texts) for half in halves(linked, seed=0)] == [20, 20]  # more than half are linked: the judge gets its share
+    """Catches: answers to one prompt ranked against each other, dealt to the reward model and to its judge; halves of very different size."""
+    sizes = [1] * 20 + [10]  # how many others each best answer is ranked against
+    ranked = [(f"best {i}", f"worse {i} {k}") for i, size in enumerate(sizes) for k in range(size)]
+    pairs = Split([better for better, _ in ranked], rejected=[worse for _, worse in ranked])
+    assert [len(half) for half in deal_pairs(ranked, list(range(30)))] == [15, 15]  # the large group comes last
+    for seed in range(4):
+        halved = halves(pairs, seed)
+        one, other = ({*half.texts, *half.rejected} for half in halved)
+        assert not one & other and [len(half.texts) for half in halved] == [15, 15]
+    chain = Split([f"{i}" for i in range(40)], rejected=[f"{i + 1}" for i in range(40)])  # every pair is linked to every other
+    with pytest.warns(DataWarning, match="^40 of 40 preference pairs are linked by common texts, so reward model and judge learn from some of the same.$"):
+        assert [len(half.texts) for half in halves(chain, seed=0)] == [20, 20]
 
 
 @pytest.mark.parametrize("count, train, held_out", [(200, 160, 20), (19, 15, 2), (6, 2, 2), (5, 3, 1), (3, 1, 1), (2, 2, 0)])
 def test_few_texts_of_a_class_are_shared_out(count, train, held_out):
     """Catches: a tenth of nineteen, which is one: no half of it can hold the class; a class of three that training does not see."""
-    parts = carve(labelled(*[0] * 200, *[1] * count), ["validation", "test"], seed=0)
+    parts = carve(labelled(*[0] * 200, *[1] * count), ["validation", "test"], 0, "a.tsv")
     assert [counts(parts[name]) for name in ("train", "validation", "test")] == [[160, train], [20, held_out], [20, held_out]]
 
 

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from helpers import ITERATION_METRICS, TEXT_METRICS, tags_of
 from ppo_keras.commands.main import main
 from ppo_keras.commands.parser import parse
-from ppo_keras.datasets.loader import load_texts
+from ppo_keras.datasets.loader import Split, load_texts
 from ppo_keras.errors import DataWarning, InputError
 from ppo_keras.language.evaluation import Evaluation
 from ppo_keras.language.tokenizer import BEGIN, Tokenizer
@@ -606,6 +606,11 @@ def test_pairs_that_are_equal_once_cut_are_told(tmp_path, monkeypatch):
         DataWarning, match=r"^\d pairs of the \w+ split of pairs.tsv are equal once they are cut to \d+ tokens .* left out of the reward. Use --resp"
     ):
         job = generation.GenerationJob(parse(["train", "generation", *options]).config)
+    one_half = Split([f"a film {'and on ' * 30}and off"], rejected=[f"a film {'and on ' * 30}"])
+    with monkeypatch.context() as patch:
+        patch.setitem(job.halves, "validation", (job.halves["validation"][0], one_half))
+        with pytest.raises(InputError, match=r"^all 1 pairs of one half of the validation split of pairs.tsv \(the reward model's or the judge's\) are equal"):
+            job.check_pairs_differ()
     job.text_length = 2
     with pytest.raises(
         InputError, match=r"^all 80 pairs of the train split of pairs.tsv are equal once they are cut to 2 tokens. Use --response-length \d+ to read"
