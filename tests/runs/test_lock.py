@@ -100,7 +100,8 @@ def test_the_lock_outlives_the_renames_of_overwrite(tmp_path):
 
 
 def test_seeds_and_links_lead_to_one_lock(tmp_path, monkeypatch):
-    """Catches: a seed resumed while its run trains it, a link or a relative path as a way in, runs called seed-1 that share a lock."""
+    """Catches: a seed resumed while its run trains it, a link or a relative path as a way in, runs that share a lock in a folder with a `config.json`."""
+    (tmp_path / "config.json").write_text("{}")  # of something else
     run = Run.create(tmp_path, "run")
     run.save_json("config.json", {})
     seed = run.part("seed-3")
@@ -108,7 +109,9 @@ def test_seeds_and_links_lead_to_one_lock(tmp_path, monkeypatch):
     monkeypatch.chdir(run.folder)
     with lock.held(run.folder):
         assert all(map(is_held, (run.folder, seed.folder, tmp_path / "link", tmp_path / "link" / "seed-3", "seed-3", ".")))
-        assert not is_held(tmp_path / "seed-3") and not is_held(tmp_path / "other")
+        assert not is_held(tmp_path / "other")
+        with lock.held(tmp_path / "other"):
+            assert not is_held(tmp_path / "third")
     with lock.held(seed.folder):
         assert is_held(run.folder) and is_held("seed-4")
 
