@@ -13,14 +13,9 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE: how a shell names the end of a program whose
 def usable_streams():
     """Opens the streams that were closed (`2>&-`) on nothing, and lets stdout write what its encoding lacks as `\\u597d`.
 
-    A descriptor that is free would be given to the next file that is opened, such as one of the run: TensorFlow's notes
+    What is opened takes the free descriptor. Else the next file would, such as one of the run, and TensorFlow's notes
     would be written into it.
     """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
     with contextlib.ExitStack() as stack:
         for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
             if getattr(sys, name) is None:
