@@ -220,6 +220,16 @@ def test_log_odds_by_hand():
     assert log_odds.shape == (2,) and log_odds.dtype == tf.float32
 
 
+def test_a_code_that_is_written_asks_for_nothing_and_is_not_read():
+    """Catches: the last code of a prompt for the first, and a writer that is paid for writing the code of the label that it was asked for."""
+    model, prompts = tiny_reward(outputs=3), coded_prompts(7, 14)
+    with_code = lambda code: RESPONSES._replace(tokens=tf.concat([tf.fill([2, 1], code), RESPONSES.tokens[:, 1:]], axis=1))
+    expected = CODES.log_odds(model, prompts, with_code(1))  # 1 stands for every code
+    for code in CODES.ids:
+        assert_close(CODES.log_odds(model, prompts, with_code(code)), expected, rtol=0, atol=0)
+    assert CODES.asked(tf.constant([[2, 21, 7, 14], [0, 14, 5, 21]])).numpy().tolist() == [0, 2]
+
+
 @every_network
 def test_a_code_changes_only_which_label_is_asked_for(network):
     """Catches: a judge that reads the code: the probabilities, by three codes of one text, that it is as asked must sum to 1."""
