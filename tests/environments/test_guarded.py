@@ -1,6 +1,5 @@
 """`ppo_keras.environments.guarded`: environments of Gymnasium that write into memory of others, mask actions, or answer otherwise than agreed."""
 
-import gc
 import itertools
 
 import numpy as np
@@ -280,17 +279,23 @@ def test_two_learners_play_episodes_of_their_own():
         np.testing.assert_array_equal(np.concatenate([one.inputs, other.inputs], axis=1), happened.observations)
 
 
-def test_an_environment_that_is_made_only_once_is_refused():
-    """Catches: a function that returns the same environment again: copies, or two agents, that play one episode in turn."""
-    one = Told()
+def in_turn(*environments):
+    """A function that hands out the same environments again and again."""
+    turns = itertools.cycle(environments)
+    return GymnasiumEnvironment(lambda: next(turns))  # the first one is looked at
+
+
+def test_an_environment_in_which_somebody_plays_is_refused():
+    """Catches: a function that returns an environment again: copies of one agent, or two agents, that play one episode in turn."""
+    environment = in_turn(Told(), Told(), Told())
+    learners = [learner(environment, "mlp", environments=count) for count in (1, 2)]
     with pytest.raises(InputError, match="returned an environment that is in use already.*Make a new one in each call"):
-        learner(GymnasiumEnvironment(lambda: one), "mlp", environments=2)
-    gc.collect()
-    alone = learner(GymnasiumEnvironment(lambda: gymnasium.wrappers.TimeLimit(one, 5)), "mlp", environments=1, steps=2)
+        learner(environment, "mlp", environments=1)
+    for ppo in learners:
+        ppo.environment.close()
+    learner(environment, "mlp", environments=2)
     with pytest.raises(InputError, match="in use already"):
-        learner(GymnasiumEnvironment(lambda: one), "mlp", environments=1)
-    alone.environment.close()
-    learner(GymnasiumEnvironment(lambda: one), "mlp", environments=1)
+        learner(in_turn(Told(), Told()), "mlp", environments=3)
 
 
 def test_masks_of_the_end_are_those_of_the_next_episode():

@@ -51,8 +51,7 @@ def test_parts_of_one_vocabulary_are_taken():
 
 
 POLICY, MODEL = (lambda: tiny_policy("lstm", vocabulary_size=6)), (lambda: reward_model(6))
-BAD, GOOD = [[1, 2, 6]], [[1, 2, 5]]
-TWICE = lambda lists: (lists, lists)
+BAD, GOOD, OTHER = [[1, 2, 6]], [[1, 2, 5]], [[1, 2, 4]]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ TWICE = lambda lists: (lists, lists)
         (train_language_model, POLICY, BAD, GOOD),
         (train_answers, POLICY, [([1], [6])], [([1], [5])]),
         (train_classifier, MODEL, (BAD, [1]), (GOOD, [0])),
-        (train_preferences, MODEL, TWICE(BAD), TWICE(GOOD)),
+        (train_preferences, MODEL, (GOOD, BAD), (GOOD, OTHER)),
     ],
 )
 def test_supervised_training_knows_all_tokens(train, model, bad, good):
