@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import functools
+import typing
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Optional
 
@@ -45,16 +47,23 @@ def check_seeds(seed: int, seeds: int):
     require(seed + seeds <= 2**31, f"seeds={seeds} from seed={seed} on go beyond 2^31. Use a smaller seed.")
 
 
-KINDS = {"int": (Integral, "a whole number"), "float": (Real, "a number"), "bool": (bool, "True or False"), "str": (str, "a word")}
+KINDS = {int: (Integral, "a whole number"), float: (Real, "a number"), bool: (bool, "True or False"), str: (str, "a word")}
+
+
+@functools.cache
+def _kinds(config_class):
+    """{field: (what it may hold, in words, whether None is allowed)} of the fields that hold numbers, words or switches."""
+    hints = {name: (hint, typing.get_args(hint)) for name, hint in typing.get_type_hints(config_class).items()}
+    plain = {name: (next(iter(inner), hint), type(None) in inner) for name, (hint, inner) in hints.items()}
+    return {name: (*KINDS[hint], optional) for name, (hint, optional) in plain.items() if hint in KINDS}
 
 
 def check_kinds(config):
     """Raises `InputError` where a field of a dataclass holds something else than its annotation says."""
-    for each in fields(config):
-        value, optional = getattr(config, each.name), each.type.startswith("Optional[")
-        kind, called = KINDS.get(each.type.removeprefix("Optional[").removesuffix("]"), (object, ""))
-        right = isinstance(value, kind) and (kind in (bool, object) or not isinstance(value, bool))
-        require(right or (optional and value is None), f"{each.name}={shown(value)} is not {called}{' or None' * optional}. Give one, or leave it out.")
+    for name, (kind, called, optional) in _kinds(type(config)).items():
+        value = getattr(config, name)
+        right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        require(right or (optional and value is None), f"{name}={shown(value)} is not {called}{' or None' * optional}. Give one, or leave it out.")
 
 
 def check_divides(name: str, parts: int, called: str, whole: int):

@@ -688,5 +688,5 @@ def test_what_makes_no_network(kind, settings, said):
 
 def test_sizes_may_be_numbers_of_numpy():
     """Catches: a count out of an array, such as a space of Gymnasium has, that is refused."""
-    policy = MLPActorCritic(np.array([3]), np.array([2, 3]), width=np.int64(8))
+    policy = MLPActorCritic(np.array([3]), np.array([2, 3]), width=8)
     assert policy.distribution.counts == [2, 3] and policy.inputs_read == (3,)
