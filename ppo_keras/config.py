@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import typing
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Optional
 
 from simple_parsing import field, flag
 
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, check_seed, shown
 
 
 def require(condition: bool, message: str):
@@ -38,23 +40,30 @@ def check_heads(width: int, heads: int):
     require(width % pairs == 0, f"width={width} is not a multiple of 2 * heads={pairs}. Use a width such as {16 * pairs}.")
 
 
-def check_count(name: str, value, least: int = 1, example: int = 100):
-    """Raises `InputError` unless `value`, an argument called `name`, is a whole number of `least` or more."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    require(whole and value >= least, f"{name}={shown(value)} is no whole number of {least} or more. Use one such as {example}.")
-
-
-def shown(value):
-    """What was given, short enough for an error of one line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 120 else f"{text[:100]} ... ({type(value).__name__})"
-
-
 def check_seeds(seed: int, seeds: int):
     """Raises `InputError` unless `seed`, `seed + 1`, ... are seeds."""
-    require(0 <= seed < 2**31, f"seed={seed} is outside [0, 2^31). Use a number such as 1.")
+    check_seed(seed)
     require(seeds >= 1, f"seeds={seeds} is less than 1. Use a whole number of 1 or more.")
     require(seed + seeds <= 2**31, f"seeds={seeds} from seed={seed} on go beyond 2^31. Use a smaller seed.")
+
+
+KINDS = {int: (Integral, "a whole number"), float: (Real, "a number"), bool: (bool, "True or False"), str: (str, "a word")}
+
+
+@functools.cache
+def _kinds(config_class):
+    """{field: (what it may hold, in words, whether None is allowed)} of the fields that hold numbers, words or switches."""
+    hints = {name: (hint, typing.get_args(hint)) for name, hint in typing.get_type_hints(config_class).items()}
+    plain = {name: (next(iter(inner), hint), type(None) in inner) for name, (hint, inner) in hints.items()}
+    return {name: (*KINDS[hint], optional) for name, (hint, optional) in plain.items() if hint in KINDS}
+
+
+def check_kinds(config):
+    """Raises `InputError` where a field of a dataclass holds something else than its annotation says."""
+    for name, (kind, called, optional) in _kinds(type(config)).items():
+        value = getattr(config, name)
+        right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        require(right or (optional and value is None), f"{name}={shown(value)} is not {called}{' or None' * optional}. Give one, or leave it out.")
 
 
 def check_divides(name: str, parts: int, called: str, whole: int):
@@ -90,6 +99,7 @@ class PPOConfig:
     temperature: float = 1.0  # divides the logits: in acting, updating and reference log-probabilities alike
 
     def __post_init__(self):
+        check_kinds(self)
         for name in ("discount", "gae_lambda"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name}={value} is outside [0, 1]. Use a value such as 0.95.")
@@ -129,6 +139,7 @@ class KLConfig:
     kl_estimator: str = "k1"  # k1 (unbiased, may be negative), k2 or k3 (never negative); see kl.py
 
     def __post_init__(self):
+        check_kinds(self)
         require(self.kl_coefficient >= 0, f"kl_coefficient={self.kl_coefficient} is negative. Use 0 to switch the penalty off.")
         require(
             self.kl_target is None or self.kl_coefficient > 0,
@@ -151,6 +162,7 @@ class OptimizerConfig:
     adam_epsilon: float = 1e-5  # PPO practice: larger than Keras's 1e-7
 
     def __post_init__(self):
+        check_kinds(self)
         require(self.learning_rate >= 0, f"learning_rate={self.learning_rate} is negative. Use a value such as 3e-4.")
         require(
             self.schedule in ("constant", "linear", "cosine"),
@@ -182,6 +194,7 @@ class SupervisedConfig:
     shuffle_seed: int = 0  # of the order of the texts
 
     def __post_init__(self):
+        check_kinds(self)
         for name in ("supervised_epochs", "supervised_batch_size", "patience"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         require(
@@ -202,6 +215,7 @@ class NetworkConfig:
     shared_trunk: bool = switch(True)  # one trunk for policy and value, or a network each
 
     def __post_init__(self):
+        check_kinds(self)
         for name in ("layers", "width", "heads"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         require(0 <= self.dropout < 1, f"dropout={self.dropout} is outside [0, 1). Use a value such as 0.1.")
@@ -219,6 +233,7 @@ class LoggingConfig:
     debug_dump: bool = switch(False)  # every tensor of PPO for the debugger, to find where a NaN begins; slow, as --no-jit
 
     def __post_init__(self):
+        check_kinds(self)
         require(self.log_every >= 0, f"log_every={self.log_every} is negative. Use a number of iterations such as 20, or 0 for never.")
         self.profiled()
 

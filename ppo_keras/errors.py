@@ -1,4 +1,6 @@
-"""The errors that a user can mend. The command line prints them as one line and exits with code 2."""
+"""The errors that a user can mend, and checks of arguments that raise them. The command line prints them as one line and exits with code 2."""
+
+from numbers import Integral
 
 
 class InputError(ValueError):
@@ -35,3 +37,36 @@ class LockWarning(UserWarning):
 
 class HealthWarning(UserWarning):
     """A metric shows that training goes wrong."""
+
+
+def shown(value):
+    """What was given, short enough for an error of one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 120 else f"{text[:100]} ... ({type(value).__name__})"
+
+
+def check_count(name, value, least=1, example=100):
+    """Raises `InputError` unless `value`, an argument called `name`, is a whole number of `least` or more."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name}={shown(value)} is no whole number of {least} or more. Use one such as {example}.")
+
+
+def check_seed(seed):
+    """Raises `InputError` unless TensorFlow can hold it: a whole number from 0 to 2^31 - 1."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**31:
+        raise InputError(f"seed={shown(seed)} is outside [0, 2^31). Use a number such as 1.")
+
+
+def check_role(name, given, needed, advice):
+    """Raises `InputError` unless `given`, an argument called `name`, can do what is `needed` (names of attributes)."""
+    if isinstance(given, type):
+        raise InputError(f"{name} is the class {given.__name__}, expected an object of it. Write {given.__name__}(...).")
+    lacking = [attribute for attribute in needed if not hasattr(given, attribute)]
+    if lacking:
+        raise InputError(f"{name} is {shown(given)}, which has no {', '.join(lacking)}. {advice}")
+
+
+def check_instance(name, given, kind):
+    """Raises `InputError` unless `given`, an argument called `name`, is None or an instance of the class `kind`."""
+    if given is not None and not isinstance(given, kind):
+        raise InputError(f"{name} is {shown(given)}, expected a {kind.__name__}. Write {kind.__name__}(...), or leave it out.")

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from helpers import assert_close
@@ -27,6 +28,27 @@ def test_a_bad_value_is_named(kind, field, value):
     """Catches: a setting outside its range (NaN too) that is accepted, or an error that names another field."""
     with pytest.raises(InputError, match=f"^{field}="):
         kind(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "kind, field, value, said",
+    [
+        (PPOConfig, "discount", "0.9", "'0.9' is not a number. Give one"),
+        (PPOConfig, "clip_ratio", None, "None is not a number"),
+        (PPOConfig, "value_clip", "0.2", "'0.2' is not a number or None"),
+        (PPOConfig, "epochs", 2.5, "2.5 is not a whole number"),
+        (PPOConfig, "epochs", True, "True is not a whole number"),
+        (PPOConfig, "discount", True, "True is not a number"),
+        (PPOConfig, "whiten_advantages", None, "None is not True or False"),
+        (KLConfig, "kl_coefficient", [0.1], r"\[0.1\] is not a number"),
+        (OptimizerConfig, "schedule", None, "None is not a word"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(kind, field, value, said):
+    """Catches: `'<=' not supported between 'int' and 'str'`; half an epoch that fails in the first iteration; None for False."""
+    with pytest.raises(InputError, match=f"^{field}={said}"):
+        kind(**{field: value})
+    kind(**{field: {"schedule": "cosine", "whiten_advantages": False}.get(field, np.float32(1) if kind is KLConfig else np.int64(1))})
 
 
 @pytest.mark.parametrize(

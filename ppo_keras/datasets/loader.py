@@ -11,7 +11,7 @@ from ppo_keras.datasets.distinct import keep_distinct
 from ppo_keras.datasets.labels import number_labels, warn_of_guess
 from ppo_keras.datasets.sources import SPLITS, Columns, read_files, read_tfds
 from ppo_keras.datasets.subsets import carve, check_classes, take
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, check_count, check_seed, shown
 
 
 class Split(NamedTuple):
@@ -158,6 +158,11 @@ def _columns(text, label, chosen, rejected):
 
 def _read(data, validation_data, test_data, dataset, bundled, columns, data_dir, two_labels=True):
     """The name of a source, {split: `Raw`}, and the names of its classes or None."""
+    for kind, path in {"data": data, "validation_data": validation_data, "test_data": test_data}.items():
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"{kind} is {shown(path)}, expected the path of a file. Write the texts into one: .txt (one text a line), .csv, .tsv or .jsonl.")
+    if dataset is not None and not isinstance(dataset, str):
+        raise InputError(f"dataset is {shown(dataset)}, expected the name of a TFDS dataset, such as 'imdb_reviews'. A file goes into data=.")
     if data is not None and dataset is not None:
         raise InputError(f"both a file ({data}) and a dataset ({dataset}) are given. Give one of them.")
     if data is None and (validation_data or test_data):
@@ -170,6 +175,8 @@ def _read(data, validation_data, test_data, dataset, bundled, columns, data_dir,
 
 def _corpus(name, splits, label_names, seed, minimum, files):
     """Clean, distinct texts in all three splits; `files`: {split: its own file, or None}."""
+    check_seed(seed)
+    check_count("minimum", minimum, least=0, example=64)
     splits = keep_distinct(name, splits)
     for split, path in files.items():
         if path and not splits[split].texts:

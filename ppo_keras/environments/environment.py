@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from ppo_keras.errors import check_role
+
 
 class Step(NamedTuple):
     """What follows an action, for `B` copies of an environment.
@@ -68,6 +70,14 @@ class Environment:
         Each state that is not the end of an episode must allow something (of each choice).
         """
         return ()
+
+
+def check_agent(policy, environment):
+    """Raises `InputError` unless the one can act and the other is an environment of ours."""
+    advice = "Use one such as MLPActorCritic(environment.observation, environment.actions)."
+    check_role("policy", policy, ("initial_state", "step", "distribution", "has_memory"), advice)
+    advice = "Use one such as GridWorld(...), a subclass of Environment, or for Gymnasium's GymnasiumEnvironment('CartPole-v1')."
+    check_role("environment", environment, ("reset", "step", "observation", "actions", "compiles"), advice)
 
 
 def where_each(condition, x, y):

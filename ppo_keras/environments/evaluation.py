@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
-from ppo_keras.config import check_count, check_seeds, require, shown
+from ppo_keras.config import require
 from ppo_keras.distributions import acting
 from ppo_keras.environments import border
-from ppo_keras.environments.environment import where_each
+from ppo_keras.environments.environment import check_agent, where_each
 from ppo_keras.environments.matching import check_match
+from ppo_keras.errors import check_count, check_seed, shown
 
 EVALUATION = 1000  # the first purpose of evaluation's draws; a learner of the same seed uses 0, 1 and 2
 
@@ -61,13 +62,13 @@ def play(policy, environment, episodes, greedy=True, seed=0, temperature=1.0, ji
         `Episodes`.
 
     Raises:
-        InputError: an argument is out of range.
+        InputError: an argument is of another kind, or out of range.
     """
+    check_agent(policy, environment)
     check_count("episodes", episodes)
     check_count("at_once", at_once, example=128)
     require(isinstance(temperature, Real) and temperature > 0, f"temperature={shown(temperature)} is not positive. Use greedy=True for no randomness.")
-    check_count("seed", seed, least=0, example=1)
-    check_seeds(seed, 1)
+    check_seed(seed)
     return Player(policy, environment, temperature, jit_compile, min(episodes, at_once))(episodes, greedy, seed)
 
 

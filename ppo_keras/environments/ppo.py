@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.checkpoints import from_json, of_json
-from ppo_keras.config import check_count, shown
+from ppo_keras.config import PPOConfig, require
 from ppo_keras.environments.border import Stuck
+from ppo_keras.environments.environment import check_agent
 from ppo_keras.environments.matching import check_match
 from ppo_keras.environments.rollout import begin, python_rollout, rollout
-from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning
+from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning, check_count, check_instance, check_seed, shown
 from ppo_keras.networks.normalization import RunningNormalization
 from ppo_keras.ppo import ITERATION_METRICS, PPO
 from ppo_keras.trajectory import Trajectory
@@ -38,13 +39,19 @@ class EnvironmentPPO(PPO):
 
     Raises:
         InputError: policy and environment do not fit; minibatches do not divide the sequences (or, for a policy without
-            memory, the steps); an `EnvironmentFault`, here or in `fit`: the environment raised, or returned what it must not.
+            memory, the steps); an argument is of another kind, or out of range; an `EnvironmentFault`, here or in `fit`: the
+            environment raised, or returned what it must not.
     """
 
     def __init__(
         self, policy, environment, config=None, environments=4, steps=128, iterations_per_call=1, normalize_rewards=False,
         seed=0, **kwargs,
     ):  # fmt: skip
+        check_agent(policy, environment)
+        check_instance("config", config, PPOConfig)
+        for name, value, example in (("environments", environments, 4), ("steps", steps, 128), ("iterations_per_call", iterations_per_call, 1)):
+            check_count(name, value, example=example)
+        check_seed(seed)
         super().__init__(policy, config, seed, **kwargs)
         check_match(policy, environment)
         # two learners (or a learner and a player) in the same episodes would each see the other's half
@@ -87,6 +94,8 @@ class EnvironmentPPO(PPO):
 
         `compile` comes first: the optimizer is set back to what it was then.
         """
+        require(self.compiled, "restart sets the optimizer back, but there is none yet. Call compile first.")
+        check_seed(seed)
         keras.utils.set_random_seed(seed)
         self.policy.set_weights(self.policy.from_config(self.policy.get_config()).get_weights())
         for variable, value in zip(self.optimizer.variables, self._optimizer_at_start):

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, check_count, check_role, shown
 from ppo_keras.losses import log_probability
 from ppo_keras.masking import episode_starts
 
@@ -132,7 +132,12 @@ def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, gre
 
     Returns:
         `Responses`. `log_probs` are those of the whole distribution at the temperature, before top_k and top_p.
+
+    Raises:
+        InputError: an argument is of another kind, or out of range.
     """
+    seed = tf.convert_to_tensor(seed)
+    _check(policy, prompts, length, end_id, pad_id, seed, temperature, top_k, top_p)
     batch = prompts.tokens.shape[0]
     tokens, mask = tf.convert_to_tensor(prompts.tokens), tf.convert_to_tensor(prompts.mask)
     starts = episode_starts(mask)
@@ -162,6 +167,26 @@ def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, gre
     begin = (tf.constant(0), tokens[:, -1], starts[:, -1], tf.ones([batch], tf.bool), state, nothing)
     *_, written = tf.while_loop(lambda t, token, start, alive, *_: (t < length) & tf.reduce_any(alive), step, begin)
     return Responses(*[tf.transpose(column) for column in written])
+
+
+def _check(policy, prompts, length, end_id, pad_id, seed, temperature, top_k, top_p):
+    """Raises `InputError` where `generate` cannot use an argument."""
+    check_role("policy", policy, ("initial_state", "step", "read"), "Use a language model such as TransformerActorCritic(tokenizer.vocabulary_size).")
+    advice = "Make them with pad_prompts([tokenizer.encode(text, begin=True) for text in texts], length, tokenizer.pad_id)."
+    check_role("prompts", prompts, ("tokens", "mask"), advice)
+    shapes = [tf.convert_to_tensor(part).shape for part in (prompts.tokens, prompts.mask)]
+    if shapes[0].rank != 2 or shapes[1].rank != 2 or 0 in shapes[0].as_list():
+        raise InputError(f"the prompts have tokens of shape {shapes[0]} and a mask of shape {shapes[1]}, expected (B, P) of both. {advice}")
+    for name, value, least, example in (("length", length, 1, 32), ("end_id", end_id, 0, 3), ("pad_id", pad_id, 0, 0)):
+        check_count(name, value, least, example)
+    if seed.shape != (2,):
+        raise InputError(f"the seed has shape {seed.shape}, expected two whole numbers. Use tf.constant([0, 1]).")
+    if not temperature > 0:
+        raise InputError(f"temperature={shown(temperature)} is not positive. Use greedy=True for no randomness.")
+    if top_k is not None:
+        check_count("top_k", top_k, example=40)
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InputError(f"top_p={shown(top_p)} is outside (0, 1]. Use a number such as 0.9, or None.")
 
 
 def _restrict(logits, top_k, top_p):

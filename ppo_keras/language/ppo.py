@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from ppo_keras.config import KLConfig, require, shown
-from ppo_keras.errors import InputError
+from ppo_keras.config import KLConfig, PPOConfig, require
+from ppo_keras.errors import InputError, check_count, check_instance, check_role, check_seed, shown
 from ppo_keras.kl import estimate_kl, kl_controller
 from ppo_keras.language.generation import (
     Prompts,
@@ -49,7 +49,8 @@ class LanguagePPO(PPO):
 
     Raises:
         ValueError: the reference shares variables with the policy.
-        InputError: policy, reference, reward model and tokenizer of other vocabularies; a `short_penalty` without `usual_length`; a `responses_per_prompt` below 1; when it first collects, a reward of another shape, or
+        InputError: policy, reference, reward model and tokenizer of other vocabularies; a `short_penalty` without
+            `usual_length`; an argument of another kind, or out of range; when it first collects, a reward of another shape, or
             prompts without a static shape.
     """
 
@@ -58,14 +59,25 @@ class LanguagePPO(PPO):
         config=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, usual_length=None, responses_per_prompt=1,
         reference=None, judge=None, seed=0, **kwargs,
     ):  # fmt: skip
+        advice = "Use a language model such as TransformerActorCritic(tokenizer.vocabulary_size, memory=...), without actions."
+        check_role("policy", policy, ("initial_state", "step", "read", "distribution", "has_memory"), advice)
+        require(getattr(policy, "actions", None) is None, f"policy is an agent's: its actions are {shown(getattr(policy, 'actions', None))}. {advice}")
+        kinds = "Give a RewardModel, PythonReward(function, tokenizer), or a TensorFlow function of (Prompts, Responses)."
+        require(callable(reward), f"reward is {shown(reward)}. {kinds}")
+        require(not isinstance(judge, PythonReward), "judge is a PythonReward, but it is compiled with the rest. Give a TensorFlow function, to log-odds.")
+        check_instance("config", config, PPOConfig)
+        check_instance("kl", kl, KLConfig)
+        for name, value, least, example in (
+            ("end_id", end_id, 0, 3), ("pad_id", pad_id, 0, 0), ("response_length", response_length, 1, 32), ("responses_per_prompt", responses_per_prompt, 1, 4),
+        ):  # fmt: skip
+            check_count(name, value, least, example)
+        check_seed(seed)
         super().__init__(policy, config, seed, **kwargs)
         self.reward, self.end_id, self.pad_id, self.response_length = reward, end_id, pad_id, response_length
         self.missing_end_penalty, self.short_penalty, self.usual_length = missing_end_penalty, short_penalty, usual_length or 1.0
         self.responses_per_prompt, self.judge = responses_per_prompt, judge
         if short_penalty and usual_length is None:
             raise InputError(f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has.")
-        if responses_per_prompt != int(responses_per_prompt) or responses_per_prompt < 1:
-            raise InputError(f"responses_per_prompt={responses_per_prompt} is no count. Use a whole number of 1 or more.")
         self.reference = policy.copy(name="reference") if reference is None else reference
         if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
@@ -145,7 +157,10 @@ class LanguagePPO(PPO):
             return score_responses(self.reward, prompts, responses)
         scores = tf.cast(self.reward(prompts, responses), tf.float32)
         if scores.shape != responses.tokens.shape[:1]:
-            raise InputError(f"the reward returned shape {scores.shape}, expected {responses.tokens.shape[:1]}. Return one score a response.")
+            raise InputError(
+                f"the reward returned shape {scores.shape}, expected {responses.tokens.shape[:1]}. Return one score a response; a plain "
+                "Python function of (prompt, response) goes into PythonReward(function, tokenizer)."
+            )
         return scores
 
     def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores):

@@ -1,6 +1,5 @@
 """Rewards: a learned model, or any Python function of (prompt, response)."""
 
-import math
 import numbers
 import re
 import unicodedata
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.datasets.files import nearest, shorten_list
-from ppo_keras.errors import InputError, RewardError
+from ppo_keras.errors import InputError, RewardError, check_role, shown
 from ppo_keras.networks.encoder import TokenEncoder, small_normal
 from ppo_keras.own_modules import import_own
 from ppo_keras.randomness import Dropout
@@ -169,6 +168,7 @@ class PythonReward:
         name: what error messages call it.
 
     Raises:
+        InputError: there is no function to call, or no tokenizer.
         RewardError: on a call, if the function raises or does not return one finite number; names the prompt.
 
     Example:
@@ -176,6 +176,9 @@ class PythonReward:
     """
 
     def __init__(self, function, tokenizer, name=None):
+        if not callable(function):
+            raise InputError(f"a reward was given {shown(function)}, expected a function of (prompt, response), both str, to one number.")
+        check_role("the tokenizer of a reward", tokenizer, ("decode_pairs",), "Give the function first, then the tokenizer of the texts.")
         self.function, self.tokenizer = function, tokenizer
         self.name = name or getattr(function, "__name__", "reward")
 
@@ -195,7 +198,7 @@ class PythonReward:
             raise RewardError(f"reward {self.name} raised {type(error).__name__}: {error} (prompt {prompt!r}, response {response!r}).") from error
         if hasattr(score, "item") and getattr(score, "size", 1) == 1:
             score = score.item()  # a NumPy number
-        if isinstance(score, numbers.Real) and math.isfinite(score):
+        if isinstance(score, numbers.Real) and abs(score) <= float(tf.float32.max):  # False of NaN
             return float(score)
         raise RewardError(f"reward {self.name} returned {score!r} for the prompt {prompt!r}. It must return one finite number.")
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import sentencepiece
 
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, check_count, shown
 
 PAD, UNKNOWN, BEGIN, END = range(4)
 
@@ -30,6 +30,10 @@ class Tokenizer:
     """
 
     def __init__(self, model: bytes):
+        if not isinstance(model, bytes):
+            raise InputError(
+                f"a tokenizer was given {shown(model)}, expected the bytes of a SentencePiece model. Use Tokenizer.load(path) or Tokenizer.train(texts)."
+            )
         self.model = model
         self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.pad_id, self.begin_id, self.end_id = PAD, BEGIN, END
@@ -46,8 +50,12 @@ class Tokenizer:
         A vocabulary larger than the texts can fill is made as large as they allow. Each of `symbols` is one piece, always.
 
         Raises:
-            InputError: too few entries for the characters of the texts, or fewer than 270.
+            InputError: too few entries for the characters of the texts, or fewer than 270; what is given is no list of texts, or holds none.
         """
+        texts, symbols = listed("texts", texts), listed("symbols", symbols)
+        check_count("vocabulary_size", vocabulary_size, example=1000)
+        if not any(text.strip() for text in texts):
+            raise InputError(f"there is no text to learn pieces from: {len(texts)} were given, all of them empty. Give a list of texts.")
         if vocabulary_size < 270:
             raise InputError(f"vocabulary_size={vocabulary_size} leaves no room beside 256 bytes and 4 special tokens. Use 300 or more.")
         counts = sorted(collections.Counter("".join(texts)).values(), reverse=True)
@@ -121,11 +129,22 @@ class Tokenizer:
     @classmethod
     def load(cls, path):
         """Reads a file that `save` wrote."""
-        if not os.path.exists(path):
-            raise InputError(f"no tokenizer at {path}. Is this the folder of a finished run?")
+        if not os.path.isfile(path):
+            raise InputError(f"no tokenizer at {path}. Is it the file tokenizer.model in the folder of a finished run?")
         with open(path, "rb") as file:
             model = file.read()
         try:
             return cls(model)
         except RuntimeError as error:
             raise InputError(f"{path} is damaged, or no SentencePiece model. Put the file back, or train the run again.") from error
+
+
+def listed(name, texts):
+    """A list of strings. Raises `InputError` where `texts`, an argument called `name`, is one string (whose letters would be the texts) or holds others."""
+    if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__"):
+        raise InputError(f"{name} is {shown(texts)}, expected a list of strings. Use one such as ['a fine film', 'a dull film'].")
+    texts = list(texts)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"{name}[{i}] is {shown(text)}, expected a string. Use str(...), or leave it out.")
+    return texts

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.distributions import distribution_of
+from ppo_keras.errors import InputError, check_count, shown
 from ppo_keras.networks.encoder import (
     ObservationEncoder,
     TextEncoder,
@@ -32,6 +33,7 @@ class ActorCritic(keras.Model):
     """
 
     def __init__(self, inputs, actions=None, shared=True, normalize=False, vocabulary_size=None, encoder=None, **kwargs):
+        check_sizes(inputs, actions, encoder)
         super().__init__(autocast=False, **kwargs)
         inputs = int(inputs) if isinstance(inputs, Integral) else tuple(inputs)
         actions = int(actions) if isinstance(actions, Integral) else actions
@@ -236,6 +238,23 @@ class LSTMActorCritic(ActorCritic):
     def __init__(self, inputs, actions=None, width=256, layers=1, dropout=0.0, **kwargs):
         encoder = dict(network="lstm", width=width, layers=layers, dropout=dropout)
         super().__init__(inputs, actions, encoder=encoder, **kwargs)
+
+
+def check_sizes(inputs, actions, encoder):
+    """Raises `InputError` where an `ActorCritic` cannot have these inputs, actions or sizes."""
+    for name, example in (("width", 64), ("layers", 1), ("heads", 4), ("memory", 32)):
+        if name in encoder:
+            check_count(name, encoder[name], example=example)
+    whole = lambda value: isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+    several = lambda value: hasattr(value, "__iter__") and all(map(whole, value))
+    if actions is None and not whole(inputs):
+        raise InputError(f"inputs={shown(inputs)} is no size of a vocabulary. Use tokenizer.vocabulary_size; an agent's policy needs actions, too.")
+    if actions is None and encoder["network"] == "mlp":
+        raise InputError("an MLP is no language model. Give the actions of an agent, or use TransformerActorCritic or LSTMActorCritic.")
+    if not whole(inputs) and not several(inputs):
+        raise InputError(f"inputs={shown(inputs)} is neither a number of states nor the shape of an observation. Use environment.observation.")
+    if not (actions is None or whole(actions) or (several(actions) and len(actions)) or hasattr(actions, "log_probability")):
+        raise InputError(f"actions={shown(actions)} is no count, list of counts or distribution. Use environment.actions.")
 
 
 def new_policy(network, inputs, actions=None, *, width, layers, heads, memory, **settings):

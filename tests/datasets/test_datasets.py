@@ -613,3 +613,22 @@ def test_pairs_that_cannot_be_used(mocked, tmp_path):
     mocked({"train": [{"question": f"{i}", "answer": "", "annotation": "", "short_answer": ""} for i in range(9)]})
     with pytest.raises(InputError, match="9 texts in the column 'answer' of gsm8k are empty"):
         load_pairs(dataset="gsm8k", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(data=["a film"]), r"data is \['a film'\], expected the path of a file. Write the texts into one"),
+        (dict(data=3), "data is 3, expected the path"),
+        (dict(data="x.txt", test_data=["a"]), r"test_data is \['a'\], expected the path"),
+        (dict(dataset=3), "dataset is 3, expected the name of a TFDS dataset"),
+        (dict(seed=-1), "seed=-1 is outside"),
+        (dict(seed="1"), "seed='1' is outside"),
+        (dict(minimum=None), "minimum=None is no whole number"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_texts, load_pairs])
+def test_arguments_of_another_kind(load, settings, said):
+    """Catches: `expected str, bytes or os.PathLike object, not list`; NumPy's error about entropy for a seed."""
+    with pytest.raises(InputError, match=said):
+        load(**settings)

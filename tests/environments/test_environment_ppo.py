@@ -433,6 +433,37 @@ def test_what_fit_cannot_use_is_said(settings, said):
     assert int(untrained().iteration) == 0
 
 
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(policy=Scripted(), environment=tiny_agent()), "policy is <.*Scripted object"),  # exchanged
+        (dict(policy="mlp"), "policy is 'mlp', which has no initial_state"),
+        (dict(environment=GridWorld), r"environment is the class GridWorld, expected an object of it. Write GridWorld\(...\)"),
+        (dict(environment="CartPole-v1"), r"environment is 'CartPole-v1', which has no reset.*GymnasiumEnvironment\('CartPole-v1'\)"),
+        (dict(config={"epochs": 3}), r"config is \{'epochs': 3\}, expected a PPOConfig. Write PPOConfig\(...\)"),
+        (dict(config=PPOConfig), "config is <class 'ppo_keras.config.PPOConfig'>, expected a PPOConfig"),
+        (dict(environments=0), "environments=0 is no whole number"),
+        (dict(steps=-4), "steps=-4 is no whole number"),
+        (dict(steps=2.5), "steps=2.5 is no whole number"),
+        (dict(iterations_per_call=0), "iterations_per_call=0 is no whole number"),
+        (dict(seed=2**31), "seed=2147483648 is outside"),  # TensorFlow would make another of it
+        (dict(seed=-1), "seed=-1 is outside"),
+        (dict(seed=None), "seed=None is outside"),
+    ],
+)
+def test_what_makes_no_agent(settings, said):
+    """Catches: `'str' object has no attribute 'compiles'`; an agent of no environments, or of a seed that is another's, that trains without a word."""
+    with pytest.raises(InputError, match=said) as error:
+        EnvironmentPPO(**dict(policy=untrained().policy, environment=untrained().environment) | settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_restart_before_compilation_is_said():
+    """Catches: `'EnvironmentPPO' object has no attribute 'optimizer'`."""
+    with pytest.raises(InputError, match="Call compile first"):
+        EnvironmentPPO(untrained().policy, untrained().environment, CONFIG, 3, STEPS).restart(1)
+
+
 def test_iterations_in_one_call_are_the_same():
     """Catches: one seed for all iterations of a call, a carry that moves once a call only, sums or last values for means."""
     config = PPOConfig(epochs=1, minibatches=3)

@@ -10,6 +10,7 @@ from ppo_keras.environments.environment import Environment, Step
 from ppo_keras.environments.evaluation import Player, play
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.errors import InputError
+from ppo_keras.networks.actor_critic import MLPActorCritic
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -244,11 +245,15 @@ def test_the_value_behind_a_cut_off_episode_is_recorded():
         (dict(at_once=0), "at_once=0 is no whole number"),
         (dict(temperature=0), "temperature=0 is not positive. Use greedy=True"),
         (dict(temperature=None), "temperature=None is not positive"),
-        (dict(seed=-1), "seed=-1 is no whole number of 0 or more"),
+        (dict(seed=-1), "seed=-1 is outside"),
+        (dict(policy=Forever()), "policy is <.*Forever object.*, which has no initial_state, distribution, has_memory. Use one such as MLPActorCritic"),
+        (dict(policy=MLPActorCritic), r"policy is the class MLPActorCritic, expected an object of it. Write MLPActorCritic\(...\)"),
+        (dict(environment="CartPole-v1"), "environment is 'CartPole-v1', which has no reset, .*GymnasiumEnvironment\\('CartPole-v1'\\)"),
+        (dict(environment=GridWorld), "environment is the class GridWorld"),
         (dict(seed=2**31), "seed=2147483648 is outside"),
     ],
 )
 def test_what_cannot_be_played_is_said(settings, said):
     """Catches: `need at least one array to concatenate`, a division by 0, a seed that TensorFlow cannot hold."""
     with pytest.raises(InputError, match=said):
-        play(prefers(0, 0), Forever(), **dict(episodes=2) | settings)
+        play(**dict(policy=prefers(0, 0), environment=Forever(), episodes=2) | settings)

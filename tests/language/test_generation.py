@@ -230,3 +230,29 @@ def test_log_probabilities_are_those_of_the_whole_distribution(limits):
     policy, prompts = random_table(), ragged_prompts((2, 1, 2), 2, vocabulary_size=6)
     responses = generate(policy, prompts, 4, END, PAD, tf.constant([1, 2]), temperature=0.5, **limits)
     assert_close(responses.log_probs, response_log_probs(policy, prompts, responses, temperature=0.5))
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(policy="lstm"), "policy is 'lstm', which has no initial_state"),
+        (dict(prompts=["the film"]), r"prompts is \['the film'\], which has no tokens, mask. Make them with pad_prompts"),
+        (dict(prompts=Prompts(tf.constant([1, 2]), tf.ones([2]))), r"tokens of shape \(2,\) and a mask of shape \(2,\), expected \(B, P\)"),
+        (dict(prompts=Prompts(tf.zeros([0, 2], tf.int32), tf.ones([0, 2]))), r"tokens of shape \(0, 2\)"),
+        (dict(length=0), "length=0 is no whole number of 1 or more"),
+        (dict(length=2.5), "length=2.5 is no whole number"),
+        (dict(end_id=None), "end_id=None is no whole number of 0 or more"),
+        (dict(seed=0), r"the seed has shape \(\), expected two whole numbers. Use tf.constant\(\[0, 1\]\)"),
+        (dict(temperature=0.0), "temperature=0.0 is not positive. Use greedy=True"),
+        (dict(temperature=-1), "temperature=-1 is not positive"),
+        (dict(top_k=0), "top_k=0 is no whole number of 1 or more"),
+        (dict(top_p=0.0), r"top_p=0.0 is outside \(0, 1\]"),
+        (dict(top_p=1.5), r"top_p=1.5 is outside \(0, 1\]"),
+    ],
+)
+def test_what_cannot_be_generated_is_said(settings, said):
+    """Catches: TensorFlow's errors about shapes and counters; texts written at a temperature of 0 or -1 without a word."""
+    given = dict(policy=random_table(), prompts=Prompts(tf.constant([[1, 2]]), tf.ones([1, 2])), length=3, end_id=END, pad_id=PAD, seed=SEED)
+    with pytest.raises(InputError, match=said):
+        generate(**given | settings)
+    assert generate(**given | dict(seed=[5, 6], prompts=Prompts(np.array([[1, 2]], np.int32), np.ones([1, 2])))).tokens.shape == (1, 3)

@@ -1,6 +1,7 @@
 """`ppo_keras.language.ppo`: from prompts to trajectories, and whole iterations of training."""
 
 import functools
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from helpers import (
     mask_of,
     ragged_prompts,
     random_table,
+    tiny_agent,
     tiny_learner,
     tiny_policy,
     weights_of,
@@ -563,6 +565,39 @@ def test_plain_advantages_agree():
     assert_close(experience.advantages, advantages)
     assert_close(experience.returns, returns)
     assert_close(experience.returns[2], [4.2, 0, 0])  # one token: its return is its reward
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(policy=small_tokens), "policy is <function.*, which has no initial_state, step, read"),
+        (dict(policy=tiny_agent()), "policy is an agent's: its actions are 3. Use a language model such as TransformerActorCritic"),
+        (dict(policy=TablePolicy), "policy is the class TablePolicy, expected an object"),
+        (dict(reward=None), r"reward is None. Give a RewardModel, PythonReward\(function, tokenizer\), or a TensorFlow function"),
+        (dict(reward="good"), "reward is 'good'. Give"),
+        (dict(judge=PythonReward(len, SimpleNamespace(decode_pairs=None))), "judge is a PythonReward"),
+        (dict(end_id=SimpleNamespace()), r"end_id=namespace\(\) is no whole number of 0 or more"),
+        (dict(pad_id=None), "pad_id=None is no whole number of 0 or more"),
+        (dict(response_length=0), "response_length=0 is no whole number of 1 or more"),
+        (dict(response_length=2.5), "response_length=2.5 is no whole number"),
+        (dict(responses_per_prompt="2"), "responses_per_prompt='2' is no whole number"),
+        (dict(kl=0.1), r"kl is 0.1, expected a KLConfig. Write KLConfig\(...\)"),
+        (dict(config=KLConfig()), r"config is KLConfig\(.*, expected a PPOConfig"),
+        (dict(seed=2**40), "seed=1099511627776 is outside"),
+    ],
+)
+def test_what_makes_no_learner(settings, said):
+    """Catches: `'float' object has no attribute 'kl_estimator'`; a learner that is made, and fails deep in the first generation."""
+    given = dict(policy=random_table(), reward=small_tokens, end_id=END, pad_id=PAD, response_length=4)
+    with pytest.raises(InputError, match=said) as error:
+        LanguagePPO(**given | settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_plain_function_that_is_no_reward_is_told_where_to_go():
+    """Catches: "return one score a response" to somebody who wrote a function of two strings."""
+    with pytest.raises(InputError, match=r"returned shape \(\), expected \(8,\).*goes into PythonReward\(function, tokenizer\)"):
+        learner(reward=lambda prompt, response: response.count("good")).collect(PROMPTS)
 
 
 def data_of(change=lambda prompts: prompts):

@@ -1,6 +1,7 @@
 """`ppo_keras.language.rewards`: a learned score, and any Python function."""
 
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_policy, weights_of
-from ppo_keras import PythonReward, ReferenceReward, RewardModel
+from ppo_keras import PythonReward, ReferenceReward, RewardModel, Tokenizer
 from ppo_keras.errors import InputError, RewardError
 from ppo_keras.language.generation import NumberedPrompts, Prompts, Responses
 from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, load_function, score_responses, with_code
@@ -327,3 +328,26 @@ def test_a_function_is_found_by_its_name(tmp_path, monkeypatch):
     ]:
         with pytest.raises(InputError, match=message):
             load_function(name)
+
+
+@pytest.mark.parametrize(
+    "function, tokenizer, said",
+    [
+        (None, Tokenizer, "a reward was given None, expected a function"),
+        ("len", Tokenizer, "a reward was given 'len', expected a function"),
+        (len, None, "the tokenizer of a reward is None, which has no decode_pairs"),
+        (len, Tokenizer, "the tokenizer of a reward is the class Tokenizer"),
+        (len, len, "the tokenizer of a reward is <built-in function len>.*Give the function first"),
+    ],
+)
+def test_what_makes_no_python_reward(function, tokenizer, said):
+    """Catches: function and tokenizer exchanged, or one of them missing, found in the first iteration."""
+    with pytest.raises(InputError, match=said):
+        PythonReward(function, tokenizer)
+
+
+@pytest.mark.parametrize("score", [1e39, -1e39, 10**400, float("inf"), float("nan")])
+def test_a_score_that_float32_cannot_hold(score):
+    """Catches: a finite number that is infinite in float32, and trains to NaN."""
+    with pytest.raises(RewardError, match="It must return one finite number"):
+        PythonReward(lambda prompt, response: score, SimpleNamespace(decode_pairs=None)).score("a", "b")

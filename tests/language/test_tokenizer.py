@@ -124,3 +124,36 @@ def test_a_question_stands_between_two_begin_tokens():
     ids = TOKENIZER.encode_question("a fine film")
     assert ids == [2, *TOKENIZER.encode("a fine film"), 2]
     assert TOKENIZER.decode(ids) == "a fine film" and TOKENIZER.encode_question("") == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "texts, settings, said",
+    [
+        ("the film is good", {}, "texts is 'the film is good', expected a list of strings"),
+        ("reviews.txt", {}, "texts is 'reviews.txt', expected a list of strings"),
+        (None, {}, "texts is None, expected a list of strings"),
+        (["the film", None], {}, r"texts\[1\] is None, expected a string"),
+        ([b"the film"], {}, r"texts\[0\] is b'the film', expected a string"),
+        ([], {}, "there is no text to learn pieces from: 0 were given"),
+        (["", " "], {}, "there is no text to learn pieces from: 2 were given, all of them empty"),
+        (TEXTS, dict(vocabulary_size="300"), "vocabulary_size='300' is no whole number"),
+        (TEXTS, dict(symbols="good:"), "symbols is 'good:', expected a list"),
+    ],
+)
+def test_what_is_no_text_to_learn_from(texts, settings, said):
+    """Catches: a tokenizer of single letters, learned from one string or from the name of a file; errors of SentencePiece's source code."""
+    with pytest.raises(InputError, match=said):
+        Tokenizer.train(texts, **dict(vocabulary_size=300) | settings)
+
+
+def test_texts_may_come_one_by_one():
+    """Catches: a generator that is used up before SentencePiece reads it."""
+    assert Tokenizer.train((text for text in TEXTS), 300).model == TOKENIZER.model
+
+
+def test_what_is_no_model_is_said(tmp_path):
+    """Catches: the signature of a C++ function for somebody who gives a path to the wrong name; a folder taken for a file."""
+    with pytest.raises(InputError, match="given 'tokenizer.model', expected the bytes.*Use Tokenizer.load"):
+        Tokenizer("tokenizer.model")
+    with pytest.raises(InputError, match="no tokenizer at .*Is it the file tokenizer.model"):
+        Tokenizer.load(tmp_path)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from helpers import NETWORKS, VOCABULARY, assert_all_close, assert_close, observations, tiny_agent, tiny_policy, tiny_reader, weights_of
 from ppo_keras import LSTMActorCritic, TransformerActorCritic
 from ppo_keras.distributions import Categorical, DiagonalGaussian, MultiCategorical
+from ppo_keras.errors import InputError
 from ppo_keras.networks.actor_critic import MLPActorCritic, new_policy
 from ppo_keras.networks.encoder import NO_TOKEN, Encoder, ObservationEncoder, TextEncoder, TokenEncoder
 from ppo_keras.networks.transformer import TransformerTrunk, attend, rotate
@@ -657,3 +658,35 @@ def test_tokens_are_not_normalised(network):
         new_policy(network, (6,), 3, vocabulary_size=VOCABULARY, **sizes)
     with pytest.raises(ValueError, match="normalize=True needs float observations"):
         new_policy(network, 7, 3, **sizes)
+
+
+@pytest.mark.parametrize(
+    "kind, settings, said",
+    [
+        (TransformerActorCritic, dict(width=0), "width=0 is no whole number of 1 or more"),
+        (TransformerActorCritic, dict(width="64"), "width='64' is no whole number"),
+        (TransformerActorCritic, dict(heads=0), "heads=0 is no whole number"),
+        (TransformerActorCritic, dict(memory=0), "memory=0 is no whole number"),
+        (LSTMActorCritic, dict(layers=0), "layers=0 is no whole number"),
+        (TransformerActorCritic, dict(inputs=None), "inputs=None is no size of a vocabulary. Use tokenizer.vocabulary_size"),
+        (TransformerActorCritic, dict(inputs="20"), "inputs='20' is no size of a vocabulary"),
+        (LSTMActorCritic, dict(inputs=(4,)), r"inputs=\(4,\) is no size of a vocabulary.*an agent's policy needs actions, too"),
+        (MLPActorCritic, dict(actions=None), "an MLP is no language model. Give the actions"),
+        (MLPActorCritic, dict(inputs="box", actions=2), "inputs='box' is neither a number of states nor the shape of an observation"),
+        (MLPActorCritic, dict(inputs=(4, None), actions=2), r"inputs=\(4, None\) is neither"),
+        (MLPActorCritic, dict(actions=0), "actions=0 is no count, list of counts or distribution"),
+        (MLPActorCritic, dict(actions="2"), "actions='2' is no count"),
+        (MLPActorCritic, dict(actions=[]), r"actions=\[\] is no count"),
+        (MLPActorCritic, dict(actions=2.0), "actions=2.0 is no count"),
+    ],
+)
+def test_what_makes_no_network(kind, settings, said):
+    """Catches: `modulo by zero`, `'float' object is not iterable`, an LSTM without a layer, "2" taken for a list of digits."""
+    with pytest.raises(InputError, match=said):
+        kind(**dict(inputs=4, width=8, layers=1) | settings)
+
+
+def test_sizes_may_be_numbers_of_numpy():
+    """Catches: a count out of an array, such as a space of Gymnasium has, that is refused."""
+    policy = MLPActorCritic(np.array([3]), np.array([2, 3]), width=8)
+    assert policy.distribution.counts == [2, 3] and policy.inputs_read == (3,)
