@@ -51,9 +51,10 @@ def python_step(environment, actions):
 
 def action_masks(environment, state, batch):
     """`environment.action_masks`: bool `(B, A)`, or ()."""
-    masks, distribution = environment.action_masks(state), distribution_of(environment.actions)
+    masks = environment.action_masks(state)
     if isinstance(masks, tuple) and not masks:
         return ()
+    distribution = distribution_of(environment.actions)
     if isinstance(distribution, DiagonalGaussian):
         raise fault(environment, "gives action masks, but its actions are real numbers", "Leave action_masks out: only choices can be masked.")
     if environment.compiles:

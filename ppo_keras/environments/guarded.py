@@ -36,6 +36,7 @@ class Guarded(gymnasium.Wrapper):
             )
         _guards[id(env.unwrapped)] = self
         self.called, self.number, self.counts, self.steps = called, number, counts, 0
+        self.space, self.shape = env.observation_space, env.observation_space.shape  # asked for at every step, through every wrapper below
 
     def reset(self, *, seed=None, options=None):
         self.steps = 0
@@ -51,20 +52,22 @@ class Guarded(gymnasium.Wrapper):
         if not isinstance(found, (tuple, list)) or len(found) != 5:
             raise self._fault(f"returned {_kind(found)} from step", "Return observation, reward, terminated, truncated, info.")
         observation, reward, terminated, truncated, info = found
-        if np.size(reward) != 1 or np.asarray(reward).dtype.kind not in "fiub":
-            raise self._fault(f"returned {reward!r} as reward", "Return one number.")
+        if not isinstance(reward, float):
+            if np.size(reward) != 1 or np.asarray(reward).dtype.kind not in "fiub":
+                raise self._fault(f"returned {reward!r} as reward", "Return one number.")
+            reward = float(np.asarray(reward).item())
         ends = [self._flag("terminated", terminated), self._flag("truncated", truncated)]
-        return self._observation(observation), float(np.asarray(reward).item()), *ends, self._info(info, over=any(ends))
+        return self._observation(observation), reward, *ends, self._info(info, over=any(ends))
 
     def close(self):
         _guards.pop(id(self.unwrapped), None)
         super().close()
 
     def _observation(self, observation):
-        space, copied = self.env.observation_space, np.array(observation)
-        if copied.shape != space.shape or not np.can_cast(copied.dtype, space.dtype, "same_kind"):
+        copied, dtype = np.array(observation), self.space.dtype
+        if copied.shape != self.shape or (copied.dtype != dtype and not np.can_cast(copied.dtype, dtype, "same_kind")):
             kind, shape = copied.dtype.name, copied.shape
-            raise self._fault(f"returned an observation of shape {shape} and type {kind}", f"Its space says shape {space.shape} and type {space.dtype.name}.")
+            raise self._fault(f"returned an observation of shape {shape} and type {kind}", f"Its space says shape {self.shape} and type {dtype.name}.")
         return copied
 
     def _flag(self, what, value):
