@@ -293,10 +293,15 @@ def test_labels_and_answers_in_a_chat(place, monkeypatch):
 
 def test_a_chat_goes_on_and_ends_kindly(place, monkeypatch):
     """Catches: a long prompt, or Ctrl-C, that ends a chat with a traceback; samples that are the same every time; a temperature that is not read;
-    a seed counted beyond int32."""
-    done = say(monkeypatch, "art: " + "news " * 60 + "\nart: news\nart: news\n", "writer", "--temperature", "5", "--seed", str(2**31 - 1))
+    a seed that TensorFlow would make another of, as int32 ends before it."""
+    done = say(monkeypatch, "art: " + "news " * 60 + "\nart: news\nart: news\n", "writer", "--temperature", "5", "--seed", "8")
     totals = [float(total) for total in re.findall(r"log-probability (-?[\d.]+)", done.out)]
     assert done.code == 0 and "Shorten it" in done.err and len(totals) == len(set(totals)) == 2
+    with monkeypatch.context() as patch:
+        seeds = []
+        patch.setattr("ppo_keras.commands.chat.respond", lambda job, prompt, seed, greedy: seeds.append(seed))
+        say(patch, "art: news\n" * 3, "writer", "--seed", str(2**31 - 2))
+        assert seeds == [2**31 - 2, 2**31 - 1, 0]
     cold = say(monkeypatch, "art: news\n", "writer", "--temperature", "0.001", "--stage", "before").out
     assert float(re.findall(r"log-probability (-?[\d.]+)", cold)[0]) == pytest.approx(0.0, abs=0.1) and "reference 0.000" in cold
 
