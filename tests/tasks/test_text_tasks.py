@@ -94,7 +94,7 @@ def test_prompts_whose_answers_were_shown_are_not_practised(place, share, known)
     job.practise = lambda run, interrupt, prompts, *rest: seen.extend(prompts)
     job.before, job.evaluate, job.report = None, lambda: None, lambda *_: None
     job.improve(None, None)
-    practised = set(job.tokenizer.decode_batch(*seen))
+    practised = set(job.tokenizer.decode_batch(*seen[:2]))
     texts = lambda token_lists: set(job.tokenizer.decode_batch(*job.pad(token_lists)))
     shown, every = texts([prompt for prompt, _ in job.known]), texts(map(job.tokenizer.encode_question, job.corpus.train.texts))
     assert (len(shown), len(every)) == (known, 160) and shown <= every
