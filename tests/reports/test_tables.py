@@ -45,7 +45,7 @@ def comparison(name):
 
 AGENT = {"task": f"gym:{NAME}", "model": "mlp", "environment_steps": 8, "episode_return": 1.0, "seconds": 1.0}
 PRINTED = {  # what prints a name, and how many times
-    "evaluations": (lambda: tables.print_evaluations(evaluation(NAME), evaluation(NAME), AGENT, Folder(), judged=NAME), 5),
+    "evaluations": (lambda: tables.print_evaluations(evaluation(NAME), evaluation(NAME), AGENT, Folder(), reward_is="r", judged=NAME), 5),
     "answers": (lambda: tables.print_answers(Split([NAME], references=[[NAME]]), [NAME], [NAME], {"f_before": 1, "f_after": 1}, AGENT, Folder()), 6),
     "labels": (lambda: tables.print_labels({"ppo": {"accuracy": 1.0, "f1": 1.0, "cost": 0.0}}, AGENT | {"test_texts": 1}, Folder()), 2),
     "place": (lambda: tables.print_place(AGENT, Folder()), 2),
