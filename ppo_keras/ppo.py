@@ -225,7 +225,8 @@ class PPO(keras.Model):
         if config.max_gradient_norm is not None:
             scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))
             gradients = [gradient * scale for gradient in gradients]
-        gradients = [gradient * self.loss_scale for gradient in gradients]  # `apply` divides by it again
+        loss_scale = self.loss_scale
+        gradients = [gradient * loss_scale for gradient in gradients]  # `apply` divides by it again
         taken = self.optimizer.check_finite(gradients) if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer) else tf.constant(True)
         self.optimizer.apply(gradients, variables)  # which takes no step where a scaled loss has overflowed
         return metrics | {NORM: tf.where(taken, norm, 0.0), STEPS: tf.cast(taken, tf.float32)}
@@ -233,7 +234,8 @@ class PPO(keras.Model):
     @property
     def loss_scale(self):
         """By what the loss is multiplied before it is differentiated, so that small gradients do not vanish in float16: 1 for most optimizers."""
-        return tf.cast(self.optimizer.scale_loss(1.0), tf.float32)
+        optimizer = getattr(self, "optimizer", None)  # none before `compile`: gradients can be looked at without one
+        return tf.constant(1.0) if optimizer is None else tf.cast(optimizer.scale_loss(1.0), tf.float32)
 
     def read(self, trajectory):
         """The policy as it is now, on what it did: logits `(B, T, A)`, values and log-ratios to the policy that acted, `(B, T)`."""

@@ -1,6 +1,7 @@
 """What every test starts from: the TensorFlow backend, one seed, float32."""
 
 import os
+import signal
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -10,6 +11,11 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 
 import keras
 import pytest
+
+# Tests press Ctrl-C and close terminals: whoever started them in the background of a script may have had these ignored.
+for name, handler in {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}.items():
+    if hasattr(signal, name):  # Windows has no SIGHUP
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ class LanguagePPO(PPO):
             `copy`, `has_memory` and `distribution`.
         reward: a `RewardModel`; a `PythonReward`; or a TensorFlow function of (`Prompts`, `Responses`) that compiles
             (without AutoGraph), to float32 `(B,)`.
-        end_id: the token that ends a response.
+        end_id: the token that ends a response; the size of the vocabulary, where every response shall have full length.
         pad_id: the token after it.
         response_length: `T`, most tokens of a response.
         config: a `PPOConfig`; text usually has `discount=1`.
@@ -61,7 +61,10 @@ class LanguagePPO(PPO):
     ):  # fmt: skip
         advice = "Use a language model such as TransformerActorCritic(tokenizer.vocabulary_size, memory=...), without actions."
         check_role("policy", policy, ("initial_state", "step", "read", "distribution", "has_memory"), advice)
-        require(getattr(policy, "actions", None) is None, f"policy is an agent's: its actions are {shown(getattr(policy, 'actions', None))}. {advice}")
+        require(
+            getattr(policy, "actions", None) is None,
+            f"policy is an agent's: it chooses by {type(policy.distribution).__name__}({policy.distribution.size}). {advice}",
+        )
         kinds = "Give a RewardModel, PythonReward(function, tokenizer), or a TensorFlow function of (Prompts, Responses)."
         require(callable(reward), f"reward is {shown(reward)}. {kinds}")
         require(not isinstance(judge, PythonReward), "judge is a PythonReward, but it is compiled with the rest. Give a TensorFlow function, to log-odds.")

@@ -164,7 +164,7 @@ class PythonReward:
 
     Args:
         function: `(prompt, response) -> float`; prompt + response is the whole text.
-        tokenizer: turns token ids into text.
+        tokenizer: turns token ids into text; None where only `score` is called, with texts.
         name: what error messages call it.
 
     Raises:
@@ -178,7 +178,8 @@ class PythonReward:
     def __init__(self, function, tokenizer, name=None):
         if not callable(function):
             raise InputError(f"a reward was given {shown(function)}, expected a function of (prompt, response), both str, to one number.")
-        check_role("the tokenizer of a reward", tokenizer, ("decode_pairs",), "Give the function first, then the tokenizer of the texts.")
+        if tokenizer is not None:
+            check_role("the tokenizer of a reward", tokenizer, ("decode_pairs",), "Give the function first, then the tokenizer of the texts.")
         self.function, self.tokenizer = function, tokenizer
         self.name = name or getattr(function, "__name__", "reward")
 

@@ -6,28 +6,23 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.config import require
-from ppo_keras.distributions import Categorical
 
 
 def check_vocabulary(policy, others, ids):
-    """Raises `InputError` unless a policy writes tokens, and all that read them know the same ones; names both sides.
+    """Raises `InputError` unless all that read what a policy writes know the same tokens; names both sides.
 
     Args:
         policy: an actor-critic over tokens.
         others: {what it is: a policy, a `RewardModel`, a `Tokenizer`, ...}; what does not say how many tokens it knows is left alone.
-        ids: {what it is for: token id}.
+        ids: {what it is for: token id}. An `end_id` of the vocabulary's size is a token that is never written: every response has full length.
     """
-    read, distribution = getattr(policy, "inputs_read", None), policy.distribution
-    size = distribution.count if isinstance(distribution, Categorical) else None
-    require(
-        size is not None and read in (None, size),
-        f"the policy is an agent's: it reads {read} and chooses by {type(distribution).__name__}({distribution.size}). Use a policy over tokens, made without actions.",
-    )
+    size = policy.distribution.count
     for name, other in others.items():
         known = _tokens_known(other)
         require(known in (None, size), f"the policy writes {size} tokens, but the {name} knows {known}. Use parts made for one tokenizer.")
     for name, token in ids.items():
-        require(0 <= token < size, f"{name}={token} is not one of the {size} tokens of the policy, 0..{size - 1}. Use the tokenizer's {name}.")
+        known = 0 <= token < size or (name == "end_id" and token == size)
+        require(known, f"{name}={token} is not one of the {size} tokens of the policy, 0..{size - 1}. Use the tokenizer's {name}.")
 
 
 def check_tokens(model, *splits):

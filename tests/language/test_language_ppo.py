@@ -597,7 +597,7 @@ def test_what_makes_no_learner(settings, said):
 def test_a_plain_function_that_is_no_reward_is_told_where_to_go():
     """Catches: "return one score a response" to somebody who wrote a function of two strings."""
     with pytest.raises(InputError, match=r"returned shape \(\), expected \(8,\).*goes into PythonReward\(function, tokenizer\)"):
-        learner(reward=lambda prompt, response: response.count("good")).collect(PROMPTS)
+        learner(reward=lambda prompt, response: 1.0).collect(PROMPTS)
 
 
 def data_of(change=lambda prompts: prompts):

@@ -520,7 +520,7 @@ def test_unknown_networks_are_refused():
         new_policy("gru", (4,), 2, **sizes)
     with pytest.raises(ValueError, match="'bag' is unknown. Use mlp, lstm or transformer"):
         ObservationEncoder((4,), "bag", 16, 1)
-    with pytest.raises(ValueError, match="'mlp' is unknown. Use transformer, lstm or bag"):
+    with pytest.raises(ValueError, match="an MLP is no language model. Give the actions"):
         new_policy("mlp", 30, **sizes)
 
 
