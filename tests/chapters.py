@@ -16,9 +16,12 @@ from chapter import SOLVED
 ROOT = Path(__file__).parents[1]
 PRELOADED = ["chapters", "ppo_keras.tasks.generation", "ppo_keras.tasks.classification", "ppo_keras.tasks.environment", "jupytext"]
 QUICK = {  # chapter: what is put in place of what; its assertions still hold
-    "05_5_compiled_loops": {"ITERATIONS = 40": "ITERATIONS = 10"},
+    "05_5_compiled_loops": {"ITERATIONS = 40": "ITERATIONS = 20"},
+    "06_3_question_answering": {"ITERATIONS, EVERY = 80, 10": "ITERATIONS, EVERY = 40, 10"},
 }
-ABOUT_XLA = ("05_5_compiled_loops",)  # the others give the same numbers without it (test_training_is_the_same_in_every_mode)
+# With XLA: the chapter whose subject it is, and those that run for longer than they compile. The others give the same numbers
+# without it (test_training_is_the_same_in_every_mode), sooner.
+WITH_XLA = ("05_5_compiled_loops", "06_1_text_generation", "06_4_translation")
 
 
 def run_chapter(name, full=False):
@@ -54,7 +57,7 @@ def _child(name, full, told):
         for published, quick in QUICK.get(name, {}).items():
             assert published in code, f"{name} has no {published!r} any more"
             code = code.replace(published, quick)
-        if name not in ABOUT_XLA:
+        if name not in WITH_XLA:
             _without_xla()
     os.chdir(ROOT)
     sys.modules["__main__"].__file__ = str(path)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import traceback
@@ -129,14 +130,18 @@ def ending(folder):
     return found
 
 
+@pytest.mark.parametrize("often", [False, pytest.param(True, marks=pytest.mark.full)], ids=["twice", "often"])
 @pytest.mark.parametrize("name", list(TASKS))
-def test_a_killed_run_ends_as_if_it_had_not_been_killed(run, name):
-    """21. Catches: anything that a state leaves out: random counters, moments, schedules, statistics, episodes, the best so far, lines written twice."""
-    kills, task = TASKS[name]
+def test_a_killed_run_ends_as_if_it_had_not_been_killed(run, name, often):
+    """21. Catches: anything that a state leaves out: random counters, moments, schedules, statistics, episodes, the best so far, lines written twice.
+    Cheaper tests of what a stopped run writes twice or forgets are in test_fit_and_save.py and test_early_stopping.py."""
+    most_kills, task = TASKS[name]
+    kills = most_kills if often else 2
     runs, draw = Run("runs").folder, random.Random(name)
-    code, ticks = run(["train", *task, "--run", f"{name}-whole"])
+    code, ticks = run(["train", *task, "--run", f"{name}-whole", "--overwrite"])
     assert code == 0
     killed = runs / name
+    shutil.rmtree(killed, ignore_errors=True)
     for left in range(kills, 0, -1):
         begun = (killed / "config.json").exists()
         command = ["train", task[0], "--resume", name] if begun else ["train", *task, "--run", name, "--overwrite"]

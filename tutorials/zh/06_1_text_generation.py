@@ -97,7 +97,7 @@ assert scores[1] > scores[0] and rewards[1].sum() < rewards[0].sum()
 
 tiny = TransformerActorCritic(10, width=8, layers=1, heads=2, memory=4)
 penalties = dict(missing_end_penalty=missing_end, short_penalty=short, usual_length=usual)
-small = LanguagePPO(tiny, None, end_id=3, pad_id=0, response_length=3, kl=KLConfig(beta), **penalties)
+small = LanguagePPO(tiny, lambda *_: 0.0, end_id=3, pad_id=0, response_length=3, kl=KLConfig(beta), **penalties)
 prompts = Prompts(tf.constant([[1], [1]]), tf.ones([2, 1]))
 responses = Responses(*map(tf.constant, (tokens.astype(np.int32), mask, log_probs)), tf.zeros([2, 3]))
 trajectory, _ = small.assemble(prompts, responses, tf.constant(reference_log_probs), tf.constant(scores))

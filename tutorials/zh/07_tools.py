@@ -187,20 +187,22 @@ chapter.show(figure, "images_tab")
 # %% [markdown]
 # ## 健康与生病
 #
-# 下面是两次运行后半程的均值,旁边是软件包术语表给出的健康范围。`objective/kl`是与参考模型(即PPO之前的策略)的距离,`policy/approx_kl`是
+# 下面是两次运行前半程的均值，旁边是软件包术语表给出的健康范围：病态要在前半程看。到了后半程，它可能已经只会给出一个答案（不论对错），熵接近0，什么都不再变化。
+# `objective/kl`是与参考模型(即PPO之前的策略)的距离,`policy/approx_kl`是
 # 一次迭代走了多远。图中有两个范围画成灰带。它们只是经验之谈:健康的运行也可能碰到边缘,生病的则远在其外。
 
 # %%
 LOOK = ("objective/scores", "objective/kl", "policy/approx_kl", "policy/clip_fraction", "policy/entropy", "optimizer/gradient_norm")
 meaning = {metric.name: metric.healthy for metric in GLOSSARY}
 for tag in LOOK:
-    late = {name: curve(name, tag)[ITERATIONS // 2 :].mean() for name in readers}
-    print(f"{tag:24s} healthy {late['healthy']:7.3f}  ill {late['ill']:7.3f}   {chapter.text('should be', '应当')}: {meaning[tag]}")
+    early = {name: curve(name, tag)[: ITERATIONS // 2].mean() for name in readers}
+    print(f"{tag:24s} healthy {early['healthy']:7.3f}  ill {early['ill']:7.3f}   {chapter.text('should be', '应当')}: {meaning[tag]}")
 for name, lines in advice.items():
     print(name, chapter.text("- the package said:", "- 软件包的提醒:"), lines or "-")
+early = lambda name, tag: curve(name, tag)[: ITERATIONS // 2].mean()
 late = lambda name, tag: curve(name, tag)[ITERATIONS // 2 :].mean()
-assert late("ill", "policy/clip_fraction") > 0.45 > late("healthy", "policy/clip_fraction")
-assert late("ill", "policy/approx_kl") > 3 * late("healthy", "policy/approx_kl")
+assert early("ill", "policy/clip_fraction") > 0.45 > early("healthy", "policy/clip_fraction")
+assert early("ill", "policy/approx_kl") > 3 * early("healthy", "policy/approx_kl")
 assert late("healthy", "objective/scores") > late("ill", "objective/scores") + 0.2
 
 SHOWN = {"healthy": chapter.label("healthy", "健康"), "ill": chapter.label("ill", "生病")}
