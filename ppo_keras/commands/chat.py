@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ppo_keras.config import require
 from ppo_keras.datasets.cleaning import clean
-from ppo_keras.errors import InputError, RewardError
+from ppo_keras.errors import InputError
 from ppo_keras.reports.tables import print_labels_of, print_tokens
 from ppo_keras.runs.folder import Run
 from ppo_keras.tasks.classification import ClassificationJob
@@ -44,7 +44,7 @@ def chat(options):
             try:
                 prompt = clean(line, "the line")
                 label(job, prompt) if isinstance(job, ClassificationJob) else respond(job, prompt, seed, options.greedy)
-            except (InputError, RewardError) as error:
+            except InputError as error:
                 print(f"ppo-keras: error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print()

@@ -1,0 +1,1 @@
+"""Texts: the bundled data, TensorFlow Datasets and your files, clean, distinct and in three splits."""

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ppo_keras.datasets.cleaning import clean
-from ppo_keras.datasets.files import nearest, read_table, separator_hint
+from ppo_keras.datasets.files import nearest, read_table, separator_hint, shorten_list
 from ppo_keras.datasets.labels import plain_labels, show, too_many_labels
 from ppo_keras.datasets.left_out import warn_left_out
-from ppo_keras.datasets.prepared import find_builder, prepare, shorten_list
+from ppo_keras.datasets.prepared import find_builder, prepare
 from ppo_keras.errors import InputError
 
 SPLITS = ("train", "validation", "test")

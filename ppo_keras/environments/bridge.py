@@ -205,7 +205,7 @@ class GymnasiumEnvironment:
     def _guarded(self, call):
         try:
             return call()
-        except (InputError, KeyboardInterrupt):
+        except InputError:
             raise
         except Exception as error:  # somebody else's code may raise anything
             raise EnvironmentFault(f"the environment {self.name} raised {type(error).__name__}: {error}") from error

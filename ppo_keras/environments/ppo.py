@@ -190,7 +190,8 @@ class EnvironmentPPO(PPO):
         Raises:
             InputError: see `PPO.fit`; data.
         """
-        data = kwargs.get("x") if isinstance(steps_per_epoch, (numbers.Number, str, type(None))) else steps_per_epoch
+        x = kwargs.pop("x", None)
+        data = x if isinstance(steps_per_epoch, (numbers.Number, str, type(None))) else steps_per_epoch
         if data is not None:
             raise InputError(f"fit was given {shown(data)}, but an agent learns from its environment, not from data. Say how long: fit(steps_per_epoch=100).")
         check_count("steps_per_epoch", steps_per_epoch)  # None would be without end

@@ -1,5 +1,6 @@
 """Compiled sampling of responses, and the one place that says which logits predict which tokens."""
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -181,11 +182,11 @@ def _check(policy, prompts, length, end_id, pad_id, seed, temperature, top_k, to
         check_count(name, value, least, example)
     if seed.shape != (2,):
         raise InputError(f"the seed has shape {seed.shape}, expected two whole numbers. Use tf.constant([0, 1]).")
-    if not temperature > 0:
+    if not (isinstance(temperature, Real) and temperature > 0):
         raise InputError(f"temperature={shown(temperature)} is not positive. Use greedy=True for no randomness.")
     if top_k is not None:
         check_count("top_k", top_k, example=40)
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and not (isinstance(top_p, Real) and 0 < top_p <= 1):
         raise InputError(f"top_p={shown(top_p)} is outside (0, 1]. Use a number such as 0.9, or None.")
 
 

@@ -49,7 +49,7 @@ def check_tokens(model, *splits):
 def _tokens_known(one):
     """How many tokens a policy, an encoder's model or a tokenizer knows; None where it does not say."""
     config = getattr(getattr(one, "encoder", None), "config", {})
-    size = config.get("vocabulary_size", getattr(one, "vocabulary_size", None))
+    size = (config if isinstance(config, dict) else {}).get("vocabulary_size", getattr(one, "vocabulary_size", None))
     return int(size) if isinstance(size, Integral) else None
 
 

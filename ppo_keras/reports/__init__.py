@@ -1,1 +1,1 @@
-"""What a person looks at when a run has ended: measures with their intervals, tables, pictures."""
+"""What a person looks at: measures with their intervals and tables when a run has ended, pictures also while it learns."""

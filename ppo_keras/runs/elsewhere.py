@@ -24,7 +24,10 @@ def find_files(run, config):
     """
     saved = run.load_json("config.json")
     began = Path(str(saved.get("working_folder", "")))
-    if not began.is_absolute() or began.resolve().is_relative_to(run.folder.resolve()):
+    whole = run.folder.resolve()
+    if whole.name.startswith("seed-") and (whole.parent / "config.json").exists():
+        whole = whole.parent  # a seed is part of its run
+    if not began.is_absolute() or began.resolve().is_relative_to(whole):
         return config
     if str(began) not in sys.path:
         sys.path.append(str(began))

@@ -52,6 +52,16 @@ def test_a_run_brings_no_code_of_its_own(tmp_path, monkeypatch, folder):
     assert find_files(run, GenerationConfig(data="gone.csv")) == GenerationConfig(data="gone.csv") and sys.path == before
 
 
+def test_a_seed_brings_no_code_of_its_run(tmp_path, monkeypatch):
+    """Catches: a seed whose working folder is the run around it, from which modules are then imported."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    run, before = Run.create(tmp_path, "first"), list(sys.path)
+    run.save_json("config.json", {})
+    seed = run.part("seed-0")
+    seed.save_json("config.json", {"working_folder": str(run.folder)})
+    assert find_files(seed, GenerationConfig()) == GenerationConfig() and sys.path == before
+
+
 def test_two_modules_of_one_name_are_refused(tmp_path, monkeypatch):
     """Catches: the second run of one command measured, without a word, with the reward of the first."""
     monkeypatch.setattr(sys, "path", [*sys.path])
