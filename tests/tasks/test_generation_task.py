@@ -25,6 +25,7 @@ from ppo_keras.commands.main import main
 from ppo_keras.commands.parser import parse
 from ppo_keras.datasets.loader import Split, load_texts
 from ppo_keras.errors import DataWarning, InputError
+from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.evaluation import Evaluation
 from ppo_keras.language.tokenizer import BEGIN, Tokenizer
 from ppo_keras.ppo import PPO
@@ -386,7 +387,7 @@ def test_one_ctrl_c_saves_the_run_at_the_end_of_the_iteration(place):
 def test_ctrl_c_before_anything_is_saved_leaves_what_was_there(place, monkeypatch):
     """Catches: PPO that begins after a Ctrl-C in supervised training, a folder with nothing in it, an old run lost to it, an epoch
     that was cut short saved as a whole one."""
-    monkeypatch.setattr(callbacks.EarlyStopping, "on_train_batch_end", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(EarlyStopping, "on_train_batch_end", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     before = old_run(place / "runs")
     assert train(*SMALL, *counted(place, 0, "pass"), "--overwrite").code == 130
     assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"]
