@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[1]
 PRELOADED = ["chapters", "ppo_keras.tasks.generation", "ppo_keras.tasks.classification", "ppo_keras.tasks.environment", "jupytext"]
 QUICK = {  # chapter: what is put in place of what; its assertions still hold
     "05_5_compiled_loops": {"ITERATIONS = 40": "ITERATIONS = 20"},
-    "06_3_question_answering": {"ITERATIONS, EVERY = 80, 10": "ITERATIONS, EVERY = 40, 10"},
 }
 # With XLA: the chapter whose subject it is, and those that run for longer than they compile. The others give the same numbers
 # without it (test_training_is_the_same_in_every_mode), sooner.
