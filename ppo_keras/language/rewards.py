@@ -168,7 +168,7 @@ class PythonReward:
         name: what error messages call it.
 
     Raises:
-        InputError: there is no function to call, or no tokenizer.
+        InputError: there is no function to call, or what is given as a tokenizer is none.
         RewardError: on a call, if the function raises or does not return one finite number; names the prompt.
 
     Example:
