@@ -571,7 +571,7 @@ def test_plain_advantages_agree():
     "settings, said",
     [
         (dict(policy=small_tokens), "policy is <function.*, which has no initial_state, step, read"),
-        (dict(policy=tiny_agent()), "policy is an agent's: it chooses by Categorical(3). Use a language model such as TransformerActorCritic"),
+        (dict(policy=tiny_agent()), "policy is an agent's: it chooses by Categorical.3.. Use a language model such as TransformerActorCritic"),
         (dict(policy=TablePolicy), "policy is the class TablePolicy, expected an object"),
         (dict(reward=None), r"reward is None. Give a RewardModel, PythonReward\(function, tokenizer\), or a TensorFlow function"),
         (dict(reward="good"), "reward is 'good'. Give"),
