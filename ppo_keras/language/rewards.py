@@ -164,11 +164,11 @@ class PythonReward:
 
     Args:
         function: `(prompt, response) -> float`; prompt + response is the whole text.
-        tokenizer: turns token ids into text; None where only `score` is called, with texts.
+        tokenizer: turns token ids into text.
         name: what error messages call it.
 
     Raises:
-        InputError: there is no function to call, or what is given as a tokenizer is none.
+        InputError: there is no function to call, or no tokenizer.
         RewardError: on a call, if the function raises or does not return one finite number; names the prompt.
 
     Example:
@@ -178,8 +178,7 @@ class PythonReward:
     def __init__(self, function, tokenizer, name=None):
         if not callable(function):
             raise InputError(f"a reward was given {shown(function)}, expected a function of (prompt, response), both str, to one number.")
-        if tokenizer is not None:
-            check_role("the tokenizer of a reward", tokenizer, ("decode_pairs",), "Give the function first, then the tokenizer of the texts.")
+        check_role("the tokenizer of a reward", tokenizer, ("decode_pairs",), "Give the function first, then the tokenizer of the texts.")
         self.function, self.tokenizer = function, tokenizer
         self.name = name or getattr(function, "__name__", "reward")
 

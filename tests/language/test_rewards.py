@@ -335,7 +335,7 @@ def test_a_function_is_found_by_its_name(tmp_path, monkeypatch):
     [
         (None, Tokenizer, "a reward was given None, expected a function"),
         ("len", Tokenizer, "a reward was given 'len', expected a function"),
-        (len, 7, "the tokenizer of a reward is 7, which has no decode_pairs"),
+        (len, None, "the tokenizer of a reward is None, which has no decode_pairs"),
         (len, Tokenizer, "the tokenizer of a reward is the class Tokenizer"),
         (len, len, "the tokenizer of a reward is <built-in function len>.*Give the function first"),
     ],

@@ -49,7 +49,7 @@ def test_parts_of_other_vocabularies_are_refused(settings, message):
 
 def test_parts_of_one_vocabulary_are_taken():
     """Catches: parts that do not say what they know, or say the same, refused."""
-    for reward in (NOTHING, PythonReward(len, None), PythonReward(len, Letters(6)), reward_model(6)):
+    for reward in (NOTHING, PythonReward(len, Letters(None)), PythonReward(len, Letters(6)), reward_model(6)):
         LanguagePPO(random_table(6), reward, 5, 0, 4)
     LanguagePPO(random_table(6), NOTHING, 6, 0, 4)  # a token that is never written: responses have full length
 
