@@ -10,13 +10,7 @@ from typing import Optional
 
 from simple_parsing import field, flag
 
-from ppo_keras.errors import InputError, check_seed, shown
-
-
-def require(condition: bool, message: str):
-    """Raises `InputError(message)` unless `condition` holds."""
-    if not condition:
-        raise InputError(message)
+from ppo_keras.errors import InputError, check_seed, require, shown
 
 
 def optional(default):

@@ -39,10 +39,16 @@ class HealthWarning(UserWarning):
     """A metric shows that training goes wrong."""
 
 
-def shown(value):
+def require(condition, message):
+    """Raises `InputError(message)` unless `condition` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def shown(value, longest=120):
     """What was given, short enough for an error of one line."""
     text = " ".join(repr(value).split())
-    return text if len(text) <= 120 else f"{text[:100]} ... ({type(value).__name__})"
+    return text if len(text) <= longest else f"{text[: longest - 20]} ... ({type(value).__name__})"
 
 
 def check_count(name, value, least=1, example=100):
@@ -51,10 +57,10 @@ def check_count(name, value, least=1, example=100):
         raise InputError(f"{name}={shown(value)} is no whole number of {least} or more. Use one such as {example}.")
 
 
-def check_seed(seed):
+def check_seed(seed, name="seed"):
     """Raises `InputError` unless TensorFlow can hold it: a whole number from 0 to 2^31 - 1."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-        raise InputError(f"seed={shown(seed)} is outside [0, 2^31). Use a number such as 1.")
+        raise InputError(f"{name}={shown(seed)} is outside [0, 2^31). Use a number such as 1.")
 
 
 def check_role(name, given, needed, advice):

@@ -11,9 +11,9 @@ import tensorflow as tf
 from ppo_keras import randomness
 from ppo_keras.advantages import generalized_advantages
 from ppo_keras.checkpoints import into_variables, of_variables
-from ppo_keras.config import PPOConfig, require
+from ppo_keras.config import PPOConfig
 from ppo_keras.distributions import acting
-from ppo_keras.errors import check_count, shown
+from ppo_keras.errors import check_count, require, shown
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
 from ppo_keras.masking import masked_mean, masked_sum, masked_variance, whiten
 from ppo_keras.trajectory import (

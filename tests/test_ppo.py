@@ -318,6 +318,24 @@ def test_padding_enters_neither_update_nor_metric():
     assert_all_close(results[0], results[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("lengths, paid", [([0, 3, 0, 2], 1.0), ([5, 3, 4, 2], 0.0)], ids=["minibatches of padding", "nothing to explain"])
+def test_nothing_divides_by_nothing(lengths, paid):
+    """Catches: NaN, which ends a run, where a minibatch holds padding only, or where every value target is the same."""
+    trajectory = random_trajectory(batch=4, lengths=lengths)
+    nothing = {name: getattr(trajectory, name) * paid for name in ("rewards", "values", "next_values")}
+    ppo = learner(PPOConfig(epochs=1, minibatches=4))
+    metrics = ppo.improve(trajectory._replace(**nothing))
+    assert all(np.isfinite(value) for value in metrics.values()) and all(np.all(np.isfinite(w)) for w in weights_of(ppo.policy))
+
+
+def test_data_is_read_in_its_order():
+    """Catches: arrays that Keras shuffles by a random number that no state of the learner holds."""
+    ppo, seen = learner(), []
+    ppo.train_step = lambda data: (seen.extend(data.numpy().tolist()), {"loss/total": 0.0})[1]
+    ppo.fit(np.arange(64), batch_size=8, verbose=0)
+    assert seen == list(range(64))
+
+
 def test_metrics_by_hand():
     """Catches: a metric over padding, or with another formula than the glossary's (ratio, k3, clip fractions, explained variance)."""
     config = PPOConfig(epochs=1, minibatches=1)

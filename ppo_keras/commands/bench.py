@@ -12,11 +12,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.config import KLConfig, OptimizerConfig, PPOConfig, require
+from ppo_keras.config import KLConfig, OptimizerConfig, PPOConfig
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
 from ppo_keras.environments.config import split
 from ppo_keras.environments.ppo import EnvironmentPPO
+from ppo_keras.errors import require
 from ppo_keras.language.generation import Prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import RewardModel

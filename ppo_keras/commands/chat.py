@@ -7,15 +7,14 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.config import require
 from ppo_keras.datasets.cleaning import clean
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, check_seed
 from ppo_keras.reports.tables import print_labels_of, print_tokens
 from ppo_keras.runs.folder import Run
 from ppo_keras.tasks.classification import ClassificationJob
 from ppo_keras.tasks.environment import AgentJob
 from ppo_keras.tasks.generation import GenerationJob
-from ppo_keras.tasks.opening import open_job
+from ppo_keras.tasks.opening import check_temperature, open_job
 
 QUIT = ("quit", "exit")
 
@@ -29,11 +28,8 @@ def chat(options):
     Raises:
         InputError: no such run, an agent's, or an option that is out of range. A prompt that cannot be used ends nothing.
     """
-    require(
-        options.temperature is None or options.temperature > 0,
-        f"--temperature {options.temperature} is not positive. Use --greedy for no randomness.",
-    )
-    require(0 <= options.seed < 2**31, f"--seed {options.seed} is outside [0, 2^31). Use a number such as 1.")
+    check_temperature(options.temperature)
+    check_seed(options.seed, "--seed")
     run = Run.open(options.run, options.runs_folder)
     job = open_job(run, options.stage, options.temperature)
     if isinstance(job, AgentJob):

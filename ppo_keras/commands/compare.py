@@ -4,9 +4,8 @@ from dataclasses import fields
 
 import numpy as np
 
-from ppo_keras.config import require
 from ppo_keras.environments.config import EnvironmentConfig
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, require
 from ppo_keras.reports import statistics
 from ppo_keras.reports.tables import print_comparison
 from ppo_keras.runs.folder import STAGES, Run

@@ -2,9 +2,8 @@
 
 import tensorflow as tf
 
-from ppo_keras.config import require
 from ppo_keras.datasets.cleaning import clean
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, check_seed, require
 from ppo_keras.language import generation
 from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.rewards import with_code
@@ -13,6 +12,7 @@ from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.encoder import NO_TOKEN
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy
+from ppo_keras.tasks.opening import check_temperature
 
 
 def generate(options):
@@ -30,13 +30,10 @@ def generate(options):
         options.length is None or options.length >= 1,
         f"--length {options.length} is less than 1. Use a number of tokens such as 30.",
     )
-    require(
-        options.temperature is None or options.temperature > 0,
-        f"--temperature {options.temperature} is not positive. Use --greedy for no randomness.",
-    )
+    check_temperature(options.temperature)
     require(options.top_k is None or options.top_k >= 1, f"--top-k {options.top_k} is less than 1. Use a number such as 40.")
     require(options.top_p is None or 0 < options.top_p <= 1, f"--top-p {options.top_p} is outside (0, 1]. Use a number such as 0.9.")
-    require(0 <= options.seed < 2**31, f"--seed {options.seed} is outside [0, 2^31). Use a number such as 1.")
+    check_seed(options.seed, "--seed")
     run = Run.open(options.run, options.runs_folder)
     run.check_one_seed()
     config = run.load_json("config.json")

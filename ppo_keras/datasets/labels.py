@@ -10,7 +10,7 @@ import numpy as np
 
 from ppo_keras.datasets.cleaning import clean
 from ppo_keras.datasets.files import nearest, shorten_list
-from ppo_keras.errors import DataWarning, InputError
+from ppo_keras.errors import DataWarning, InputError, shown
 
 NEGATIVE = {"0", "0.0", "negative", "neg", "no", "false", "bad"}  # spellings of one label
 POSITIVE = {"1", "1.0", "positive", "pos", "yes", "true", "good"}
@@ -60,11 +60,11 @@ def number_labels(splits, source, column, classes=None, two=True, positive=None)
         strange = [value for value in labels if value.casefold() not in number]
         if strange:
             raise InputError(
-                f"the {split} split of {source} has the label {show(strange[0])} ({len(strange)} texts), which no training text has. "
+                f"the {split} split of {source} has the label {shown(strange[0], 60)} ({len(strange)} texts), which no training text has. "
                 f"Correct it, or remove these lines. Labels in training: {shorten_list(names)}."
             )
     if len(names) == 1:
-        raise InputError(f"every label in {source} is {show(values['train'][0])}. Texts of both classes are needed in column {column!r}.")
+        raise InputError(f"every label in {source} is {shown(values['train'][0], 60)}. Texts of both classes are needed in column {column!r}.")
     numbered = {split: np.array([number[value.casefold()] for value in labels], np.int32) for split, labels in values.items()}
     return {split: rows._replace(labels=numbered[split]) for split, rows in splits.items()}, names
 
@@ -100,8 +100,10 @@ def _with_last(groups, positive, spellings, source):
         raise InputError(f"{source} has {len(groups)} labels ({shorten_list(names, 5)}), but only of two can one be the positive. Leave out --positive-label.")
     number = next((i for i, (name, alike) in enumerate(groups) if asked == name.casefold() or asked in alike & spellings.keys()), None)
     if number is None:
-        shown = sorted(name for name in spellings.values() if name.casefold() not in map(str.casefold, names))
-        raise InputError(f"--positive-label {show(positive)} is no label of {source}. It has: {shorten_list([*names, *shown], 5)}.{nearest(positive, names)}")
+        others = sorted(name for name in spellings.values() if name.casefold() not in map(str.casefold, names))
+        raise InputError(
+            f"--positive-label {shown(positive, 60)} is no label of {source}. It has: {shorten_list([*names, *others], 5)}.{nearest(positive, names)}"
+        )
     if number == 0:  # "positive" would be the name of the other one: both are called as they are written
         written = lambda name, alike: (spellings[next(key for key in spellings if key in alike)], alike)
         groups = [written(*group) for group in reversed(groups)]
@@ -154,17 +156,11 @@ def _number(value):
 
 def too_many_labels(source, column, count, names=()):
     """The message about a column of more than two labels."""
-    shown = f" ({shorten_list(names, 5)})" if names else ""
+    examples = f" ({shorten_list(names, 5)})" if names else ""
     return (
-        f"the column {column!r} of {source} has {count} different labels{shown}, but there must be two, such as 0 and 1. "
+        f"the column {column!r} of {source} has {count} different labels{examples}, but there must be two, such as 0 and 1. "
         "Name another label_column, or give an empty one (--label-column '') to load the texts without labels."
     )
-
-
-def show(value):
-    """A value as it is quoted in a message: one line, not long."""
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def plain_labels(values, places, column, source):
@@ -198,7 +194,7 @@ def _plain_label(value, beside_numbers, place, column):
     if isinstance(value, bool):
         value = int(value) if beside_numbers else str(value).lower()
     if not isinstance(value, (str, int, float, type(None))):
-        raise InputError(f"{place}: {column!r} is {show(value)}, a {type(value).__name__} and no label. Write one word or number.")
+        raise InputError(f"{place}: {column!r} is {shown(value, 60)}, a {type(value).__name__} and no label. Write one word or number.")
     label = "" if value is None else clean(str(value), f"{place}: {column!r}")
     if not label:
         raise InputError(f"{place}: {column!r} is empty. Label every text, or remove this line.")

@@ -7,10 +7,10 @@ import numpy as np
 
 from ppo_keras.datasets.cleaning import clean
 from ppo_keras.datasets.files import nearest, read_table, separator_hint, shorten_list
-from ppo_keras.datasets.labels import plain_labels, show, too_many_labels
+from ppo_keras.datasets.labels import plain_labels, too_many_labels
 from ppo_keras.datasets.left_out import warn_left_out
 from ppo_keras.datasets.prepared import find_builder, prepare
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, shown
 
 SPLITS = ("train", "validation", "test")
 EMPTY = "have an empty text"
@@ -71,7 +71,7 @@ def _read_file(path, columns):
         cleaned = []
         for column in (columns.text, columns.partner):
             if column is not None and not isinstance(values[column], str):
-                raise InputError(f"{place}: {column!r} is {show(values[column])}, not a text. Write it in quotes.")
+                raise InputError(f"{place}: {column!r} is {shown(values[column], 60)}, not a text. Write it in quotes.")
             cleaned.append("" if column is None else clean(values[column], f"{place}: {column!r}"))
         text, partner = cleaned
         if text and columns.partner_needed and not partner:

@@ -7,12 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
-from ppo_keras.config import require
 from ppo_keras.distributions import acting
 from ppo_keras.environments import border
 from ppo_keras.environments.environment import check_agent, where_each
 from ppo_keras.environments.matching import check_match
-from ppo_keras.errors import check_count, check_seed, shown
+from ppo_keras.errors import check_count, check_seed, require, shown
 
 EVALUATION = 1000  # the first purpose of evaluation's draws; a learner of the same seed uses 0, 1 and 2
 

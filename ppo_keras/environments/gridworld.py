@@ -8,9 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
-from ppo_keras.config import require
 from ppo_keras.environments.environment import Environment, Step
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, require
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows and columns of each action; row 0 is the top
 ARTICLE_MAP = ("SG", "SS")  # the states 2 and 4 above the states 1 and 3

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from ppo_keras import randomness
-from ppo_keras.config import require
 from ppo_keras.environments.environment import Environment, Step
+from ppo_keras.errors import require
 
 CUE_LEFT, CUE_RIGHT, CORRIDOR, JUNCTION = range(4)  # what is seen in the T-maze
 FORWARD, TURN_LEFT, TURN_RIGHT = range(3)  # what is done there

@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.checkpoints import from_json, of_json
-from ppo_keras.config import PPOConfig, require
+from ppo_keras.config import PPOConfig
 from ppo_keras.environments.border import Stuck
 from ppo_keras.environments.environment import check_agent
 from ppo_keras.environments.matching import check_match
 from ppo_keras.environments.rollout import begin, python_rollout, rollout
-from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning, check_count, check_instance, check_seed, shown
+from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning, check_count, check_instance, check_seed, require, shown
 from ppo_keras.networks.normalization import RunningNormalization
 from ppo_keras.ppo import ITERATION_METRICS, PPO
 from ppo_keras.trajectory import Trajectory

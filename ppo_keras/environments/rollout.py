@@ -153,13 +153,19 @@ def scan(step, carry, steps):
 
     `tf.scan` would keep every carry (a Transformer's memory once a step); this keeps only the records.
     """
+    if tf.executing_eagerly():
+        records = []
+        for t in range(steps):
+            carry, record = step(tf.constant(t), carry)
+            records.append(record)
+        return carry, tf.nest.map_structure(lambda *each: tf.stack(each), *records)
+    step = tf.function(step, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int32), carry)  # whose outputs say what to write down
+    _, record = step.structured_outputs
+    arrays = tf.nest.map_structure(lambda x: tf.TensorArray(x.dtype, steps, element_shape=x.shape), record)
 
     def body(t, carry, arrays):
         carry, record = step(t, carry)
         return t + 1, carry, tf.nest.map_structure(lambda array, x: array.write(t, x), arrays, record)
 
-    # traced once more for its shapes only
-    first = tf.function(lambda carry: step(tf.constant(0), carry)[1], autograph=False).get_concrete_function(carry)
-    arrays = tf.nest.map_structure(lambda x: tf.TensorArray(x.dtype, steps, element_shape=x.shape), first.structured_outputs)
     _, carry, arrays = tf.while_loop(lambda t, *_: t < steps, body, (tf.constant(0), carry, arrays))
     return carry, tf.nest.map_structure(lambda array: array.stack(), arrays)

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from ppo_keras.config import KLConfig, PPOConfig, require
-from ppo_keras.errors import InputError, check_count, check_instance, check_role, check_seed, shown
+from ppo_keras.config import KLConfig, PPOConfig
+from ppo_keras.errors import InputError, check_count, check_instance, check_role, check_seed, require, shown
 from ppo_keras.kl import estimate_kl, kl_controller
 from ppo_keras.language.generation import (
     Prompts,

@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.config import require
+from ppo_keras.errors import require
 
 
 def check_vocabulary(policy, others, ids):

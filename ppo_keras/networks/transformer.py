@@ -15,7 +15,7 @@ def rotate(x, times):
     Angles are counted in 2^-32 of a turn: an unsigned integer that overflows has made whole turns, so an agent's clock
     may run into the billions without a loss of precision.
 
-    Shapes: `(B, H, T, d)`, int32 `(T,)` -> `(B, H, T, d)`.
+    Shapes: `(..., T, d)`, int32 `(T,)` -> `(..., T, d)`.
     """
     half = x.shape[-1] // 2
     turn = 2 * math.pi / 2**32
@@ -129,20 +129,16 @@ class TransformerTrunk(keras.layers.Layer):
             attention.append(weights)
             x = block.finish(x, read, training=training)
         old = self.initial_state(batch) if state is None else state
+        slot_steps = length - 1 - (begin + length - 1 - tf.range(self.memory)) % self.memory  # the step that each slot holds after these, (M,)
+        is_new, slot_steps = (slot_steps >= 0)[:, tf.newaxis], tf.maximum(slot_steps, 0)
+        remember = lambda memory, new: tf.where(is_new, tf.gather(new, slot_steps, axis=2), memory)  # (B, H, M, d)
         after = {
-            "keys": [self._remember(*pair, begin) for pair in zip(old["keys"], new_keys)],
-            "values": [self._remember(*pair, begin) for pair in zip(old["values"], new_values)],
+            "keys": list(map(remember, old["keys"], new_keys)),
+            "values": list(map(remember, old["values"], new_values)),
             "time": begin + length,
             "episode": tf.maximum(old["episode"], tf.reduce_max(starts_at, axis=1)),
         }
         return self.norm(x), after, attention
-
-    def _remember(self, memory, new, begin):
-        """The ring after `T` further steps: each slot holds the last step whose time falls on it. `(B, H, M, d)`."""
-        last = begin + new.shape[2] - 1
-        slot_times = last - (last - tf.range(self.memory)) % self.memory  # (M,)
-        fresh = tf.gather(new, tf.maximum(slot_times - begin, 0), axis=2)
-        return tf.where((slot_times >= begin)[:, tf.newaxis], fresh, memory)
 
     def get_config(self):
         return super().get_config() | {
@@ -175,8 +171,9 @@ class Block(keras.layers.Layer):
         batch, length = tf.shape(x)[0], x.shape[1]
         projected = self.query_key_value(self.attention_norm(x))  # (B, T, 3D)
         projected = tf.reshape(projected, [batch, length, 3, self.heads, self.width // self.heads])
-        query, key, value = tf.unstack(tf.transpose(projected, [2, 0, 3, 1, 4]))
-        return rotate(query, times), rotate(key, times), value
+        projected = tf.transpose(projected, [2, 0, 3, 1, 4])  # (3, B, H, T, d)
+        query, key = tf.unstack(rotate(projected[:2], times))
+        return query, key, projected[2]
 
     def finish(self, x, attended, training=None):
         """Residual attention output and MLP: `(B, T, D)`, `(B, H, T, d)` -> `(B, T, D)`."""

@@ -11,10 +11,9 @@ Every job that is opened has
 
 from dataclasses import replace
 
-from ppo_keras.config import require
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import kind_of
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, check_seed, require
 from ppo_keras.runs.elsewhere import find_files
 from ppo_keras.tasks.answering import AnsweringJob
 from ppo_keras.tasks.classification import ClassificationJob
@@ -73,4 +72,9 @@ def make_job(task, config, run):
 def check_numbers(options):
     """Raises `InputError` where `--samples` or `--seed` is out of range."""
     require(options.count is None or options.count >= 1, f"--samples {options.count} is less than 1. Use a number such as 100.")
-    require(0 <= options.seed < 2**31, f"--seed {options.seed} is outside [0, 2^31). Use a number such as 1.")
+    check_seed(options.seed, "--seed")
+
+
+def check_temperature(temperature):
+    """Raises `InputError` unless `--temperature`, None where it is not given, divides logits."""
+    require(temperature is None or 0 < temperature < float("inf"), f"--temperature {temperature} is not positive. Use --greedy for no randomness.")

@@ -252,6 +252,29 @@ def test_the_coefficient_counts_responses():
     assert_close(ppo.kl_coefficient, 0.1 * (1 + 0.2 * 9 / 30))
 
 
+def test_each_purpose_has_its_own_randomness():
+    """Catches: minibatches in an order that the same numbers chose as the tokens, which then say what is learned together."""
+    ppo, purposes = learner(policy=random_table(), length=3), []
+    original = ppo.draw_seed
+    ppo.draw_seed = lambda purpose: (purposes.append(purpose), original(purpose))[1]
+    ppo.train_step(TWO_TOKENS._replace(tokens=TWO_TOKENS.tokens[:2], mask=TWO_TOKENS.mask[:2]))
+    assert len(purposes) == len(set(purposes)) == 2
+
+
+def test_a_state_holds_what_changes():
+    """Catches: the reference and a reward model in every state, which are written already, or a policy, moment or counter left out."""
+    ppo = learner(policy=random_table(), reward=tiny_reward("lstm"), optimizer=keras.optimizers.Adam())
+    kept = [*ppo.policy.variables, ppo.seed, ppo.iteration, ppo.kl_coefficient, *ppo.optimizer.variables]
+    assert len(ppo.state()) == len(kept) and {id(v) for v in ppo.changing} == {id(v) for v in kept}
+
+
+@pytest.mark.parametrize("shape", [[3, 1], [], [3, 3]])
+def test_a_reward_of_another_shape_is_refused(shape):
+    """Catches: scores that are broadcast, so that every response is paid for all."""
+    with pytest.raises(InputError, match=r"the reward returned shape .*, expected \(3,\). Return one score a response"):
+        learner(policy=random_table(), reward=lambda *_: tf.zeros(shape)).score(TWO_TOKENS, RAGGED)
+
+
 # Against TRL
 
 

@@ -42,6 +42,7 @@ from matplotlib.figure import Figure
 
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, RewardModel, Tokenizer, TransformerActorCritic, load_texts
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.datasets.subsets import halves
 from ppo_keras.language.evaluation import distinct, evaluate_writer
 from ppo_keras.language.generation import Responses, pad_prompts
 from ppo_keras.language.rewards import score_responses
@@ -139,8 +140,8 @@ print(chapter.text("writer, nats a token on the validation split:", "写作模�
 def train_scorer(half, name):
     """A `RewardModel` from one half of the labels; `name` is printed."""
     model = RewardModel(TokenEncoder(tokenizer.vocabulary_size, "bag", WIDTH, 1, dropout=0.3), dropout=0.3)
-    rows = slice(half, None, 2)
-    splits = [(texts[split][rows], getattr(corpus, split).labels[rows]) for split in ("train", "validation")]
+    dealt = [halves(getattr(corpus, split), seed=0)[half] for split in ("train", "validation")]
+    splits = [(encode(split.texts), split.labels) for split in dealt]
     accuracy = train_classifier(model, *splits, config=learning, **settings).history["val_accuracy"]
     print(name, chapter.text("accuracy on the validation split:", "验证集上的准确率:"), round(max(accuracy), 2))
     assert max(accuracy) > 0.7
