@@ -9,8 +9,9 @@ from ppo_keras.language.generation import (
     Responses,
     generate,
     map_prompts,
-    response_log_probs,
+    response_outputs,
 )
+from ppo_keras.losses import log_probability
 
 
 class Evaluation(NamedTuple):
@@ -40,60 +41,70 @@ def distinct(token_lists, n):
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
-def evaluate_writer(policy, reference, score, judge, prompts, tokenizer, length, temperature, batch_size, seed, jit_compile=True):
-    """Lets a policy answer every prompt once, and measures.
+class Evaluator:
+    """Lets a policy answer every prompt once, and measures; compiled once for whatever the policy becomes.
 
     Args:
         policy, reference: actor-critics.
         score: function of (`Prompts`, `Responses`) to float32 `(B,)`: the reward.
         judge: function of (`Prompts`, `Responses`) to float32 `(B,)`, above 0 where a text is positive, or as asked; or None.
-        prompts: `Prompts` of NumPy arrays, `(N, P)`.
         tokenizer: of the texts.
         length: `T`.
         temperature: of sampling.
         batch_size: prompts at a time; the last batch is filled up with the first prompts, which then do not count.
-        seed: int.
         jit_compile: whether XLA compiles.
-
-    Returns:
-        An `Evaluation`.
     """
 
-    @tf.function(jit_compile=jit_compile, autograph=False)
-    def respond(batch, draw):
-        responses = generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature)
-        at_temperature = response_log_probs(reference, batch, responses, temperature)
-        plain = response_log_probs(reference, batch, responses)
-        judged = tf.zeros_like(responses.mask[:, 0]) if judge is None else judge(batch, responses)
-        return responses, at_temperature, plain, judged
+    def __init__(self, policy, reference, score, judge, tokenizer, length, temperature, batch_size, jit_compile=True):
+        def respond(batch, draw):
+            responses = generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature)
+            logits, _ = response_outputs(reference, batch, responses)
+            at_temperature, plain = (
+                tf.where(responses.mask > 0, log_probability(logits / by, responses.tokens), 0.0) for by in (temperature, 1.0)
+            )
+            judged = tf.zeros_like(responses.mask[:, 0]) if judge is None else judge(batch, responses)
+            return responses, at_temperature, plain, judged
 
-    def measure(batch, draw):
-        responses, *measures = respond(batch, draw)
-        return (*responses[:3], *measures, score(batch, responses))
+        self.score, self.judge, self.tokenizer, self.batch_size = score, judge, tokenizer, batch_size
+        self.respond = tf.function(respond, jit_compile=jit_compile, autograph=False)
 
-    tokens, mask, log_probs, at_temperature, plain, judged, scores = in_batches(measure, prompts, batch_size, seed)
-    token_lists = [list(ids[real > 0]) for ids, real in zip(tokens, mask)]
-    prompt_texts, response_texts = tokenizer.decode_pairs(prompts, Responses(tokens, mask, log_probs, None))
-    return Evaluation(
-        prompts=prompt_texts,
-        responses=response_texts,
-        scores=scores,
-        reward=float(scores.mean()),
-        positive=None if judge is None else float((judged > 0).mean()),
-        kl=float((log_probs - at_temperature).sum(axis=1).mean()),
-        distinct_1=distinct(token_lists, 1),
-        distinct_2=distinct(token_lists, 2),
-        length=float(mask.sum(axis=1).mean()),
-        perplexity=float(np.exp(-plain.sum() / mask.sum())),
-        ended=float(np.mean([ids[-1] == tokenizer.end_id for ids in token_lists])),
-    )
+    def __call__(self, prompts, seed):
+        """Measures the policy as it is now.
+
+        Args:
+            prompts: `Prompts` of NumPy arrays, `(N, P)`.
+            seed: int.
+
+        Returns:
+            An `Evaluation`.
+        """
+        tokens, mask, log_probs, at_temperature, plain, judged, scores = in_batches(self._measure, prompts, self.batch_size, seed)
+        token_lists = [list(ids[real > 0]) for ids, real in zip(tokens, mask)]
+        prompt_texts, response_texts = self.tokenizer.decode_pairs(prompts, Responses(tokens, mask, log_probs, None))
+        return Evaluation(
+            prompts=prompt_texts,
+            responses=response_texts,
+            scores=scores,
+            reward=float(scores.mean()),
+            positive=None if self.judge is None else float((judged > 0).mean()),
+            kl=float((log_probs - at_temperature).sum(axis=1).mean()),
+            distinct_1=distinct(token_lists, 1),
+            distinct_2=distinct(token_lists, 2),
+            length=float(mask.sum(axis=1).mean()),
+            perplexity=float(np.exp(-plain.sum() / mask.sum())),
+            ended=float(np.mean([ids[-1] == self.tokenizer.end_id for ids in token_lists])),
+        )
+
+    def _measure(self, batch, draw):
+        responses, *measures = self.respond(batch, draw)
+        return (*responses[:3], *measures, self.score(batch, responses))
 
 
 class Responder:
     """Lets a policy respond to prompts, as text; compiled once for whatever the policy becomes.
 
     Args:
-        policy, tokenizer, length, temperature, batch_size, jit_compile: see `evaluate_writer`.
+        policy, tokenizer, length, temperature, batch_size, jit_compile: see `Evaluator`.
     """
 
     def __init__(self, policy, tokenizer, length, temperature, batch_size, jit_compile=True):

@@ -27,7 +27,7 @@ class Examined(NamedTuple):
 
 
 def examine(learner, prompts, length, batch_size, seed, score, greedy=False, jit_compile=True):
-    """Lets the policy of a `LanguagePPO` answer every prompt once, by the draws of `evaluate_writer`.
+    """Lets the policy of a `LanguagePPO` answer every prompt once, by the draws of `Evaluator`.
 
     Args:
         learner: a `LanguagePPO`; it need not be compiled, and nothing of it changes.

@@ -13,7 +13,7 @@ from ppo_keras.datasets.left_out import warn_left_out
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.datasets.subsets import check_classes, halves
 from ppo_keras.errors import InputError
-from ppo_keras.language.evaluation import evaluate_writer
+from ppo_keras.language.evaluation import Evaluator
 from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import (
@@ -213,6 +213,7 @@ class GenerationJob(WriterJob):
             run.save_model(self.judge, "judge")
         self.learner = self.make_learner()
         self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
+        self.evaluator = self.make_evaluator()
         self.before = self.evaluate()
 
     def train_scorer(self, name, half, settings):
@@ -265,6 +266,16 @@ class GenerationJob(WriterJob):
             judge=self.judge and self.as_asked(self.judge), seed=config.seed, name="learner",
         )  # fmt: skip
 
+    def make_evaluator(self):
+        """The `Evaluator` of the writer."""
+        config, score = self.config, self.learner.score
+        if self.function is None:
+            score = tf.function(score, jit_compile=config.jit, autograph=False)
+        return Evaluator(
+            self.policy, self.learner.reference, score, self.learner.judge, self.tokenizer, self.response_length, config.ppo.temperature,
+            config.batch_size, config.jit,
+        )  # fmt: skip
+
     def open(self, stage):
         """See `WriterJob`."""
         if self.function is None:
@@ -305,13 +316,7 @@ class GenerationJob(WriterJob):
 
     def evaluate(self):
         """An `Evaluation` of the writer as it is now, on the prompts of the test split."""
-        config, score = self.config, self.learner.score
-        if self.function is None:
-            score = tf.function(score, jit_compile=config.jit, autograph=False)
-        return evaluate_writer(
-            self.policy, self.learner.reference, score, self.learner.judge, self.prompts, self.tokenizer, self.response_length,
-            config.ppo.temperature, config.batch_size, config.seed, config.jit,
-        )  # fmt: skip
+        return self.evaluator(self.prompts, self.config.seed)
 
     def report(self, run, before, after):
         """Writes samples and summary, prints the table. Returns the summary."""

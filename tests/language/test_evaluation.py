@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from helpers import END, PAD, TablePolicy, assert_close, random_table
-from ppo_keras.language.evaluation import Responder, distinct, evaluate_writer, in_batches, label_measures
+from ppo_keras.language.evaluation import Evaluator, Responder, distinct, in_batches, label_measures
 from ppo_keras.language.generation import Prompts
 
 VOCABULARY = 6
@@ -39,7 +39,7 @@ def last_token(prompts, responses):
 
 def evaluate(policy, reference=None, score=last_token, judge=None, count=40, length=7, temperature=0.7, batch_size=8, seed=0):
     prompts = prompts_of(count)
-    return evaluate_writer(policy, reference or policy, score, judge, prompts, Numbers(), length, temperature, batch_size, seed, jit_compile=False)
+    return Evaluator(policy, reference or policy, score, judge, Numbers(), length, temperature, batch_size, jit_compile=False)(prompts, seed)
 
 
 def token_log_probs(policy, prompts, responses, temperature):
@@ -134,6 +134,17 @@ def test_evaluation_compiles_once():
 
     evaluate(UNIFORM, judge=judge, count=19, batch_size=8)
     assert traces == [((8, 2), (8, 7))]
+
+
+def test_an_evaluator_follows_its_policy_without_a_new_trace():
+    """Catches: the writer measured as it was before its training, or one compilation for every evaluation."""
+    policy, other = random_table(VOCABULARY, seed=1), random_table(VOCABULARY, seed=2)
+    evaluator = Evaluator(policy, UNIFORM, last_token, None, Numbers(), 7, 0.7, 8, jit_compile=False)
+    before = evaluator(prompts_of(5), 0)
+    policy.table.assign(other.table)
+    after, expected = evaluator(prompts_of(5), 0), evaluate(other, UNIFORM, count=5)
+    assert after.responses == expected.responses != before.responses and after.kl == expected.kl
+    assert evaluator.respond.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("count, size, sizes", [(5, 4, 2), (3, 8, 1), (8, 4, 2), (1, 1, 1), (9, 2, 5)])

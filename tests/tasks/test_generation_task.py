@@ -113,7 +113,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def transformer(folder):
-    return trained(folder, "transformer", *TINY)
+    return trained(folder, "transformer", *TINY, "--no-jit")
 
 
 @pytest.fixture(scope="session")
@@ -454,8 +454,12 @@ def test_a_reward_that_fails_in_the_first_evaluation_loses_no_supervised_trainin
 
 @pytest.mark.parametrize(
     "call",
-    [0, 4, CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, CALLS_BEFORE_PPO + 3 * CALLS_AN_ITERATION + 3],
-    ids=["at the start", "before PPO", "in an iteration", "after PPO"],
+    [
+        pytest.param(0, id="at the start"),
+        pytest.param(4, id="before PPO", marks=pytest.mark.full),
+        pytest.param(CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, id="in an iteration"),
+        pytest.param(CALLS_BEFORE_PPO + 3 * CALLS_AN_ITERATION + 3, id="after PPO", marks=pytest.mark.full),
+    ],
 )
 def test_a_full_disk_is_one_line(place, call):
     """Catches: a traceback of TensorFlow or zipfile, half a file that looks like a whole one, an old run lost before PPO began."""

@@ -127,7 +127,7 @@ from ppo_keras import (
     load_texts,
 )
 from ppo_keras.config import SupervisedConfig
-from ppo_keras.language.evaluation import distinct, evaluate_writer
+from ppo_keras.language.evaluation import Evaluator, distinct
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.language.supervised import train_language_model
 
@@ -171,11 +171,12 @@ def prompts_of(split, count):
 
 reward = PythonReward(praises, tokenizer)
 reference = writer.copy(name="reference")  # stays as it is
+evaluator = Evaluator(writer, reference, reward, None, tokenizer, T, temperature=1.0, batch_size=64, jit_compile=False)
 
 
 def measure():
     """Lets the writer answer 128 prompts of the test split, once each, and measures."""
-    return evaluate_writer(writer, reference, reward, None, prompts_of(corpus.test, 128), tokenizer, T, 1.0, 64, seed=1, jit_compile=False)
+    return evaluator(prompts_of(corpus.test, 128), seed=1)
 
 
 def look(evaluation):

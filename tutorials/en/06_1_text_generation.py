@@ -49,7 +49,7 @@ from matplotlib.figure import Figure
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, RewardModel, Tokenizer, TransformerActorCritic, load_texts
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.datasets.subsets import halves
-from ppo_keras.language.evaluation import distinct, evaluate_writer
+from ppo_keras.language.evaluation import Evaluator, distinct
 from ppo_keras.language.generation import Responses, pad_prompts
 from ppo_keras.language.rewards import score_responses
 from ppo_keras.language.supervised import train_classifier, train_language_model
@@ -208,12 +208,13 @@ agent = LanguagePPO(
 agent.compile(keras.optimizers.Adam(1e-3, epsilon=1e-5), jit_compile=False)
 held_out = make_prompts("test", 256, seed=1)
 score = tf.function(agent.score, autograph=False)
+sampling = dict(length=RESPONSE, temperature=agent.config.temperature, batch_size=BATCH, jit_compile=False)
+evaluator = Evaluator(writer, agent.reference, score, agent.judge, tokenizer, **sampling)
 
 
 def evaluate():
     """An `Evaluation` of the writer as it is, on prompts from the test split."""
-    sampling = dict(length=RESPONSE, temperature=agent.config.temperature, batch_size=BATCH, seed=0, jit_compile=False)
-    return evaluate_writer(writer, agent.reference, score, agent.judge, held_out, tokenizer, **sampling)
+    return evaluator(held_out, seed=0)
 
 
 def practise(kl_coefficient):

@@ -104,7 +104,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 2.1 | The figures (here and in 2.2) are images on somebody else's server. | Figures are drawn by the code, from numbers. | `reports.pictures.png` | `test_pictures.test_a_png_is_one_and_of_a_size_to_look_at` |
 # | 2.2 | Describes any actor-critic: no ratio, no clip. | PPO is the clipped ratio of new and old probability. | `losses.clipped_policy_loss` | `test_losses.test_the_clip_cuts_the_gradient_only_where_the_move_went_too_far` |
 # | 2.3 | Parameters are updated by the "prediction error". | By advantages, which come from rewards; nothing is predicted that could be looked up. | `ppo.PPO.estimate` | `test_ppo.test_advantages_are_computed_once_and_whitened` |
-# | 2.3 | "PPO evaluates the model." | PPO improves; evaluation is apart, on prompts that were held out. | `language.evaluation.evaluate_writer` | `test_evaluation.test_every_prompt_counts_once` |
+# | 2.3 | "PPO evaluates the model." | PPO improves; evaluation is apart, on prompts that were held out. | `language.evaluation.Evaluator` | `test_evaluation.test_every_prompt_counts_once` |
 # | 2.3 | "PPO avoids overfitting." | It overfits the reward. A KL penalty, a judge and held-out prompts are the remedies. | `runs.health.Health.hacked` | `test_language_ppo.test_the_penalty_leads_to_the_known_optimum` |
 # | 2.4 | The reward is drawn as computed from the input. | It is a number for a prompt and its response. | `language.rewards.score_responses` | `test_rewards.test_a_response_is_scored_behind_its_prompt` |
 # | 2.4 | The reward compares with a "target text". | There is none: a score is all that is known of a response. | `language.rewards.PythonReward` | `test_rewards.test_the_function_sees_prompt_and_response_without_padding` |

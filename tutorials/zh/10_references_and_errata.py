@@ -100,7 +100,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 2.1 | 插图(本节与2.2)存放在别人的服务器上。 | 图由代码根据数据画出。 | `reports.pictures.png` | `test_pictures.test_a_png_is_one_and_of_a_size_to_look_at` |
 # | 2.2 | 所述适用于任何演员-评论家算法:没有概率比,没有裁剪。 | PPO的特征是被裁剪的新旧概率之比。 | `losses.clipped_policy_loss` | `test_losses.test_the_clip_cuts_the_gradient_only_where_the_move_went_too_far` |
 # | 2.3 | 说按“预测误差”更新参数。 | 按优势更新,优势来自奖励;没有可供对照的正确答案。 | `ppo.PPO.estimate` | `test_ppo.test_advantages_are_computed_once_and_whitened` |
-# | 2.3 | 说“通过PPO可以评估模型”。 | PPO只做改进;评估另做,用留出的提示。 | `language.evaluation.evaluate_writer` | `test_evaluation.test_every_prompt_counts_once` |
+# | 2.3 | 说“通过PPO可以评估模型”。 | PPO只做改进;评估另做,用留出的提示。 | `language.evaluation.Evaluator` | `test_evaluation.test_every_prompt_counts_once` |
 # | 2.3 | 说PPO能避免过拟合。 | PPO会过度优化奖励;要靠KL惩罚、不参与奖励的评判者和留出的提示。 | `runs.health.Health.hacked` | `test_language_ppo.test_the_penalty_leads_to_the_known_optimum` |
 # | 2.4 | 图中奖励由输入文本算出。 | 奖励是对“提示加回复”打的分。 | `language.rewards.score_responses` | `test_rewards.test_a_response_is_scored_behind_its_prompt` |
 # | 2.4 | 说奖励来自与“目标文本”的比较。 | 没有目标文本:对一个回复,只知道一个分数。 | `language.rewards.PythonReward` | `test_rewards.test_the_function_sees_prompt_and_response_without_padding` |
