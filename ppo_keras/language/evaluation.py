@@ -59,9 +59,7 @@ class Evaluator:
         def respond(batch, draw):
             responses = generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature)
             logits, _ = response_outputs(reference, batch, responses)
-            at_temperature, plain = (
-                tf.where(responses.mask > 0, log_probability(logits / by, responses.tokens), 0.0) for by in (temperature, 1.0)
-            )
+            at_temperature, plain = (tf.where(responses.mask > 0, log_probability(logits / by, responses.tokens), 0.0) for by in (temperature, 1.0))
             judged = tf.zeros_like(responses.mask[:, 0]) if judge is None else judge(batch, responses)
             return responses, at_temperature, plain, judged
 

@@ -455,7 +455,7 @@ def test_every_language_survives(say):
         (["--prompt", "x", "--count", "0"], ["--count 0"]),
         (["--prompt", "x", "--length", "0"], ["--length 0"]),
         (["--prompt", "This", "--length", "12"], ["--length 12 is too long", "tokens"]),
-        (["--prompt", "x", "--seed", "-1"], ["--seed -1"]),
+        (["--prompt", "x", "--seed", "-1"], ["--seed=-1"]),
         (["--prompt", "x", "--temperature", "0"], ["--temperature 0", "--greedy"]),
         (["--prompt", "x", "--top-k", "0"], ["--top-k 0"]),
         (["--prompt", "x", "--top-p", "1.5"], ["--top-p 1.5"]),
