@@ -14,6 +14,7 @@ from ppo_keras.networks.encoder import (
     small_normal,
 )
 from ppo_keras.networks.normalization import RunningNormalization
+from ppo_keras.networks.transformer import Form
 
 
 class ActorCritic(keras.Model):
@@ -205,6 +206,7 @@ class TransformerActorCritic(ActorCritic):
         width, layers, heads: size of the network; `width` is a multiple of 2 * `heads`.
         memory: how many steps attention reaches back; for text at least prompt plus response.
         dropout: in supervised training only.
+        form: in what another family of Transformers differs: a `Form`, or the dictionary of one.
 
     Example:
         >>> policy = TransformerActorCritic(inputs=100, width=32, layers=2, heads=2, memory=16)
@@ -213,8 +215,10 @@ class TransformerActorCritic(ActorCritic):
         (TensorShape([4, 10, 100]), TensorShape([4, 10]))
     """
 
-    def __init__(self, inputs, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, **kwargs):
+    def __init__(self, inputs, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, form=None, **kwargs):
         encoder = dict(network="transformer", width=width, layers=layers, heads=heads, memory=memory, dropout=dropout)
+        if settings := Form.of(form).settings():
+            encoder["form"] = settings
         super().__init__(inputs, actions, encoder=encoder, **kwargs)
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from ppo_keras.masking import episode_starts
 from ppo_keras.networks.lstm import LSTMTrunk
 from ppo_keras.networks.mlp import MLPTrunk, hidden_layer
-from ppo_keras.networks.transformer import TransformerTrunk
+from ppo_keras.networks.transformer import Form, TransformerTrunk
 from ppo_keras.randomness import Dropout
 
 NO_TOKEN = -1  # fills up the observation of a text; no tokenizer has it, so that every id of one can be real
@@ -27,19 +27,23 @@ class Encoder(keras.layers.Layer):
         dropout: in training only.
         heads: attention heads of a Transformer.
         memory: how many steps a Transformer's attention reaches back.
+        form: of a Transformer of another family: a `Form`, or the dictionary of one.
     """
 
     networks = ()
 
-    def __init__(self, network, width, layers, dropout=0.0, heads=4, memory=128, **kwargs):
+    def __init__(self, network, width, layers, dropout=0.0, heads=4, memory=128, form=None, **kwargs):
         super().__init__(**kwargs)
         if network not in self.networks:
             raise ValueError(f"network={network!r} is unknown. Use {', '.join(self.networks[:-1])} or {self.networks[-1]}.")
         self.config = dict(network=network, width=width, layers=layers, dropout=dropout, heads=heads, memory=memory)
+        self.form = Form.of(form)
+        if self.form != Form():
+            self.config["form"] = self.form.settings()
         self.width = width
         precision = dict(name="trunk", dtype=self.dtype_policy)
         if network == "transformer":
-            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, **precision)
+            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, self.form, **precision)
         elif network == "lstm":
             self.trunk = LSTMTrunk(width, layers, dropout, **precision)
         else:
@@ -88,9 +92,7 @@ class TokenEncoder(Encoder):
     def __init__(self, vocabulary_size, network, width, layers, dropout=0.0, **sizes):
         super().__init__(network, width, layers, dropout, **sizes)
         self.config["vocabulary_size"] = vocabulary_size
-        self.embedding = keras.layers.ReversibleEmbedding(
-            vocabulary_size, width, embeddings_initializer=small_normal(), name="embedding", dtype=self.dtype_policy
-        )
+        self.embedding = keras.layers.ReversibleEmbedding(vocabulary_size, width, self.form.tied, small_normal(), name="embedding", dtype=self.dtype_policy)
         self.embedding_dropout = Dropout(dropout, name="embedding_dropout", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
@@ -99,7 +101,8 @@ class TokenEncoder(Encoder):
 
     def embed(self, inputs, training=None):
         """int32 `(...)` token ids -> `(..., D)`."""
-        return self.embedding_dropout(self.embedding(inputs) * self.width**0.5, training=training)
+        scale = self.width**0.5 if self.form.embedding_scale is None else self.form.embedding_scale
+        return self.embedding_dropout(self.embedding(inputs) * scale, training=training)
 
     def read_texts(self, tokens, mask, training=None):
         """The mean hidden state over the real tokens of whole texts.

@@ -1,5 +1,6 @@
-"""A pre-norm, decoder-only Transformer with rotary positions, whose keys and values of earlier steps are its memory."""
+"""A pre-norm, decoder-only Transformer whose keys and values of earlier steps are its memory; its form is that of many families."""
 
+import dataclasses
 import math
 
 import keras
@@ -8,8 +9,89 @@ import tensorflow as tf
 from ppo_keras.randomness import Dropout
 
 
-def rotate(x, times):
-    """Rotary position embedding (Su et al. 2021, "RoFormer", eq. 34): the pair (x_i, x_{i+d/2}) turns by t * 10000^(-2i/d).
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """In what families of decoders differ; the defaults are those of a network of our own.
+
+    | field | meaning |
+    |---|---|
+    | `key_heads` | heads of keys and values, each shared by `heads / key_heads` queries (Ainslie et al. 2023); None: as many as `heads` |
+    | `head_size` | `d`; None: `width / heads` |
+    | `mlp_width` | of the hidden layer; None: 4 `width` |
+    | `gated`, `activation` | "gelu" (its tanh approximation) or "silu" between two layers; gated: times a third one (Shazeer 2020) |
+    | `norm`, `epsilon` | "layer" or "rms" (Zhang and Sennrich 2019), and what is added to the variance |
+    | `sandwich` | attention and MLP are normed behind, too, before they are added |
+    | `normalize_heads` | queries and keys are normed head by head, before they turn (Henry et al. 2020) |
+    | `query_key_value_bias`, `output_bias`, `mlp_bias` | which layers add a bias |
+    | `positions` | "rotary", or "learned" ones, of which there are `most_positions` |
+    | `rotary_bases` | a base for each layer, or one for all |
+    | `rotary_scaling` | () or (factor, low, high, original): Llama 3's for contexts longer than the original; (factor,): all slower |
+    | `query_scale` | of the products of queries and keys; None: `d ** -0.5` |
+    | `embedding_scale` | of the embedded tokens; None: `width ** 0.5`, as in Vaswani et al. (2017) |
+    | `tied` | the logits are products with the embeddings; else the head has weights of its own |
+    """
+
+    key_heads: int | None = None
+    head_size: int | None = None
+    mlp_width: int | None = None
+    gated: bool = False
+    activation: str = "gelu"
+    norm: str = "layer"
+    epsilon: float = 1e-5
+    sandwich: bool = False
+    normalize_heads: bool = False
+    query_key_value_bias: bool = True
+    output_bias: bool = True
+    mlp_bias: bool = True
+    positions: str = "rotary"
+    most_positions: int | None = None
+    rotary_bases: tuple = (10_000.0,)
+    rotary_scaling: tuple = ()
+    query_scale: float | None = None
+    embedding_scale: float | None = None
+    tied: bool = True
+
+    @classmethod
+    def of(cls, settings):
+        """A `Form` from None, a `Form` or the dictionary of one."""
+        if isinstance(settings, cls):
+            return settings
+        frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in (settings or {}).items()}
+        return cls(**frozen)
+
+    def settings(self):
+        """What differs from the defaults: a dictionary."""
+        return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) != field.default}
+
+    def new_norm(self, name, dtype):
+        """A norm over the last axis."""
+        kind = keras.layers.RMSNormalization if self.norm == "rms" else keras.layers.LayerNormalization
+        return kind(epsilon=self.epsilon, name=name, dtype=dtype)
+
+
+def rotary_frequencies(half, base, scaling=()):
+    """How far each pair of a head turns a step, in radians: a list of `half` floats.
+
+    f_i = base^(-i / half). A scaling makes all of them slower by its factor; Llama 3's only those that turn less than once in
+    `original / low` steps, and leaves those alone that turn once in fewer than `original / high` (Dubey et al. 2024, and its
+    published code).
+    """
+    frequencies = [base ** (-i / half) for i in range(half)]
+    if len(scaling) == 1:
+        return [frequency / scaling[0] for frequency in frequencies]
+    if not scaling:
+        return frequencies
+    factor, low, high, original = scaling
+    scaled = []
+    for frequency in frequencies:
+        turns = original * frequency / (2 * math.pi)  # in the original context
+        kept = min(1.0, max(0.0, (turns - low) / (high - low)))
+        scaled.append(kept * frequency + (1 - kept) * frequency / factor)
+    return scaled
+
+
+def rotate(x, times, base=10_000.0, scaling=()):
+    """Rotary position embedding (Su et al. 2021, "RoFormer", eq. 34): the pair (x_i, x_{i+d/2}) turns by t * base^(-2i/d).
 
     Products of rotated queries and keys depend on the difference of their times only, so left padding shifts nothing.
     Angles are counted in 2^-32 of a turn: an unsigned integer that overflows has made whole turns, so an agent's clock
@@ -19,7 +101,7 @@ def rotate(x, times):
     """
     half = x.shape[-1] // 2
     turn = 2 * math.pi / 2**32
-    frequencies = [round(10_000.0 ** (-i / half) / turn) for i in range(half)]
+    frequencies = [round(frequency / turn) for frequency in rotary_frequencies(half, base, scaling)]
     angles = tf.cast(times, tf.uint32)[:, tf.newaxis] * tf.constant(frequencies, tf.uint32)  # (T, d/2)
     angles = tf.cast(tf.bitcast(angles, tf.int32), tf.float32) * turn  # in [-pi, pi)
     cos, sin = tf.cast(tf.cos(angles), x.dtype), tf.cast(tf.sin(angles), x.dtype)
@@ -31,36 +113,53 @@ def rotate(x, times):
 class TransformerTrunk(keras.layers.Layer):
     """Decoder blocks: x + attention(norm(x)), then x + mlp(norm(x)); a last norm at the end.
 
-    The memory (`state`) is a ring of the last `memory` steps: `keys` and `values` of each layer `(B, H, M, d)`, the
+    The memory (`state`) is a ring of the last `memory` steps: `keys` and `values` of each layer `(B, K, M, d)`, the
     clock `time` `()`, and `episode` `(B,)`, the time at which the current episode began. A step sees the steps of its
     own episode that are at most M - 1 back.
 
     Args:
         width: size of the input and the output, `D`.
         layers: number of blocks.
-        heads: attention heads; divides `width`.
+        heads: attention heads; divides `width`, where the form has no `head_size`.
         memory: `M`, how many steps (this one included) attention reaches back.
         dropout: on the output of attention and MLP, in training only.
+        form: a `Form`, or the dictionary of one; None for the default.
     """
 
-    def __init__(self, width, layers, heads, memory, dropout=0.0, **kwargs):
+    def __init__(self, width, layers, heads, memory, dropout=0.0, form=None, **kwargs):
         super().__init__(**kwargs)
-        if width % (2 * heads):
+        self.form = form = Form.of(form)
+        if form.head_size is None and width % (2 * heads):
             raise ValueError(f"width={width} is not a multiple of 2 * heads={2 * heads}. Use a width such as {2 * heads * 16}.")
         self.width, self.layers, self.heads, self.memory, self.dropout = width, layers, heads, memory, dropout
-        self.blocks = [Block(width, heads, dropout, dtype=self.dtype_policy, name=f"block_{i}") for i in range(layers)]
+        self.key_heads, self.head_size = form.key_heads or heads, form.head_size or width // heads
+        if heads % self.key_heads:
+            raise ValueError(f"heads={heads} is not a multiple of key_heads={self.key_heads}. Use a divisor of {heads}.")
+        if form.positions == "learned" and memory > form.most_positions:
+            raise ValueError(f"memory={memory} is longer than the {form.most_positions} positions that were learned. Use {form.most_positions} or less.")
+        bases = form.rotary_bases * (layers if len(form.rotary_bases) == 1 else 1)
+        self.blocks = [Block(width, heads, dropout, form, base, dtype=self.dtype_policy, name=f"block_{i}") for i, base in enumerate(bases)]
         for block in self.blocks:
             setattr(self, block.name, block)  # tf.train.Checkpoint does not look into Keras's lists
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy, name="norm")
+        self.norm = form.new_norm("norm", self.dtype_policy)
+        self.positions = None
+        if form.positions == "learned":
+            self.positions = keras.layers.Embedding(form.most_positions, width, name="positions", dtype=self.dtype_policy)
 
     def build(self, input_shape):
         for block in self.blocks:
             block.build((None, None, self.width))
         self.norm.build((None, None, self.width))
+        if self.positions is not None:
+            self.positions.build()
+
+    def place(self, x, times, began):
+        """Adds learned positions, counted from the beginning of the episode: `(B, T, D)`, `(T,)`, `(B, T)` -> `(B, T, D)`."""
+        return x if self.positions is None else x + self.positions(tf.clip_by_value(times - began, 0, self.form.most_positions - 1))
 
     def initial_state(self, batch):
         """An empty memory for `batch` sequences."""
-        cache = lambda: [tf.zeros([batch, self.heads, self.memory, self.width // self.heads], self.compute_dtype) for _ in self.blocks]
+        cache = lambda: [tf.zeros([batch, self.key_heads, self.memory, self.head_size], self.compute_dtype) for _ in self.blocks]
         return {"keys": cache(), "values": cache(), "time": tf.constant(0), "episode": tf.zeros([batch], tf.int32)}
 
     def step(self, x, state, starts=None):
@@ -72,12 +171,12 @@ class TransformerTrunk(keras.layers.Layer):
         slot_times = time - (slot - tf.range(self.memory)) % self.memory  # the step that each slot holds, (M,)
         visible = slot_times >= tf.maximum(episode, 0)[:, tf.newaxis]  # (B, M)
         visible = visible[:, tf.newaxis, tf.newaxis, :]  # (B, 1, 1, M)
-        x, keys, values = x[:, tf.newaxis, :], [], []  # (B, 1, D)
+        x, keys, values = self.place(x[:, tf.newaxis, :], time[tf.newaxis], episode[:, tf.newaxis]), [], []  # (B, 1, D)
         for block, old_keys, old_values in zip(self.blocks, state["keys"], state["values"]):
-            query, key, value = block.project(x, time[tf.newaxis])  # (B, H, 1, d) each
+            query, key, value = block.project(x, time[tf.newaxis])  # (B, H, 1, d), (B, K, 1, d) twice
             keys.append(keras.ops.slice_update(old_keys, [0, 0, slot, 0], key))
             values.append(keras.ops.slice_update(old_values, [0, 0, slot, 0], value))
-            x = block.finish(x, attend(query, keys[-1], values[-1], visible)[0])
+            x = block.finish(x, attend(query, keys[-1], values[-1], visible, self.form.query_scale)[0])
         state = {"keys": keys, "values": values, "time": time + 1, "episode": episode}
         return self.norm(x)[:, 0], state
 
@@ -103,6 +202,7 @@ class TransformerTrunk(keras.layers.Layer):
         begin = tf.constant(0) if state is None else state["time"]
         times = begin + tf.range(length)  # (T,)
         starts_at = tf.where(starts > 0, times, -1)  # (B, T)
+        old = self.initial_state(batch) if state is None else state
         segments = tf.cumsum(tf.cast(starts > 0, tf.int32), axis=1)  # which episode a step belongs to, (B, T)
         visible = segments[:, :, tf.newaxis] == segments[:, tf.newaxis, :]  # (B, T, T)
         ages = times[:, tf.newaxis] - times[tf.newaxis, :]  # (T, T)
@@ -114,24 +214,26 @@ class TransformerTrunk(keras.layers.Layer):
             near = times[:, tf.newaxis] - slot_times[tf.newaxis, :] < self.memory  # (T, M)
             before = remembered[:, tf.newaxis, :] & near & (segments == 0)[:, :, tf.newaxis]  # (B, T, M)
             visible = tf.concat([before, visible], axis=2)  # (B, T, M + T)
+        if self.positions is not None:
+            began = tf.where(ages >= 0, starts_at[:, tf.newaxis, :], -1)  # of the steps up to each: (B, T, T)
+            x = self.place(x, times, tf.maximum(tf.reduce_max(began, axis=2), old["episode"][:, tf.newaxis]))
         visible = visible[:, tf.newaxis]  # (B, 1, T, M + T)
         new_keys, new_values, attention = [], [], []
         for i, block in enumerate(self.blocks):
-            query, key, value = block.project(x, times)  # (B, H, T, d) each
+            query, key, value = block.project(x, times)  # (B, H, T, d), (B, K, T, d) twice
             new_keys.append(key)
             new_values.append(value)
             if state is not None:
-                key = tf.concat([state["keys"][i], key], axis=2)  # (B, H, M + T, d)
+                key = tf.concat([state["keys"][i], key], axis=2)  # (B, K, M + T, d)
                 value = tf.concat([state["values"][i], value], axis=2)
             if block is self.blocks[-1]:
                 x, query, visible = x[:, context:], query[:, :, context:], visible[:, :, context:]
-            read, weights = attend(query, key, value, visible)
+            read, weights = attend(query, key, value, visible, self.form.query_scale)
             attention.append(weights)
             x = block.finish(x, read, training=training)
-        old = self.initial_state(batch) if state is None else state
         slot_steps = length - 1 - (begin + length - 1 - tf.range(self.memory)) % self.memory  # the step that each slot holds after these, (M,)
         is_new, slot_steps = (slot_steps >= 0)[:, tf.newaxis], tf.maximum(slot_steps, 0)
-        remember = lambda memory, new: tf.where(is_new, tf.gather(new, slot_steps, axis=2), memory)  # (B, H, M, d)
+        remember = lambda memory, new: tf.where(is_new, tf.gather(new, slot_steps, axis=2), memory)  # (B, K, M, d)
         after = {
             "keys": list(map(remember, old["keys"], new_keys)),
             "values": list(map(remember, old["values"], new_values)),
@@ -143,53 +245,82 @@ class TransformerTrunk(keras.layers.Layer):
     def get_config(self):
         return super().get_config() | {
             "width": self.width, "layers": self.layers, "heads": self.heads, "memory": self.memory, "dropout": self.dropout,
+            "form": self.form.settings(),
         }  # fmt: skip
 
 
 class Block(keras.layers.Layer):
     """One pre-norm decoder block, cut where attention needs the keys of other steps: `project`, then `finish`."""
 
-    def __init__(self, width, heads, dropout, **kwargs):
+    def __init__(self, width, heads, dropout, form=Form(), rotary_base=10_000.0, **kwargs):
         super().__init__(**kwargs)
-        self.width, self.heads = width, heads
+        self.width, self.heads, self.form, self.rotary_base = width, heads, form, rotary_base
+        self.key_heads, self.head_size = form.key_heads or heads, form.head_size or width // heads
         precision = dict(dtype=self.dtype_policy)
-        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="attention_norm", **precision)
-        self.query_key_value = keras.layers.Dense(3 * width, name="query_key_value", **precision)
-        self.output_projection = keras.layers.Dense(width, name="output_projection", **precision)
-        self.mlp_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="mlp_norm", **precision)
-        self.expand = keras.layers.Dense(4 * width, name="expand", **precision)
-        self.contract = keras.layers.Dense(width, name="contract", **precision)
+        norm, dense = lambda name: form.new_norm(name, self.dtype_policy), keras.layers.Dense
+        self.attention_norm, self.mlp_norm = norm("attention_norm"), norm("mlp_norm")
+        rows = (heads + 2 * self.key_heads) * self.head_size
+        self.query_key_value = dense(rows, use_bias=form.query_key_value_bias, name="query_key_value", **precision)
+        self.output_projection = dense(width, use_bias=form.output_bias, name="output_projection", **precision)
+        self.hidden_width = form.mlp_width or 4 * width
+        self.expand = dense(self.hidden_width * (1 + form.gated), use_bias=form.mlp_bias, name="expand", **precision)
+        self.contract = dense(width, use_bias=form.mlp_bias, name="contract", **precision)
         self.dropout = Dropout(dropout, name="dropout", **precision)
+        self.query_norm, self.key_norm = (norm("query_norm"), norm("key_norm")) if form.normalize_heads else (None, None)
+        self.attended_norm, self.contracted_norm = (norm("attended_norm"), norm("contracted_norm")) if form.sandwich else (None, None)
 
     def build(self, input_shape):
-        for layer in (self.attention_norm, self.query_key_value, self.output_projection, self.mlp_norm, self.expand):
+        inside = [self.attention_norm, self.query_key_value, self.mlp_norm, self.expand, self.attended_norm, self.contracted_norm]
+        for layer in filter(None, inside):
             layer.build((None, None, self.width))
-        self.contract.build((None, None, 4 * self.width))
+        for layer in filter(None, (self.query_norm, self.key_norm)):
+            layer.build((None, None, self.head_size))
+        self.output_projection.build((None, None, self.heads * self.head_size))
+        self.contract.build((None, None, self.hidden_width))
 
     def project(self, x, times):
-        """Rotated queries, rotated keys, values: `(B, T, D)`, `(T,)` -> three of `(B, H, T, d)`."""
-        batch, length = tf.shape(x)[0], x.shape[1]
-        projected = self.query_key_value(self.attention_norm(x))  # (B, T, 3D)
-        projected = tf.reshape(projected, [batch, length, 3, self.heads, self.width // self.heads])
-        projected = tf.transpose(projected, [2, 0, 3, 1, 4])  # (3, B, H, T, d)
-        query, key = tf.unstack(rotate(projected[:2], times))
-        return query, key, projected[2]
+        """Rotated queries, rotated keys, values: `(B, T, D)`, `(T,)` -> `(B, H, T, d)`, and twice `(B, K, T, d)`."""
+        batch, length, turned = tf.shape(x)[0], x.shape[1], self.heads + self.key_heads
+        projected = self.query_key_value(self.attention_norm(x))  # (B, T, (H + 2 K) d)
+        projected = tf.reshape(projected, [batch, length, turned + self.key_heads, self.head_size])
+        projected = tf.transpose(projected, [0, 2, 1, 3])
+        turning, value = projected[:, :turned], projected[:, turned:]
+        if self.form.normalize_heads:
+            query, key = self.query_norm(turning[:, : self.heads]), self.key_norm(turning[:, self.heads :])
+            turning = tf.concat([query, key], axis=1)
+        if self.form.positions == "rotary":
+            turning = rotate(turning, times, self.rotary_base, self.form.rotary_scaling)
+        return turning[:, : self.heads], turning[:, self.heads :], value
 
     def finish(self, x, attended, training=None):
         """Residual attention output and MLP: `(B, T, D)`, `(B, H, T, d)` -> `(B, T, D)`."""
-        attended = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), tf.shape(x))
-        x += self.dropout(self.output_projection(attended), training=training)
-        hidden = keras.activations.gelu(self.expand(self.mlp_norm(x)), approximate=True)
-        return x + self.dropout(self.contract(hidden), training=training)
+        attended = tf.transpose(attended, [0, 2, 1, 3])
+        attended = self.output_projection(tf.reshape(attended, [tf.shape(x)[0], x.shape[1], self.heads * self.head_size]))
+        x += self.dropout(attended if self.attended_norm is None else self.attended_norm(attended), training=training)
+        hidden = self.expand(self.mlp_norm(x))
+        hidden, gate = tf.split(hidden, 2, axis=-1) if self.form.gated else (None, hidden)
+        gate = keras.activations.silu(gate) if self.form.activation == "silu" else keras.activations.gelu(gate, approximate=True)
+        contracted = self.contract(gate if hidden is None else gate * hidden)
+        return x + self.dropout(contracted if self.contracted_norm is None else self.contracted_norm(contracted), training=training)
 
 
-def attend(query, key, value, visible):
+def attend(query, key, value, visible, scale=None):
     """softmax(q k^T / sqrt(d)) v over the visible keys (Vaswani et al. 2017, eq. 1), the softmax in float32.
 
-    Shapes: `(B, H, T, d)`, `(B, H, S, d)`, `(B, H, S, d)`, bool `(B, 1, T, S)` -> `(B, H, T, d)`, and the weights, float32
-    `(B, H, T, S)`.
+    Shapes: `(B, H, T, d)`, `(B, K, S, d)`, `(B, K, S, d)`, bool `(B, 1, T, S)` -> `(B, H, T, d)`, and the weights, float32
+    `(B, H, T, S)`. With fewer heads of keys, K, neighbouring heads of queries share one.
     """
-    scores = tf.matmul(query, key, transpose_b=True) * (query.shape[-1] ** -0.5)
-    scores = tf.where(visible, tf.cast(scores, tf.float32), float("-inf"))  # a step always sees itself: no empty row
-    weights = tf.nn.softmax(scores)
-    return tf.matmul(tf.cast(weights, value.dtype), value), weights
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    heads, length, key_heads = query.shape[1], query.shape[2], key.shape[1]
+    shared = heads != key_heads
+    if shared:  # the queries of one key, below each other
+        query = tf.reshape(query, [-1, key_heads, heads // key_heads * length, query.shape[3]])
+    scores = tf.cast(tf.matmul(query, key, transpose_b=True) * scale, tf.float32)
+    if shared:
+        scores = tf.reshape(scores, [-1, heads, length, key.shape[2]])
+    weights = tf.nn.softmax(tf.where(visible, scores, float("-inf")))  # a step always sees itself: no empty row
+    read = tf.cast(weights, value.dtype)
+    if shared:
+        read = tf.reshape(read, [-1, key_heads, heads // key_heads * length, key.shape[2]])
+    read = tf.matmul(read, value)
+    return tf.reshape(read, [-1, heads, length, value.shape[3]]) if shared else read, weights
