@@ -1,0 +1,89 @@
+"""Adapters (Hu et al. 2022, "LoRA"): a frozen network, to whose layers small products A B are added and trained; and it without them."""
+
+import contextlib
+
+import keras
+
+from ppo_keras.errors import InputError, check_count, require
+
+LAYERS = {"attention": ("query_key_value",), "all": ("query_key_value", "output_projection", "expand", "contract")}
+
+
+def add_adapters(policy, rank, alpha=None, layers="attention"):
+    """Freezes the encoder of a language model, and gives its linear layers adapters of a rank: kernel + alpha / rank * A B.
+
+    B is zero at first: the policy is still what it was. The value head stays trainable.
+
+    Args:
+        policy: a `TransformerActorCritic` without adapters, shared.
+        rank: columns of A.
+        alpha: None for twice the rank.
+        layers: "attention" (queries, keys, values) or "all".
+
+    Raises:
+        InputError: an argument out of range, or a policy that has adapters.
+    """
+    check_count("lora_rank", rank, example=16)
+    require(layers in LAYERS, f"lora_layers={layers!r} is unknown. Use {' or '.join(LAYERS)}.")
+    alpha = 2 * rank if alpha is None else alpha
+    require(alpha > 0, f"lora_alpha={alpha} is not positive. Use a number such as {2 * rank}.")
+    require(not adapted(policy), "the policy has adapters already. Load it again.")
+    policy.frozen = list(policy.encoder.variables)
+    for variable in policy.frozen:
+        variable.trainable = False
+    for block in policy.encoder.trunk.blocks:
+        for name in LAYERS[layers]:
+            getattr(block, name).enable_lora(rank, lora_alpha=alpha)
+
+
+def adapted(policy):
+    """The linear layers of a policy that have adapters, a list of `keras.layers.Dense`."""
+    layers = [layer for block in getattr(policy.encoder.trunk, "blocks", ()) for layer in block._layers]
+    return [layer for layer in layers if isinstance(layer, keras.layers.Dense) and layer.lora_rank]
+
+
+def adapter_variables(policy):
+    """What adapters add to a policy: [A, B, A, B, ...], each a `keras.Variable`."""
+    return [variable for layer in adapted(policy) for variable in (layer.lora_kernel_a, layer.lora_kernel_b)]
+
+
+def merge_adapters(policy):
+    """Adds the adapters to the frozen kernels, and begins anew with B = 0: what was learned so far becomes the reference."""
+    for layer in adapted(policy):
+        layer._kernel.assign_add(layer.lora_alpha / layer.lora_rank * keras.ops.matmul(layer.lora_kernel_a, layer.lora_kernel_b))
+        layer.lora_kernel_b.assign(keras.ops.zeros_like(layer.lora_kernel_b))
+
+
+@contextlib.contextmanager
+def adapters_off(policy):
+    """Inside, and in whatever is traced inside, the policy is what it was before it had adapters."""
+    layers = adapted(policy)
+    for layer in layers:
+        layer.lora_enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.lora_enabled = True
+
+
+class Unadapted:
+    """A policy with its adapters off: the reference of an adapted policy, without a second copy of its weights.
+
+    It has no variable of its own, and what it reads never changes: the encoder is frozen.
+    """
+
+    def __init__(self, policy):
+        if not adapted(policy):
+            raise InputError("the policy has no adapters, so without them it would follow what it learns. Use policy.copy().")
+        self.policy, self.variables, self.trainable = policy, [], False
+
+    @property
+    def distribution(self):
+        """That of the policy."""
+        return self.policy.distribution
+
+    def __call__(self, *args, **kwargs):
+        """See `ActorCritic.call`."""
+        with adapters_off(self.policy):
+            return self.policy(*args, **kwargs)

@@ -1,0 +1,71 @@
+"""`load_pretrained`: a language model that others trained, as a policy, and its tokenizer."""
+
+import math
+
+from ppo_keras.errors import check_count, require
+from ppo_keras.networks.actor_critic import TransformerActorCritic
+from ppo_keras.pretrained.adapters import add_adapters
+from ppo_keras.pretrained.families import read_into, settings_of
+from ppo_keras.pretrained.sources import find_checkpoint
+from ppo_keras.pretrained.tokenizer import PretrainedTokenizer
+from ppo_keras.pretrained.weights import check_memory, open_weights
+
+WEIGHTS = ("float32", "bfloat16")
+
+
+def load_pretrained(
+    name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=lambda done, total: None
+):
+    """A pretrained language model as an actor-critic whose value is 0 everywhere, and its tokenizer.
+
+    Args:
+        name: "smollm2" (SmolLM2-135M-Instruct, fetched by pip), a folder in Hugging Face's format, a GGUF file, or a name on the hub.
+        lora_rank: of the adapters that are trained (see `add_adapters`); 0 trains every weight.
+        lora_alpha, lora_layers: see `add_adapters`.
+        memory: steps that attention reaches back: at least prompt plus response.
+        weights: "float32" or "bfloat16", of the frozen weights; adapters are float32.
+        revision: of a name on the hub.
+        report: called with the number of weights that are read, and of all.
+
+    Returns:
+        A `TransformerActorCritic` and a `PretrainedTokenizer`.
+
+    Raises:
+        InputError: no such checkpoint, one that is damaged, of another family, too large for this machine's memory, or an argument
+            out of range.
+
+    Example:
+        >>> writer, tokenizer = load_pretrained("smollm2", lora_rank=8)  # doctest: +SKIP
+    """
+    check_count("lora_rank", lora_rank, least=0, example=16)
+    check_count("memory", memory, example=256)
+    require(weights in WEIGHTS, f"weights={weights!r} is unknown. Use {' or '.join(WEIGHTS)}.")
+    require(lora_rank or weights == "float32", "weights='bfloat16' cannot be trained whole. Use lora_rank=16, or float32.")
+    place = find_checkpoint(name, revision)
+    checkpoint = open_weights(place)
+    settings = settings_of(checkpoint.config)
+    require(
+        memory <= settings.most_steps,
+        f"memory={memory} is longer than the context of {settings.most_steps} that {name} knows. Use {settings.most_steps} or less.",
+    )
+    check_memory(checkpoint, weights)
+    policy = new_policy(settings, memory, weights)
+    read_into(policy.encoder, checkpoint, report)
+    policy.start_value_from_policy()
+    if lora_rank:
+        add_adapters(policy, lora_rank, lora_alpha, lora_layers)
+    return policy, PretrainedTokenizer.from_checkpoint(place, checkpoint)
+
+
+def new_policy(settings, memory, weights="float32"):
+    """An untrained actor-critic of a checkpoint's `Settings`."""
+    return TransformerActorCritic(
+        settings.vocabulary_size, width=settings.width, layers=settings.layers, heads=settings.heads, memory=memory, form=settings.form, dtype=weights,
+        name="policy",
+    )  # fmt: skip
+
+
+def parameters(policy):
+    """(all, trained) numbers of a policy."""
+    count = lambda variables: sum(math.prod(variable.shape) for variable in variables)
+    return count(policy.variables), count(policy.trainable_variables)
