@@ -129,7 +129,8 @@ class PPO(keras.Model):
     @property
     def changing(self):
         """Every variable that training changes, the optimizer's too."""
-        frozen = {id(variable) for model in self.frozen for variable in model.variables}
+        frozen = [variable for model in self.frozen for variable in model.variables] + getattr(self.policy, "frozen_variables", [])
+        frozen = {id(variable) for variable in frozen}
         return [variable for variable in (*self.variables, *self.optimizer.variables) if id(variable) not in frozen]
 
     def state(self):

@@ -17,6 +17,7 @@ from ppo_keras.language.generation import (
 from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
 from ppo_keras.language.vocabulary import check_vocabulary
 from ppo_keras.masking import masked_mean
+from ppo_keras.networks.adapters import reference_of
 from ppo_keras.ppo import PPO
 from ppo_keras.trajectory import Trajectory
 
@@ -43,7 +44,7 @@ class LanguagePPO(PPO):
         usual_length: tokens that a response usually has; needed with `short_penalty`.
         responses_per_prompt: K. With several, a score counts from the mean score of the prompt's other responses (leave
             one out; Kool et al. 2019): what makes one prompt harder than another then adds no noise to the advantages.
-        reference: a frozen copy of the policy at the start; None makes one now.
+        reference: a frozen copy of the policy at the start; None makes one now, and of a policy with adapters takes it without them.
         judge: a TensorFlow function like a reward, to log-odds float32 `(B,)`; it is reported and never rewarded.
         seed: of all randomness.
 
@@ -81,10 +82,11 @@ class LanguagePPO(PPO):
         self.responses_per_prompt, self.judge = responses_per_prompt, judge
         if short_penalty and usual_length is None:
             raise InputError(f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has.")
-        self.reference = policy.copy(name="reference") if reference is None else reference
+        self.reference = reference_of(policy) if reference is None else reference
         if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
-        self.reference.trainable = False
+        if isinstance(self.reference, keras.Model):
+            self.reference.trainable = False
         readers = {"reference": self.reference, "reward model": reward, "tokenizer of the reward": getattr(reward, "tokenizer", None)}
         check_vocabulary(policy, readers, {"end_id": end_id, "pad_id": pad_id})
         if isinstance(reward, keras.Model):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ppo_keras.distributions import distribution_of
 from ppo_keras.errors import InputError, check_count, shown
+from ppo_keras.networks.adapters import adapted
 from ppo_keras.networks.encoder import (
     ObservationEncoder,
     TextEncoder,
@@ -139,6 +140,11 @@ class ActorCritic(keras.Model):
         twin = type(self).from_config(self.get_config() | ({"name": name} if name else {}))
         twin.set_weights(self.get_weights())
         return twin
+
+    @property
+    def frozen_variables(self):
+        """The weights that stay as they are because adapters are trained in their place; [] without adapters."""
+        return [variable for variable in self.encoder.variables if not variable.trainable] if adapted(self) else []
 
     @property
     def _encoders(self):

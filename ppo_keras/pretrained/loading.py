@@ -4,7 +4,7 @@ import math
 
 from ppo_keras.errors import check_count, require
 from ppo_keras.networks.actor_critic import TransformerActorCritic
-from ppo_keras.pretrained.adapters import add_adapters
+from ppo_keras.networks.adapters import add_adapters
 from ppo_keras.pretrained.families import read_into, settings_of
 from ppo_keras.pretrained.sources import find_checkpoint
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer

@@ -4,7 +4,7 @@ import contextlib
 
 import keras
 
-from ppo_keras.errors import InputError, check_count, require
+from ppo_keras.errors import check_count, require
 
 LAYERS = {"attention": ("query_key_value",), "all": ("query_key_value", "output_projection", "expand", "contract")}
 
@@ -28,8 +28,7 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
     alpha = 2 * rank if alpha is None else alpha
     require(alpha > 0, f"lora_alpha={alpha} is not positive. Use a number such as {2 * rank}.")
     require(not adapted(policy), "the policy has adapters already. Load it again.")
-    policy.frozen = list(policy.encoder.variables)
-    for variable in policy.frozen:
+    for variable in policy.encoder.variables:
         variable.trainable = False
     for block in policy.encoder.trunk.blocks:
         for name in LAYERS[layers]:
@@ -38,8 +37,9 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
 
 def adapted(policy):
     """The linear layers of a policy that have adapters, a list of `keras.layers.Dense`."""
-    layers = [layer for block in getattr(policy.encoder.trunk, "blocks", ()) for layer in block._layers]
-    return [layer for layer in layers if isinstance(layer, keras.layers.Dense) and layer.lora_rank]
+    trunk = getattr(getattr(policy, "encoder", None), "trunk", None)  # a policy of one's own may have neither
+    layers = [getattr(block, name) for block in getattr(trunk, "blocks", ()) for name in LAYERS["all"]]
+    return [layer for layer in layers if layer.lora_rank]
 
 
 def adapter_variables(policy):
@@ -67,16 +67,22 @@ def adapters_off(policy):
             layer.lora_enabled = True
 
 
+def reference_of(policy):
+    """A frozen twin that never follows a policy: with adapters the policy without them, else a copy."""
+    return Unadapted(policy) if adapted(policy) else policy.copy(name="reference")
+
+
 class Unadapted:
     """A policy with its adapters off: the reference of an adapted policy, without a second copy of its weights.
 
     It has no variable of its own, and what it reads never changes: the encoder is frozen.
     """
 
+    variables, trainable = (), False
+
     def __init__(self, policy):
-        if not adapted(policy):
-            raise InputError("the policy has no adapters, so without them it would follow what it learns. Use policy.copy().")
-        self.policy, self.variables, self.trainable = policy, [], False
+        require(adapted(policy), "the policy has no adapters, so without them it would follow what it learns. Use policy.copy().")
+        self.policy = policy
 
     @property
     def distribution(self):
