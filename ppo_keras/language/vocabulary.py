@@ -19,8 +19,7 @@ def check_vocabulary(policy, others, ids):
     size = policy.distribution.count
     for name, other in others.items():
         known = _tokens_known(other)
-        fits = known in (None, size) or ("tokenizer" in name and known < size)  # a checkpoint's embeddings are often padded to a round number
-        require(fits, f"the policy writes {size} tokens, but the {name} knows {known}. Use parts made for one tokenizer.")
+        require(known in (None, size), f"the policy writes {size} tokens, but the {name} knows {known}. Use parts made for one tokenizer.")
     for name, token in ids.items():
         known = 0 <= token < size or (name == "end_id" and token == size)
         require(known, f"{name}={token} is not one of the {size} tokens of the policy, 0..{size - 1}. Use the tokenizer's {name}.")
