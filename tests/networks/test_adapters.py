@@ -1,0 +1,121 @@
+"""`ppo_keras.networks.adapters`: what is frozen, what is trained, and the policy without them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from helpers import assert_close, ragged_prompts, tiny_policy
+from ppo_keras.config import PPOConfig
+from ppo_keras.errors import InputError
+from ppo_keras.language.ppo import LanguagePPO
+from ppo_keras.networks.adapters import LAYERS, Unadapted, adapted, adapter_variables, adapters_off, add_adapters, merge_adapters
+
+TOKENS = np.arange(10, dtype=np.int32).reshape(2, 5) % 7
+
+
+def adapted_policy(rank=2, moved=True, **settings):
+    """A small Transformer with adapters that change what it says."""
+    policy = tiny_policy("transformer")
+    add_adapters(policy, rank, **settings)
+    if moved:
+        for i, variable in enumerate(adapter_variables(policy)):
+            variable.assign(tf.random.stateless_normal(variable.shape, [i, 5]))
+    return policy
+
+
+def test_new_adapters_change_nothing():
+    """Catches: a B that is not zero at first, so that the reference and the policy begin apart."""
+    plain = tiny_policy("transformer")
+    expected = plain(TOKENS)[0]
+    policy = plain.copy()
+    add_adapters(policy, 2)
+    assert_close(policy(TOKENS)[0], expected, rtol=0, atol=0)
+
+
+def test_an_adapted_layer_by_hand():
+    """Catches: alpha or rank left out of the factor, A and B exchanged."""
+    policy = adapted_policy(rank=2, alpha=3.0)
+    layer, x = adapted(policy)[0], tf.random.stateless_normal([4, policy.encoder.width], [1, 2])
+    a, b = (v.numpy().astype(np.float64) for v in (layer.lora_kernel_a, layer.lora_kernel_b))
+    expected = x.numpy() @ (layer._kernel.numpy() + 3.0 / 2.0 * a @ b) + layer.bias.numpy()
+    assert_close(layer(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", list(LAYERS))
+def test_what_is_trained(layers):
+    """Catches: biases, norms or embeddings that are trained beside the adapters, or a value head that is not."""
+    policy = adapted_policy(layers=layers)
+    trained = {id(v) for v in policy.trainable_variables}
+    assert trained == {id(v) for v in (*adapter_variables(policy), *policy.value_head.trainable_variables)}
+    assert len(adapter_variables(policy)) == 2 * len(LAYERS[layers]) * policy.encoder.config["layers"]
+    assert {id(v) for v in policy.frozen_variables} == {id(v) for v in policy.encoder.variables} - trained
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_off_is_the_network_before(compiled):
+    """Catches: adapters that stay in a compiled reference, or that are off for ever."""
+    plain = tiny_policy("transformer")
+    policy = plain.copy()
+    add_adapters(policy, 2)
+    for i, variable in enumerate(adapter_variables(policy)):
+        variable.assign(tf.random.stateless_normal(variable.shape, [i, 5]))
+    on, off = (lambda x: policy(x)[0]), (lambda x: Unadapted(policy)(x)[0])
+    if compiled:
+        on, off = tf.function(on, jit_compile=True), tf.function(off, jit_compile=True)
+    before = on(TOKENS)
+    assert_close(off(TOKENS), plain(TOKENS)[0], atol=1e-6)
+    assert np.abs(before - off(TOKENS)).max() > 0.1
+    assert_close(on(TOKENS), before, rtol=0, atol=0)
+    with pytest.raises(RuntimeError), adapters_off(policy):
+        raise RuntimeError
+    assert_close(policy(TOKENS)[0], before, atol=1e-5)
+
+
+def test_merging_makes_the_reference_what_was_learned():
+    """Catches: adapters merged twice, without their factor, or kept beside what they were merged into."""
+    policy = adapted_policy()
+    learned = policy(TOKENS)[0].numpy()
+    merge_adapters(policy)
+    assert_close(policy(TOKENS)[0], learned, atol=1e-4)
+    assert_close(Unadapted(policy)(TOKENS)[0], learned, atol=1e-4)
+
+
+def test_ppo_moves_the_adapters_and_never_the_reference():
+    """Catches: a reference that follows the policy, a second copy of the weights, frozen weights in every state, a ratio that is not 1."""
+    policy = adapted_policy(moved=False)
+    reward = lambda prompts, responses: tf.reduce_mean(tf.cast(responses.tokens, tf.float32), axis=1)
+    ppo = LanguagePPO(policy, reward, end_id=3, pad_id=0, response_length=4, config=PPOConfig(epochs=1, minibatches=2))
+    assert isinstance(ppo.reference, Unadapted) and not ppo.reference.variables
+    ppo.compile(keras.optimizers.Adam(0.05), jit_compile=False)
+    prompts = ragged_prompts()
+    frozen, before = [v.numpy() for v in policy.frozen_variables], [v.numpy() for v in adapter_variables(policy)]
+    expected = ppo.reference(TOKENS)[0].numpy()
+    data = tf.data.Dataset.from_tensors(prompts).repeat()
+    history = ppo.fit(data, steps_per_epoch=1, epochs=3, verbose=0).history
+    assert history["policy/first_ratio_gap"][0] < 1e-4 and abs(history["objective/kl"][0]) < 1e-5
+    assert all(np.array_equal(old, v.numpy()) for old, v in zip(frozen, policy.frozen_variables))
+    assert all(not np.array_equal(old, v.numpy()) for old, v in zip(before, adapter_variables(policy)))
+    assert_close(ppo.reference(TOKENS)[0], expected, rtol=0, atol=0)
+    assert history["objective/kl"][2] != 0
+    sizes = {id(v) for v in ppo.changing}
+    assert not sizes & {id(v) for v in policy.frozen_variables} and {id(v) for v in adapter_variables(policy)} <= sizes
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [(dict(rank=0), "lora_rank=0"), (dict(layers="mlp"), "lora_layers='mlp' is unknown"), (dict(alpha=-1.0), "lora_alpha=-1.0 is not positive")],
+)
+def test_arguments_out_of_range(settings, words):
+    """Catches: adapters of no rank, or a factor that turns them round."""
+    with pytest.raises(InputError, match=words):
+        adapted_policy(**settings)
+
+
+def test_adapters_once():
+    """Catches: adapters on adapters; a reference without adapters of a policy that is trained whole."""
+    policy = adapted_policy()
+    with pytest.raises(InputError, match="has adapters already"):
+        add_adapters(policy, 2)
+    with pytest.raises(InputError, match="no adapters"):
+        Unadapted(tiny_policy("transformer"))
