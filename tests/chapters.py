@@ -25,6 +25,8 @@ QUICK = {  # chapter: what is put in place of what; its assertions still hold
         "supervised_epochs=18": "supervised_epochs=12",
     },
     "07_tools": {"ITERATIONS = 16": "ITERATIONS = 10"},
+    "08_outlook": {"ITERATIONS = 50": "ITERATIONS = 30"},
+    "09_faq": {"SEEDS = 4": "SEEDS = 2"},
 }
 # With XLA: the chapter whose subject it is, and those that run for longer than they compile. The others give the same numbers
 # without it (test_training_is_the_same_in_every_mode), sooner.
