@@ -263,7 +263,7 @@ def test_each_purpose_has_its_own_randomness():
 
 def test_a_state_holds_what_changes():
     """Catches: the reference and a reward model in every state, which are written already, or a policy, moment or counter left out."""
-    ppo = learner(policy=random_table(), reward=tiny_reward("lstm"), optimizer=keras.optimizers.Adam())
+    ppo = learner(policy=tiny_policy("lstm"), reward=tiny_reward("lstm"), optimizer=keras.optimizers.Adam())
     kept = [*ppo.policy.variables, ppo.seed, ppo.iteration, ppo.kl_coefficient, *ppo.optimizer.variables]
     assert len(ppo.state()) == len(kept) and {id(v) for v in ppo.changing} == {id(v) for v in kept}
 

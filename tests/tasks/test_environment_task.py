@@ -515,7 +515,7 @@ def test_evaluate_refuses_in_one_line(shared, folder, tmp_path):
         return error_line(done)
 
     assert "there is no run 'gird'" in (said := line("gird")) and "grid" in said.split("Known runs:")[1]
-    assert "--samples 0" in line("grid", "--episodes", "0") and "--seed -1" in line("grid", "--seed", "-1")
+    assert "--samples 0" in line("grid", "--episodes", "0") and "--seed=-1" in line("grid", "--seed", "-1")
     own, stopped = (Run.create(tmp_path, name) for name in ("own", "stopped"))
     own.save_config(parse(["train", "generation"]).config, task="reverse")
     assert "the task 'reverse'" in (said := line("own", folder=tmp_path)) and "ppo-keras generate" in said

@@ -456,9 +456,9 @@ def test_a_reward_that_fails_in_the_first_evaluation_loses_no_supervised_trainin
     "call",
     [
         pytest.param(0, id="at the start"),
-        pytest.param(4, id="before PPO", marks=pytest.mark.full),
+        pytest.param(4, id="before PPO"),
         pytest.param(CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, id="in an iteration"),
-        pytest.param(CALLS_BEFORE_PPO + 3 * CALLS_AN_ITERATION + 3, id="after PPO", marks=pytest.mark.full),
+        pytest.param(CALLS_BEFORE_PPO + 3 * CALLS_AN_ITERATION + 3, id="after PPO"),
     ],
 )
 def test_a_full_disk_is_one_line(place, call):
