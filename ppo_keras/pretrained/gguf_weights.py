@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ppo_keras.errors import InputError, require, shown
-from ppo_keras.pretrained.files import AGAIN, needed, one_line
+from ppo_keras.pretrained.files import AGAIN
+from ppo_keras.pretrained.gguf_file import read_gguf
 from ppo_keras.pretrained.weights import Weights
 
 OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -53,7 +54,8 @@ class GGUFWeights(Weights):
     """Those of a .gguf file. `dtype` names its quantisation; `read` undoes it."""
 
     def __init__(self, path):
-        metadata, tensors = _open_gguf(Path(path))
+        metadata, tensors = read_gguf(Path(path))
+        require(tensors, f"{path} holds no tensors: it is a vocabulary only. Use the file with the weights.")
         super().__init__(path, [path], {}, metadata)
         self.architecture = metadata.get("general.architecture")
         known = isinstance(self.architecture, str) and self.architecture in ARCHITECTURES
@@ -65,13 +67,12 @@ class GGUFWeights(Weights):
             del tensors["output.weight"]  # tied, and written twice by older converters
         self._tensors = {self._translate(name): tensor for name, tensor in tensors.items()}
         for name, tensor in self._tensors.items():
-            shape = tuple(int(length) for length in reversed(tensor.shape))
-            self._shapes[name] = shape[::-1] if self._is_transposed(tensor.name) else shape
+            self._shapes[name] = tensor.shape[::-1] if self._is_transposed(tensor.name) else tensor.shape
         self.config = config_of(self, factors)
 
     def dtype(self, name):
         self._check(name)
-        return self._tensors[name].tensor_type.name
+        return self._tensors[name].kind.name
 
     def value(self, key, default=None, kind=int):
         """What the metadata says under `{architecture}.{key}`: one value of a kind, the same for each layer."""
@@ -90,7 +91,7 @@ class GGUFWeights(Weights):
 
         tensor = self._tensors[name]
         try:
-            array = np.array(quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
+            array = np.array(quants.dequantize(tensor.data, tensor.kind), np.float32)
         except NotImplementedError as error:
             raise InputError(f"{self.path}: {name} is quantised as {self.dtype(name)}, which is not known. Use a file in Q8_0, Q4_K_M or F16.") from error
         layer = tensor.name.split(".")[-2]
@@ -208,11 +209,12 @@ def _rope_scaling(weights, head_size, factors):
         return {"rope_type": kind, "factor": weights.value("rope.scaling.factor", 1.0, float)}
     if factors is None:
         return None
-    given, base = np.array(factors.data, np.float64), weights.value("rope.freq_base", 10_000.0, float)
+    unlike = f"{weights.path}: rope_freqs.weight is not the scaling of Llama 3, and no other is known. Use another model."
+    require(factors.kind.name == "F32" and factors.shape == (head_size // 2,), unlike)
+    given, base = factors.data.view(np.float32).astype(np.float64), weights.value("rope.freq_base", 10_000.0, float)
     if np.all(given == 1.0):
         return None
-    unlike = f"{weights.path}: rope_freqs.weight is not the scaling of Llama 3, and no other is known. Use another model."
-    require(given.shape == (head_size // 2,) and np.all(given >= 1.0), unlike)
+    require(np.all(given >= 1.0), unlike)
     scaling = {"rope_type": "llama3", "factor": float(given.max())} | LLAMA3
     expected = [_llama3_factor(2 * math.pi * base ** (2 * i / head_size), scaling) for i in range(head_size // 2)]
     require(np.allclose(given, expected, rtol=1e-3), unlike)
@@ -229,32 +231,4 @@ def _llama3_factor(wavelength, scaling):
 
 def _same(first, second):
     """Whether two tensors of a GGUF file are there and hold the same bytes."""
-    return first is not None and second is not None and first.tensor_type == second.tensor_type and np.array_equal(first.data, second.data)
-
-
-def _open_gguf(path):
-    """Metadata (a dict) and tensors (by their names in the file, memory-mapped) of a GGUF file."""
-    gguf = needed("gguf")
-
-    class Reader(gguf.GGUFReader):
-        """Refuses what lies behind the end of the file, where the library takes what is left and goes on, at worst for ever."""
-
-        def _get(self, offset, dtype, count=1, override_order=None):
-            end = offset + np.dtype(dtype).itemsize * int(count)
-            if end > len(self.data):
-                raise ValueError(f"byte {end} is needed, and it ends at {len(self.data)}")
-            return super()._get(offset, dtype, count, override_order)
-
-    require(path.is_file(), f"there is no file {path}. Give a .gguf file, or a folder in Hugging Face's format.")
-    try:
-        reader = Reader(path)
-        metadata = {name: field.contents() for name, field in reader.fields.items()}
-    except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError) as error:
-        raise InputError(f"{path} is no whole GGUF file ({one_line(error)}). {AGAIN}") from error
-    require(reader.endianess == gguf.GGUFEndian.LITTLE, f"{path} is big-endian. Use one in the usual order of bytes, or convert it: gguf-convert-endian.")
-    require(reader.tensors, f"{path} holds no tensors: it is a vocabulary only. Use the file with the weights.")
-    ordered = sorted(reader.tensors, key=lambda tensor: tensor.data_offset)
-    for tensor, following in zip(ordered, ordered[1:]):
-        apart = tensor.data_offset + tensor.n_bytes <= following.data_offset
-        require(apart, f"{path} is no whole GGUF file ({tensor.name} and {following.name} overlap). {AGAIN}")
-    return metadata, {tensor.name: tensor for tensor in reader.tensors}
+    return first is not None and second is not None and first.kind == second.kind and np.array_equal(first.data, second.data)

@@ -547,7 +547,7 @@ def test_damaged_gguf(tmp_path):
         path.write_bytes(whole[:length])
         refused(path, "no whole GGUF file")
     path.write_bytes(b"GGML" + whole[4:])
-    refused(path, "no whole GGUF file (GGUF magic invalid)")
+    refused(path, "no whole GGUF file (it does not begin with GGUF)")
     tokens = whole.index(b"tokenizer.ggml.tokens") + len(b"tokenizer.ggml.tokens") + 8
     for kind in (gguf.GGUFValueType.STRING, gguf.GGUFValueType.UINT8):  # 2^60 of them
         path.write_bytes(whole[: tokens - 4] + struct.pack("<IQ", kind, 2**60) + whole[tokens + 8 :])
