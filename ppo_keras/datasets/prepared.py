@@ -147,7 +147,7 @@ def _failing_quickly():
 
     def open_if_reachable(url, **options):
         if not url.startswith("ftp"):
-            _check_reachable(url)
+            check_reachable(url)
         return open_url(url, timeout=60, **options)  # seconds of silence in mid-download
 
     downloader.MAX_RETRIES, downloader._open_url = 2, open_if_reachable
@@ -157,8 +157,8 @@ def _failing_quickly():
         downloader.MAX_RETRIES, downloader._open_url = retries, open_url
 
 
-def _check_reachable(url):
-    """Raises `ConnectionError` unless the host of a URL, or the proxy to it, accepts a connection within seconds.
+def check_reachable(url, seconds=CONNECT_SECONDS):
+    """Raises `requests.exceptions.ConnectionError` unless the host of a URL, or the proxy to it, accepts a connection within seconds.
 
     In a thread: looking up a name has no time limit of its own, and a host with many addresses gets the limit for each.
     """
@@ -171,13 +171,13 @@ def _check_reachable(url):
     def connect():
         try:
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
+            socket.create_connection((parts.hostname, port), timeout=seconds).close()
             failures.clear()
         except OSError as error:
             failures[:] = [f"{parts.hostname}: {error.strerror or error}"]
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(CONNECT_SECONDS)
+    thread.join(seconds)
     if failures:
         raise requests.exceptions.ConnectionError(failures[0])

@@ -500,7 +500,7 @@ def test_connection_lost_in_the_download(tmp_path, monkeypatch):
         assert downloader.MAX_RETRIES == 2
         raise requests.exceptions.ConnectionError("lost")
 
-    monkeypatch.setattr(prepared, "_check_reachable", lambda url: None)
+    monkeypatch.setattr(prepared, "check_reachable", lambda url: None)
     monkeypatch.setattr(downloader, "_open_with_requests", lose)
     assert_offline_message(tmp_path)
 
