@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppo_keras.errors import InputError, require
+from ppo_keras.networks.actor_critic import TransformerActorCritic
 from ppo_keras.networks.transformer import Form
 
 
@@ -38,11 +39,15 @@ def settings_of(config):
         f"the checkpoint is quantised ({_kind_of(config.get('quantization_config'))}). Use the one in float16 or bfloat16, or a GGUF file.",
     )
     try:
-        return FAMILIES[family].settings(config)
+        settings = FAMILIES[family].settings(config)
     except KeyError as error:
         raise InputError(f"config.json of the {family} has no {error}. Use the file that belongs to the weights.") from error
     except (TypeError, ZeroDivisionError) as error:
         raise InputError(f"config.json of the {family} has an entry of another kind ({error}). Use the file that belongs to the weights.") from error
+    for name, value in settings._asdict().items():
+        sound = name == "form" or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+        require(sound, f"config.json of the {family} has {name}={value!r}, which is no size. Use the file that belongs to the weights.")
+    return settings
 
 
 def _kind_of(quantization):
@@ -222,6 +227,14 @@ FAMILIES = {
 }
 
 
+def new_policy(settings, memory, weights="float32"):
+    """An untrained actor-critic of a checkpoint's `Settings`."""
+    return TransformerActorCritic(
+        settings.vocabulary_size, width=settings.width, layers=settings.layers, heads=settings.heads, memory=memory, form=settings.form, dtype=weights,
+        name="policy",
+    )  # fmt: skip
+
+
 def read_into(encoder, weights, report=lambda done, total: None):
     """Fills a `TokenEncoder` with the weights of a checkpoint, tensor by tensor.
 
@@ -231,7 +244,7 @@ def read_into(encoder, weights, report=lambda done, total: None):
         report: called with the number of values that are read, and of all.
 
     Raises:
-        InputError: a tensor that lacks, has another shape than the config says, is not understood, or is not finite.
+        InputError: a tensor that lacks, has another shape than the config says, or is not understood.
     """
     family, layers = FAMILIES[weights.config["model_type"]], encoder.config["layers"]
     known, prefix = set(weights.names()), ""
@@ -268,7 +281,6 @@ def read_into(encoder, weights, report=lambda done, total: None):
         value = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if source.added:
             value = value + np.asarray(source.added, value.dtype)
-        require(bool(np.isfinite(value).all()), f"{source.names[0]} of the checkpoint holds values that are not finite. Download it again.")
         variable.assign(value.T if source.turned else value)
         done += value.size
         report(done, total)

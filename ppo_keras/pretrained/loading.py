@@ -3,9 +3,8 @@
 import math
 
 from ppo_keras.errors import check_count, require
-from ppo_keras.networks.actor_critic import TransformerActorCritic
 from ppo_keras.networks.adapters import add_adapters
-from ppo_keras.pretrained.families import read_into, settings_of
+from ppo_keras.pretrained.families import new_policy, read_into, settings_of
 from ppo_keras.pretrained.sources import find_checkpoint
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer
 from ppo_keras.pretrained.weights import check_memory, open_weights
@@ -55,14 +54,6 @@ def load_pretrained(
     if lora_rank:
         add_adapters(policy, lora_rank, lora_alpha, lora_layers)
     return policy, PretrainedTokenizer.from_checkpoint(place, checkpoint)
-
-
-def new_policy(settings, memory, weights="float32"):
-    """An untrained actor-critic of a checkpoint's `Settings`."""
-    return TransformerActorCritic(
-        settings.vocabulary_size, width=settings.width, layers=settings.layers, heads=settings.heads, memory=memory, form=settings.form, dtype=weights,
-        name="policy",
-    )  # fmt: skip
 
 
 def parameters(policy):

@@ -13,8 +13,7 @@ from helpers import assert_close
 from ppo_keras.errors import InputError
 from ppo_keras.masking import episode_starts
 from ppo_keras.networks.transformer import rotary_frequencies
-from ppo_keras.pretrained.families import read_into, settings_of
-from ppo_keras.pretrained.loading import new_policy
+from ppo_keras.pretrained.families import new_policy, read_into, settings_of
 from ppo_keras.pretrained.weights import open_weights
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -90,7 +89,8 @@ def config_of(name, **changes):
         ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0"),
         ("gemma3", {"layer_types": ["full_attention"]}, "1 layer_types"),
         ("llama", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised (bitsandbytes)"),
-        ("llama", {"hidden_size": "wide"}, "entry of another kind"),
+        ("llama", {"head_dim": 6, "num_attention_heads": "four"}, "entry of another kind"),
+        ("llama", {"hidden_size": "wide", "head_dim": 6}, "width='wide', which is no size"),
     ],
 )
 def test_what_is_not_here_is_refused_by_name(name, changes, words):
@@ -135,7 +135,7 @@ def test_llama_3_scales_slow_pairs_only():
         (lambda t: t.pop("model.norm.weight"), "has no tensor model.norm.weight"),
         (lambda t: t.update({"model.layers.0.self_attn.sinks": np.zeros(4, np.float32)}), "has the tensor model.layers.0.self_attn.sinks"),
         (lambda t: t.update({"model.norm.weight": np.zeros(7, np.float32)}), r"shapes \(7,\), but by config.json they make \(24,\)"),
-        (lambda t: t.update({"model.norm.weight": np.full(24, np.nan, np.float32)}), "model.norm.weight of the checkpoint holds values that are not finite"),
+        (lambda t: t.update({"model.norm.weight": np.full(24, np.nan, np.float32)}), "model.norm.weight has values that are not finite"),
     ],
     ids=["lacks", "strange", "shape", "nan"],
 )
