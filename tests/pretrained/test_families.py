@@ -89,7 +89,7 @@ def config_of(name, **changes):
         ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0"),
         ("gemma3", {"layer_types": ["full_attention"]}, "1 layer_types"),
         ("llama", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised (bitsandbytes)"),
-        ("llama", {"head_dim": 6, "num_attention_heads": "four"}, "entry of another kind"),
+        ("llama", {"rope_theta": [1], "rope_parameters": None}, "entry of another kind"),
         ("llama", {"hidden_size": "wide", "head_dim": 6}, "width='wide', which is no size"),
     ],
 )
