@@ -299,6 +299,8 @@ def hub(tmp_path, monkeypatch):
     server.files = {"o/m": FILES, "o/pickled": {name: FILES[name] for name in ("config.json", "pytorch_model.bin", "onnx/config.json")}}
     server.files["o/ggufs"] = {"config.json": b"{}", "m-Q8_0.gguf": CONTENT}
     server.files["o/empty"] = {"README.md": b""}
+    index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}).encode()
+    server.files["o/torn"] = {"config.json": b"{}", "model-1.safetensors": FILES["model.safetensors"], "model.safetensors.index.json": index}
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -317,6 +319,21 @@ def test_what_is_fetched_from_the_hub(hub):
     total = sum(len(FILES[name]) for name in FETCHED)
     assert seen == sorted(seen) and seen[-1] == (total, total)
     assert find_checkpoint("o/m@v2").name == find_checkpoint("o/m", revision="v2").name == "b" * 40
+
+
+def test_progress_of_the_hub():
+    """Catches: a bar that jumps back where one counts what is received and another what is written, or files counted as bytes."""
+    seen = []
+    bars = hub_module._bars(lambda done, total: seen.append((done, total)), 100)
+    received, written, files = bars(total=0, unit="B", name="x"), bars(total=0, unit="B"), bars([1, 2, 3], desc="Fetching")
+    for bar, count in ((received, 40), (written, 30), (files, 80), (written, 20), (received, 60), (written, 60)):
+        bar.update(count)
+    assert seen == [(40, 100), (50, 100), (100, 100)] and list(files) == [1, 2, 3]
+
+
+def test_a_model_that_was_not_loaded_up_whole(hub):
+    """Catches: a download that is taken for whole because all that the hub has was fetched."""
+    refused(["lacks model-2.safetensors", "not whole"], "o/torn")
 
 
 def test_what_is_whole_is_not_fetched_again(hub, monkeypatch):

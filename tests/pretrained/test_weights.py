@@ -1,6 +1,7 @@
 import hashlib
 import json
 import struct
+import sys
 import tracemalloc
 
 import gguf
@@ -97,10 +98,11 @@ def test_one_tensor_at_a_time(tmp_path, kind):
 
 def test_no_such_tensor(tmp_path):
     """Catches: a KeyError for a name that a table has wrong."""
-    weights = open_weights(folder_of(tmp_path / "m", {"model.norm.weight": random(2)}))
-    for ask in (weights.read, weights.shape, weights.dtype):
-        with pytest.raises(InputError, match=r"no tensor 'model.norms.weight'. Did you mean 'model.norm.weight'"):
-            ask("model.norms.weight")
+    for path in (folder_of(tmp_path / "m", {"model.norm.weight": random(2)}), tiny_gguf(tmp_path / "m.gguf")):
+        weights = open_weights(path)
+        for ask in (weights.read, weights.shape, weights.dtype):
+            with pytest.raises(InputError, match=r"no tensor 'model.norms.weight'. Did you mean 'model.norm.weight'"):
+                ask("model.norms.weight")
 
 
 TWO = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "b": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}}
@@ -546,6 +548,9 @@ def test_damaged_gguf(tmp_path):
     for length in [*range(0, 1200, 37), len(whole) // 2, len(whole) - 40]:
         path.write_bytes(whole[:length])
         refused(path, "no whole GGUF file")
+    refused(path, "ends at byte", f"and the file at {len(whole) - 40}")
+    path.write_bytes(whole[:24] + struct.pack("<Q", 2**40) + whole[32:])  # the length of the first name
+    refused(path, f"byte {2**40 + 32} is needed, and it ends at {len(whole)}")
     path.write_bytes(b"GGML" + whole[4:])
     refused(path, "no whole GGUF file (it does not begin with GGUF)")
     tokens = whole.index(b"tokenizer.ggml.tokens") + len(b"tokenizer.ggml.tokens") + 8
@@ -556,6 +561,14 @@ def test_damaged_gguf(tmp_path):
     place = whole.index(name) + len(name) + 4 + 8 + 4  # behind its one dimension and its type: the offset
     path.write_bytes(whole[:place] + struct.pack("<Q", 0) + whole[place + 8 :])
     refused(path, "overlap")
+
+
+@pytest.mark.parametrize("module", ["safetensors", "gguf"])
+def test_the_extra_is_not_installed(tmp_path, monkeypatch, module):
+    """Catches: a traceback for those who installed the package without its extra."""
+    path = folder_of(tmp_path / "m", {"a": random(2)}) if module == "safetensors" else tiny_gguf(tmp_path / "m.gguf")
+    monkeypatch.setitem(sys.modules, module, None)
+    refused(path, f"need the package {module}", "pip install 'ppo_keras[pretrained]'")
 
 
 @pytest.mark.pretrained
