@@ -9,7 +9,7 @@ import ppo_keras
 
 PACKAGE = Path(ppo_keras.__file__).parent
 # a room may import from itself and from those after it; the files of the algorithm lie at the top
-ORDER = ("commands", "tasks", "runs", "reports", "environments", "language", "datasets", "networks", "algorithm")
+ORDER = ("commands", "tasks", "runs", "reports", "environments", "pretrained", "language", "datasets", "networks", "algorithm")
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 
 

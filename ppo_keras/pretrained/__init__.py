@@ -1,0 +1,1 @@
+"""Other people's checkpoints: reading them, their tokenizers and chat templates, adapters."""
