@@ -1,5 +1,6 @@
 """Small tokenizers of checkpoints and what transformers makes of them, see `pretrained/golden/make_tokenizers.py`; nothing here is a test."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def settings_of(kind="byte_level", **changes):
     return json.loads((FOLDER / kind / "tokenizer_config.json").read_text(encoding="utf-8")) | changes
 
 
+@functools.cache
 def smollm2():
     """The tokenizer in SmolLM2's GGUF file; skips where that cannot be had."""
     gguf = pytest.importorskip("gguf")

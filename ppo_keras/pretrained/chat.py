@@ -133,7 +133,11 @@ def _sandbox():
     def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):  # Jinja's own would write < as \u003c
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    sandbox = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], optimized=False)  # not optimized: nothing is computed before the limits
+    @jinja2.pass_context
+    def at_last(context, value):  # one that wants the context keeps Jinja from working out constants before the limits hold
+        return value
+
+    sandbox = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], optimized=False, finalize=at_last)
     sandbox.filters["tojson"] = tojson
     sandbox.globals |= {"raise_exception": raise_exception, "strftime_now": lambda form: datetime.datetime.now().strftime(form)}
     return sandbox

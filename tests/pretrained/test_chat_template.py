@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -79,6 +80,15 @@ def test_a_command_takes_the_spaces_that_its_token_takes():
     assert ChatTemplate.of(tokenizer).ids(tokenizer, USER) == expected != ChatTemplate.of(BYTES).ids(BYTES, USER)
 
 
+def test_the_longest_command_is_meant():
+    """Catches: <|im_end|> found in <|im_end|>! where the checkpoint knows both."""
+    content = json.loads(content_of())
+    content["added_tokens"].append(content["added_tokens"][2] | {"id": 553, "content": "<|im_end|>!"})
+    tokenizer = PretrainedTokenizer(json.dumps(content), settings_of())
+    assert ChatTemplate("a<|im_end|>!<|im_end|>").ids(tokenizer, USER) == [*BYTES.encode("a"), 553, 2]
+    assert not {2, 553} & set(ChatTemplate("{{ messages[0].content }}").ids(tokenizer, [{"role": "user", "content": "<|im_end|>!"}]))
+
+
 def test_what_templates_may_use():
     """Catches: lines of blocks kept, < escaped in JSON, no break in loops, a date or a named token that is missing."""
     text = "{% for x in [1, 2, 3] %}\n    {% if x == 2 %}\n        {% break %}\n    {% endif %}\n{{ x }}{% endfor %}"
@@ -117,6 +127,18 @@ def test_failing_templates(text, said, monkeypatch):
     with pytest.raises(InputError, match=said) as caught:
         ChatTemplate(text).render(USER)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500 and time.thread_time() - began < 3
+
+
+def test_nothing_is_computed_before_the_limits():
+    """Catches: Jinja's optimizer, which works out constant expressions as soon as a template is read."""
+    tracemalloc.start()
+    try:
+        template = ChatTemplate("{{ 'a' | center(30000000) }}")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(InputError, match="writes more than 1000000 letters"):
+        template.render(USER)
 
 
 def test_the_time_limit_leaves_nothing_behind():

@@ -235,6 +235,15 @@ def test_what_is_no_tokenizer(text, settings, config, said):
     assert "\n" not in str(caught.value)
 
 
+def test_ids_with_gaps():
+    """Catches: a piece whose id a command of a chat template takes, because tokenizers counts pieces where their ids end later."""
+    content = json.loads(content_of())
+    vocabulary = content["model"]["vocab"]
+    vocabulary[max(vocabulary, key=vocabulary.get)] += 3
+    with pytest.raises(InputError, match="the ids in tokenizer.json have gaps, expected 0, 1, 2"):
+        PretrainedTokenizer(json.dumps(content), settings_of())
+
+
 def test_what_is_no_text():
     """Catches: a TypeError of Rust's for None, a UnicodeEncodeError for half of a surrogate pair."""
     with pytest.raises(InputError, match="a text is None, expected a string"):
