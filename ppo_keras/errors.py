@@ -51,6 +51,12 @@ def shown(value, longest=120):
     return text if len(text) <= longest else f"{text[: longest - 20]} ... ({type(value).__name__})"
 
 
+def line_of(error, longest=300):
+    """What an error of another library says, with its kind, on one line."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= longest else f"{text[: longest - 4]} ..."
+
+
 def check_count(name, value, least=1, example=100):
     """Raises `InputError` unless `value`, an argument called `name`, is a whole number of `least` or more."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:

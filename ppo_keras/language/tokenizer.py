@@ -13,7 +13,47 @@ from ppo_keras.errors import InputError, check_count, shown
 PAD, UNKNOWN, BEGIN, END = range(4)
 
 
-class Tokenizer:
+class BaseTokenizer:
+    """What every tokenizer does with its `encode`, `decode` and `model`, the bytes that a file holds."""
+
+    kind = "tokenizer"  # what a file holds, for messages
+
+    def decode_batch(self, tokens, mask):
+        """The texts of a padded batch, by its mask: int `(B, L)`, `(B, L)` -> list of B strings."""
+        return [self.decode(row[real > 0]) for row, real in zip(np.asarray(tokens), np.asarray(mask))]
+
+    def decode_pairs(self, prompts, responses):
+        """The texts of `Prompts` and `Responses`: two lists of B strings, such that prompt + response is the whole text.
+
+        A response that begins with a new word therefore begins with a space.
+        """
+        prompt_texts = self.decode_batch(prompts.tokens, prompts.mask)
+        tokens = np.concatenate([prompts.tokens, responses.tokens], axis=1)
+        mask = np.concatenate([prompts.mask, responses.mask], axis=1)
+        whole_texts = self.decode_batch(tokens, mask)
+        alone = self.decode_batch(responses.tokens, responses.mask)  # where a prompt ends within a character
+        pairs = zip(prompt_texts, whole_texts, alone)
+        return prompt_texts, [whole[len(p) :] if whole.startswith(p) else rest for p, whole, rest in pairs]
+
+    def save(self, path):
+        """Writes the tokenizer to one file."""
+        with open(path, "wb") as file:
+            file.write(self.model)
+
+    @classmethod
+    def load(cls, path):
+        """Reads a file that `save` wrote."""
+        if not os.path.isfile(path):
+            raise InputError(f"no tokenizer at {path}. Is it the file tokenizer.model in the folder of a finished run?")
+        with open(path, "rb") as file:
+            model = file.read()
+        try:
+            return cls.from_model(model)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{path} is damaged, or no {cls.kind}. Put the file back, or train the run again.") from error
+
+
+class Tokenizer(BaseTokenizer):
     """Byte-pair encoding with byte fallback: any text of any language survives `decode(encode(text))`
     (but for U+2581, which SentencePiece itself writes for a space).
 
@@ -29,6 +69,8 @@ class Tokenizer:
         'a fine 电影'
     """
 
+    kind = "SentencePiece model"  # which KerasHub and TF Text read too
+
     def __init__(self, model: bytes):
         if not isinstance(model, bytes):
             raise InputError(
@@ -42,6 +84,11 @@ class Tokenizer:
     def vocabulary_size(self):
         """`V`: how many ids there are, special tokens and bytes included."""
         return self.processor.get_piece_size()
+
+    @classmethod
+    def from_model(cls, model):
+        """The tokenizer of the bytes `model`."""
+        return cls(model)
 
     @classmethod
     def train(cls, texts, vocabulary_size=1000, symbols=()):
@@ -103,40 +150,6 @@ class Tokenizer:
     def decode(self, ids):
         """The text of token ids; special tokens are left out."""
         return self.processor.decode([int(i) for i in ids if i > END])
-
-    def decode_batch(self, tokens, mask):
-        """The texts of a padded batch, by its mask: int `(B, L)`, `(B, L)` -> list of B strings."""
-        return [self.decode(row[real > 0]) for row, real in zip(np.asarray(tokens), np.asarray(mask))]
-
-    def decode_pairs(self, prompts, responses):
-        """The texts of `Prompts` and `Responses`: two lists of B strings, such that prompt + response is the whole text.
-
-        A response that begins with a new word therefore begins with a space.
-        """
-        prompt_texts = self.decode_batch(prompts.tokens, prompts.mask)
-        tokens = np.concatenate([prompts.tokens, responses.tokens], axis=1)
-        mask = np.concatenate([prompts.mask, responses.mask], axis=1)
-        whole_texts = self.decode_batch(tokens, mask)
-        alone = self.decode_batch(responses.tokens, responses.mask)  # where a prompt ends within a character
-        pairs = zip(prompt_texts, whole_texts, alone)
-        return prompt_texts, [whole[len(p) :] if whole.startswith(p) else rest for p, whole, rest in pairs]
-
-    def save(self, path):
-        """Writes the model to a file that SentencePiece, KerasHub and TF Text read too."""
-        with open(path, "wb") as file:
-            file.write(self.model)
-
-    @classmethod
-    def load(cls, path):
-        """Reads a file that `save` wrote."""
-        if not os.path.isfile(path):
-            raise InputError(f"no tokenizer at {path}. Is it the file tokenizer.model in the folder of a finished run?")
-        with open(path, "rb") as file:
-            model = file.read()
-        try:
-            return cls(model)
-        except RuntimeError as error:
-            raise InputError(f"{path} is damaged, or no SentencePiece model. Put the file back, or train the run again.") from error
 
 
 def listed(name, texts):

@@ -53,7 +53,8 @@ def load_pretrained(
     policy.start_value_from_policy()
     if lora_rank:
         add_adapters(policy, lora_rank, lora_alpha, lora_layers)
-    return policy, PretrainedTokenizer.from_checkpoint(place, checkpoint)
+    folder = place.is_dir()
+    return policy, PretrainedTokenizer.from_folder(place) if folder else PretrainedTokenizer.from_gguf_metadata(checkpoint.metadata)
 
 
 def parameters(policy):
