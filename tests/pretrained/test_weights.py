@@ -198,6 +198,7 @@ def test_damaged_config(tmp_path, text, words):
         ((), ("holds no weights", "model.safetensors")),
         (("pytorch_model.bin",), ("pytorch_model.bin, a pickle", "never read")),
         (("x.gguf",), ("x.gguf: give the path",)),
+        (("adapter_model.safetensors",), ("holds no weights", "adapter_model.safetensors")),
         (("a.safetensors", "b.safetensors"), ("a.safetensors, b.safetensors and no model.safetensors.index.json",)),
     ],
 )
@@ -561,6 +562,10 @@ def test_damaged_gguf(tmp_path):
     place = whole.index(name) + len(name) + 4 + 8 + 4  # behind its one dimension and its type: the offset
     path.write_bytes(whole[:place] + struct.pack("<Q", 0) + whole[place + 8 :])
     refused(path, "overlap")
+    path.write_bytes(whole[: place - 12] + struct.pack("<Q", 0) + whole[place - 4 :])
+    refused(path, "output_norm.weight of shape (0,)")
+    path.write_bytes(whole.replace(b"blk.0.attn_k.weight", b"blk.0.attn_v.weight"))
+    refused(path, "blk.0.attn_v.weight is there twice")
 
 
 @pytest.mark.parametrize("module", ["safetensors", "gguf"])
