@@ -3,6 +3,7 @@ import json
 import struct
 import sys
 import tracemalloc
+from pathlib import Path
 
 import gguf
 import ml_dtypes
@@ -80,7 +81,7 @@ def test_several_files(tmp_path):
 
 @pytest.mark.parametrize("kind", ["safetensors", "gguf"])
 def test_one_tensor_at_a_time(tmp_path, kind):
-    """Catches: a file that is read whole when it is opened, or tensors that stay after they were read."""
+    """Catches: a file that is read whole when it is opened, or tensors that stay after they were read, as arrays or as parts of a mapped file."""
     if kind == "gguf":
         path = tiny_gguf(tmp_path / "m.gguf", layers=16, mlp=2048)  # 3 x 256 KiB a layer
     else:
@@ -94,6 +95,20 @@ def test_one_tensor_at_a_time(tmp_path, kind):
     finally:
         tracemalloc.stop()
     assert weights.bytes_needed() > 12e6 and peak < 3e6
+    if Path("/proc/self/maps").exists():
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "gguf"])
+def test_a_file_that_was_cut_off_after_it_was_opened(tmp_path, kind):
+    """Catches: half a tensor, or a traceback, where a file is fetched anew while it is read."""
+    path = tiny_gguf(tmp_path / "m.gguf") if kind == "gguf" else folder_of(tmp_path / "m", {"a": random(9), "b": random(9)})
+    weights = open_weights(path)
+    file = weights.files[0]
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(InputError, match="has become shorter" if kind == "gguf" else "no whole safetensors file"):
+        for name in weights.names():
+            weights.read(name)
 
 
 def test_no_such_tensor(tmp_path):
