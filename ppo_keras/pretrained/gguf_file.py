@@ -1,4 +1,4 @@
-"""The GGUF format: what a file says of itself, and where its tensors lie in it, memory-mapped.
+"""The GGUF format: what a file says of itself, and where its tensors lie in it.
 
 `gguf.GGUFReader` reads the same. It takes 3 s and 100 MB for the 150,000 strings of a tokenizer, and behind the end of a file that was
 cut off it goes on with nothing, at worst for ever. Format: github.com/ggml-org/ggml, docs/gguf.md.
@@ -6,6 +6,7 @@ cut off it goes on with nothing, at worst for ever. Format: github.com/ggml-org/
 
 import math
 import struct
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +19,21 @@ TEXT, ARRAY = 8, 9
 
 
 class Tensor(NamedTuple):
-    """One tensor in a GGUF file; `gguf.quants.dequantize(data, kind)` is its values."""
+    """One tensor in a GGUF file; `gguf.quants.dequantize(tensor.data(), tensor.kind)` is its values."""
 
     name: str
     kind: int  # a `gguf.GGMLQuantizationType`
     shape: tuple  # in NumPy's order, which is the reverse of the file's
-    data: np.ndarray  # uint8 (..., bytes of a row), memory-mapped
+    row: int  # bytes of a row
+    path: Path
+    place: int  # in the file
+
+    def data(self):
+        """Its bytes, uint8 `(..., row)`. They are read, not mapped: what was read of a mapped file counts as this process's memory."""
+        shape = (*self.shape[:-1], self.row)
+        data = np.fromfile(self.path, np.uint8, math.prod(shape), offset=self.place)
+        require(data.size == math.prod(shape), f"{self.path} has become shorter since it was opened. {AGAIN}")
+        return data.reshape(shape)
 
 
 def read_gguf(path):
@@ -35,7 +45,7 @@ def read_gguf(path):
     gguf = needed("gguf")
     require(path.is_file(), f"there is no file {path}. Give a .gguf file, or a folder in Hugging Face's format.")
     try:
-        data = np.memmap(path, np.uint8, "r")
+        data = np.memmap(path, np.uint8, "r")  # of which the header is read
         header = _Header(memoryview(data))
         magic, version = header.numbers("4s", "I")
         _check(magic == b"GGUF", "it does not begin with GGUF")
@@ -47,7 +57,7 @@ def read_gguf(path):
         alignment = metadata.get("general.alignment", 32)
         _check(alignment in [2**i for i in range(20)], f"its alignment is {alignment!r}")
         begin = -(-header.place // alignment) * alignment
-        return metadata, _locate(data, begin, entries, gguf)
+        return metadata, _locate(path, len(data), begin, entries, gguf)
     except InputError:
         raise
     except (struct.error, ValueError, TypeError, KeyError, RecursionError, OSError) as error:
@@ -97,8 +107,8 @@ class _Header:
         return (name, tuple(reversed(shape)), *self.numbers("I", "Q"))
 
 
-def _locate(data, begin, entries, gguf):
-    """{name: `Tensor`} of the entries of a header; `begin`: the byte from which places count."""
+def _locate(path, length, begin, entries, gguf):
+    """{name: `Tensor`} of the entries of a header; `length` of the file in bytes, and `begin`, the byte from which places count."""
     tensors, end = {}, begin
     for name, shape, kind, place in sorted(entries, key=lambda entry: entry[3]):
         kind = gguf.GGMLQuantizationType(kind)
@@ -108,8 +118,8 @@ def _locate(data, begin, entries, gguf):
         _check(name not in tensors, f"{name} is there twice")
         _check(start >= end, f"{name} overlaps the tensor before it")
         end = start + math.prod(shape[:-1]) * row
-        _check(end <= len(data), f"{name} ends at byte {end}, and the file at {len(data)}")
-        tensors[name] = Tensor(name, kind, shape, data[start:end].reshape(*shape[:-1], row))
+        _check(end <= length, f"{name} ends at byte {end}, and the file at {length}")
+        tensors[name] = Tensor(name, kind, shape, row, path, start)
     return tensors
 
 

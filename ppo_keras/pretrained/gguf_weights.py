@@ -91,7 +91,7 @@ class GGUFWeights(Weights):
 
         tensor = self._tensors[name]
         try:
-            array = np.array(quants.dequantize(tensor.data, tensor.kind), np.float32)
+            array = quants.dequantize(tensor.data(), tensor.kind)
         except NotImplementedError as error:
             raise InputError(f"{self.path}: {name} is quantised as {self.dtype(name)}, which is not known. Use a file in Q8_0, Q4_K_M or F16.") from error
         layer = tensor.name.split(".")[-2]
@@ -211,7 +211,7 @@ def _rope_scaling(weights, head_size, factors):
         return None
     unlike = f"{weights.path}: rope_freqs.weight is not the scaling of Llama 3, and no other is known. Use another model."
     require(factors.kind.name == "F32" and factors.shape == (head_size // 2,), unlike)
-    given, base = factors.data.view(np.float32).astype(np.float64), weights.value("rope.freq_base", 10_000.0, float)
+    given, base = factors.data().view(np.float32).astype(np.float64), weights.value("rope.freq_base", 10_000.0, float)
     if np.all(given == 1.0):
         return None
     require(np.all(given >= 1.0), unlike)
@@ -231,4 +231,4 @@ def _llama3_factor(wavelength, scaling):
 
 def _same(first, second):
     """Whether two tensors of a GGUF file are there and hold the same bytes."""
-    return first is not None and second is not None and first.kind == second.kind and np.array_equal(first.data, second.data)
+    return first is not None and second is not None and first.kind == second.kind and np.array_equal(first.data(), second.data())

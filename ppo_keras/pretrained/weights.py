@@ -1,4 +1,4 @@
-"""The weights of a checkpoint, read one tensor at a time out of memory-mapped files. Nothing in them is executed: pickle is never read.
+"""The weights of a checkpoint, read one tensor at a time, so that loading takes little more memory than they do. Pickle is never read.
 
 What is not here: what the tensors mean to a network; quantised safetensors (GPTQ, AWQ, 8 bits), which are refused by name.
 """
@@ -128,33 +128,34 @@ class SafetensorsWeights(Weights):
 
     def __init__(self, folder):
         super().__init__(folder, weight_files(folder), read_json(Path(folder) / "config.json"))
-        self._home = {}  # name: the open file that holds it
+        self._home, self._stored = {}, {}  # name: the file that holds it, and how
         index = read_json(self.path / INDEX)["weight_map"] if (self.path / INDEX).exists() else None
-        opened = {path.name: _open_safetensors(path) for path in self.files}
-        for file, handle in opened.items():
-            held = set(handle.keys())
-            expected = held if index is None else {name for name, home in index.items() if home == file}
-            lost = sorted(expected - held)
-            require(not lost, f"{self.path / INDEX} puts {shorten_list(lost, 3)} into {file}, which does not hold it. {AGAIN}")
-            for name in expected:
-                self._home[name] = (file, handle)
-                self._shapes[name] = tuple(handle.get_slice(name).get_shape())
+        for path in self.files:
+            with _open_safetensors(path) as file:
+                held = set(file.keys())
+                expected = held if index is None else {name for name, home in index.items() if home == path.name}
+                lost = sorted(expected - held)
+                require(not lost, f"{self.path / INDEX} puts {shorten_list(lost, 3)} into {path.name}, which does not hold it. {AGAIN}")
+                for name in expected:
+                    entry = file.get_slice(name)
+                    self._home[name], self._stored[name], self._shapes[name] = path, entry.get_dtype(), tuple(entry.get_shape())
 
     def dtype(self, name):
         self._check(name)
-        stored = self._home[name][1].get_slice(name).get_dtype()
+        stored = self._stored[name]
         require(
             stored in DTYPES,
-            f"{self._place(name)}: {name} is stored as {stored}; read are {', '.join(DTYPES)}. Use the checkpoint that is not quantised, such as one in BF16.",
+            f"{self._home[name]}: {name} is stored as {stored}; read are {', '.join(DTYPES)}. Use the checkpoint that is not quantised, such as one in BF16.",
         )
         return DTYPES[stored]
 
     def _read(self, name):
         self.dtype(name)  # refuses what is quantised
-        return self._home[name][1].get_tensor(name)
+        with _open_safetensors(self._home[name]) as file:  # closed again: what was read of a mapped file counts as this process's memory
+            return file.get_tensor(name)
 
     def _place(self, name):
-        return self.path / self._home[name][0]
+        return self._home[name]
 
 
 def estimate_memory(weights, dtype=np.float32):

@@ -3,6 +3,7 @@ import json
 import struct
 import sys
 import tracemalloc
+from pathlib import Path
 
 import gguf
 import ml_dtypes
@@ -80,7 +81,7 @@ def test_several_files(tmp_path):
 
 @pytest.mark.parametrize("kind", ["safetensors", "gguf"])
 def test_one_tensor_at_a_time(tmp_path, kind):
-    """Catches: a file that is read whole when it is opened, or tensors that stay after they were read."""
+    """Catches: a file that is read whole when it is opened, or tensors that stay after they were read, as arrays or as parts of a mapped file."""
     if kind == "gguf":
         path = tiny_gguf(tmp_path / "m.gguf", layers=16, mlp=2048)  # 3 x 256 KiB a layer
     else:
@@ -94,6 +95,20 @@ def test_one_tensor_at_a_time(tmp_path, kind):
     finally:
         tracemalloc.stop()
     assert weights.bytes_needed() > 12e6 and peak < 3e6
+    if Path("/proc/self/maps").exists():
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "gguf"])
+def test_a_file_that_was_cut_off_after_it_was_opened(tmp_path, kind):
+    """Catches: half a tensor, or a traceback, where a file is fetched anew while it is read."""
+    path = tiny_gguf(tmp_path / "m.gguf") if kind == "gguf" else folder_of(tmp_path / "m", {"a": random(9), "b": random(9)})
+    weights = open_weights(path)
+    file = weights.files[0]
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(InputError, match="has become shorter" if kind == "gguf" else "no whole safetensors file"):
+        for name in weights.names():
+            weights.read(name)
 
 
 def test_no_such_tensor(tmp_path):
@@ -198,6 +213,7 @@ def test_damaged_config(tmp_path, text, words):
         ((), ("holds no weights", "model.safetensors")),
         (("pytorch_model.bin",), ("pytorch_model.bin, a pickle", "never read")),
         (("x.gguf",), ("x.gguf: give the path",)),
+        (("adapter_model.safetensors",), ("holds no weights", "adapter_model.safetensors")),
         (("a.safetensors", "b.safetensors"), ("a.safetensors, b.safetensors and no model.safetensors.index.json",)),
     ],
 )
@@ -561,6 +577,10 @@ def test_damaged_gguf(tmp_path):
     place = whole.index(name) + len(name) + 4 + 8 + 4  # behind its one dimension and its type: the offset
     path.write_bytes(whole[:place] + struct.pack("<Q", 0) + whole[place + 8 :])
     refused(path, "overlap")
+    path.write_bytes(whole[: place - 12] + struct.pack("<Q", 0) + whole[place - 4 :])
+    refused(path, "output_norm.weight of shape (0,)")
+    path.write_bytes(whole.replace(b"blk.0.attn_k.weight", b"blk.0.attn_v.weight"))
+    refused(path, "blk.0.attn_v.weight is there twice")
 
 
 @pytest.mark.parametrize("module", ["safetensors", "gguf"])
