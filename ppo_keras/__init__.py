@@ -48,6 +48,7 @@ _HOME = {  # public name: the module that defines it
     "Prompts": "language.generation",
     "generate": "language.generation",
     "load_pairs": "datasets.loader",
+    "load_pretrained": "pretrained.loading",
     "load_texts": "datasets.loader",
 }
 __all__ = sorted(_HOME)

@@ -47,14 +47,14 @@ def load_pretrained(
         memory <= settings.most_steps,
         f"memory={memory} is longer than the context of {settings.most_steps} that {name} knows. Use {settings.most_steps} or less.",
     )
+    tokenizer = PretrainedTokenizer.from_folder(place) if place.is_dir() else PretrainedTokenizer.from_gguf_metadata(checkpoint.metadata)
     check_memory(checkpoint, weights)
     policy = new_policy(settings, memory, weights)
     read_into(policy.encoder, checkpoint, report)
     policy.start_value_from_policy()
     if lora_rank:
         add_adapters(policy, lora_rank, lora_alpha, lora_layers)
-    folder = place.is_dir()
-    return policy, PretrainedTokenizer.from_folder(place) if folder else PretrainedTokenizer.from_gguf_metadata(checkpoint.metadata)
+    return policy, tokenizer
 
 
 def parameters(policy):

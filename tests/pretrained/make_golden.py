@@ -1,11 +1,13 @@
 """Makes the small checkpoints in `golden/` with transformers, and the logits that it computes from them. Nothing here is a test.
 
-    python3 -m venv hf && hf/bin/pip install torch==2.13.0 transformers==5.17.0 && hf/bin/python tests/pretrained/make_golden.py
+    python3 -m venv hf && hf/bin/pip install torch==2.13.0 transformers==5.24.0 gguf accelerate
+    hf/bin/python tests/pretrained/make_golden.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 
 Every weight is drawn anew and large, biases and norms too: a part that is left out, exchanged or turned the wrong way then changes the logits.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,5 +59,18 @@ def main():
         print(name, json.loads((folder / "config.json").read_text())["model_type"], float(np.abs(logits).max()))
 
 
+def of_smollm2(path):
+    """Logits of the real SmolLM2 for two beginnings, every 97th of them."""
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+    tokens = np.array([[0, 0, 504, 4771, 436], [504, 4771, 436, 253, 1109]])
+    mask = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    positions = np.maximum(mask.cumsum(axis=1) - 1, 0)
+    with torch.no_grad():
+        logits = model(torch.tensor(tokens), attention_mask=torch.tensor(mask), position_ids=torch.tensor(positions)).logits.numpy()
+    np.savez_compressed(GOLDEN / "smollm2.npz", tokens=tokens.astype(np.int32), mask=mask.astype(np.float32), logits=logits[:, :, ::97])
+
+
 if __name__ == "__main__":
     main()
+    if sys.argv[1:]:
+        of_smollm2(Path(sys.argv[1]))

@@ -1,0 +1,123 @@
+"""`ppo_keras.load_pretrained`: a checkpoint as a policy, its tokenizer, and PPO on both."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from safetensors.numpy import load_file, save_file
+
+from helpers import assert_close
+from ppo_keras import LanguagePPO, PPOConfig, PythonReward, load_pretrained
+from ppo_keras.errors import InputError
+from ppo_keras.language.generation import pad_prompts
+from ppo_keras.masking import episode_starts
+from ppo_keras.networks.adapters import adapter_variables
+from ppo_keras.pretrained.loading import parameters
+from ppo_keras.pretrained.sources import smollm2
+
+GOLDEN = Path(__file__).parent / "golden"
+VOCABULARY = 600  # of the small checkpoint; its tokenizer fills fewer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small Llama in Hugging Face's format, with a byte-level tokenizer."""
+    place = tmp_path_factory.mktemp("checkpoint")
+    tensors = load_file(GOLDEN / "llama" / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = np.random.default_rng(0).normal(0, 0.3, [VOCABULARY, 24]).astype(np.float32)
+    save_file(tensors, place / "model.safetensors")
+    config = json.loads((GOLDEN / "llama" / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | {"vocab_size": VOCABULARY}))
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(GOLDEN / "byte_level" / name, place)
+    return place
+
+
+def test_a_folder_becomes_a_policy_and_its_tokenizer(folder):
+    """Catches: embeddings without the rows that no piece fills, a critic that begins at random, adapters that nobody asked for or that change something."""
+    policy, tokenizer = load_pretrained(folder, lora_rank=2, memory=16)
+    whole, _ = load_pretrained(folder, lora_rank=0, memory=16)
+    assert tokenizer.vocabulary_size == policy.distribution.count == VOCABULARY
+    tokens = np.array([tokenizer.encode("the film was", begin=True)], np.int32)
+    logits, values = policy(tokens)
+    assert_close(logits, whole(tokens)[0], rtol=0, atol=0)
+    assert not values.numpy().any() and np.ptp(logits.numpy()) > 1
+    every, trained = parameters(policy)
+    assert trained == sum(np.prod(v.shape) for v in adapter_variables(policy)) + 25 and every > 10 * trained
+    assert parameters(whole)[0] == parameters(whole)[1] == every - trained + 25
+
+
+def test_ppo_learns_through_the_adapters(folder):
+    """Catches: parts that do not fit together: the reward's tokenizer, the ids of end and padding, the reference."""
+    policy, tokenizer = load_pretrained(folder, lora_rank=4, lora_layers="all", memory=16)
+    shortest = PythonReward(lambda prompt, response: float("e" in response), tokenizer)
+    agent = LanguagePPO(policy, shortest, tokenizer.end_id, tokenizer.pad_id, response_length=6, config=PPOConfig(discount=1.0))
+    agent.compile(keras.optimizers.Adam(0.03), jit_compile=False)
+    prompts = pad_prompts([tokenizer.encode(text, begin=True)[:8] for text in ("the film was", "a film", "it is", "the") * 8], 8, tokenizer.pad_id)
+    history = agent.fit(tf.data.Dataset.from_tensors(prompts).repeat(), steps_per_epoch=1, epochs=12, verbose=0).history
+    assert history["policy/first_ratio_gap"][0] < 1e-4
+    assert np.mean(history["objective/scores"][-3:]) > np.mean(history["objective/scores"][:3]) + 0.2
+
+
+def test_bfloat16_weights_have_float32_adapters(folder):
+    """Catches: adapters that bfloat16 rounds away, or logits that are not float32."""
+    policy, tokenizer = load_pretrained(folder, lora_rank=2, memory=16, weights="bfloat16")
+    plain, _ = load_pretrained(folder, lora_rank=2, memory=16)
+    assert {v.dtype for v in adapter_variables(policy)} == {"float32"} and {v.dtype for v in policy.frozen_variables} == {"bfloat16"}
+    tokens = np.array([tokenizer.encode("the film was", begin=True)], np.int32)
+    logits, expected = policy(tokens)[0], plain(tokens)[0]
+    assert logits.dtype == tf.float32 and 0 < np.abs(logits - expected).max() < 0.03 * np.abs(expected).max()
+
+
+def test_reading_tells_how_far_it_is(folder):
+    """Catches: minutes without a word."""
+    told = []
+    load_pretrained(folder, memory=16, report=lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == sorted(done for done, _ in told) and told[-1][0] == told[-1][1] and len(told) > 5
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (dict(memory=200), "memory=200 is longer than the context of 128"),
+        (dict(lora_rank=-1), "lora_rank=-1"),
+        (dict(weights="int8"), "weights='int8' is unknown. Use float32 or bfloat16"),
+        (dict(weights="bfloat16", lora_rank=0), "cannot be trained whole"),
+        (dict(lora_layers="heads"), "lora_layers='heads' is unknown"),
+        (dict(revision="main"), "revision='main'"),
+    ],
+)
+def test_arguments_that_do_not_fit(folder, settings, words):
+    """Catches: a context beyond what the checkpoint knows, weights of a kind that is not here, a revision of a folder."""
+    with pytest.raises(InputError) as error:
+        load_pretrained(folder, **settings)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_folder_without_a_tokenizer_is_refused_before_its_weights_are_read(folder, tmp_path, monkeypatch):
+    """Catches: minutes of loading before it is seen that nothing can be read or written."""
+    shutil.copytree(folder, tmp_path / "one")
+    (tmp_path / "one" / "tokenizer.json").unlink()
+    monkeypatch.setattr("ppo_keras.pretrained.loading.read_into", lambda *_: pytest.fail("weights were read"))
+    with pytest.raises(InputError, match="no tokenizer.json in"):
+        load_pretrained(tmp_path / "one", memory=16)
+
+
+@pytest.mark.pretrained
+def test_smollm2_is_that_of_transformers():
+    """Catches: rows of queries and keys in the order of GGUF, another epsilon or rotary base, quantised blocks read askew."""
+    try:
+        smollm2()
+    except InputError as error:
+        pytest.skip(str(error))
+    policy, tokenizer = load_pretrained("smollm2", lora_rank=8, memory=16)
+    assert tokenizer.encode("The film was") == [504, 4771, 436] and tokenizer.end_id == 2
+    with np.load(GOLDEN / "smollm2.npz") as file:
+        tokens, mask, expected = file["tokens"], file["mask"], file["logits"]
+    logits = policy(tokens, starts=episode_starts(mask))[0].numpy()[:, :, ::97]
+    assert_close(logits[mask > 0], expected[mask > 0], rtol=0, atol=1e-3)
+    assert parameters(policy) == (134_884_225, 369_217)
