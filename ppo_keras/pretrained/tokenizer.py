@@ -126,7 +126,7 @@ class PretrainedTokenizer(BaseTokenizer):
         settings = {f"{name}_token": tokens[i] for name, i in ids.items() if i is not None and 0 <= i < len(tokens)}
         settings["add_bos_token"] = bool(get("add_bos_token", ignore_merges))  # Llama 3's files leave it out, and begin
         settings["chat_template"] = metadata.get("tokenizer.chat_template")
-        ends = [i for i in (ids["eos"], get("eot_token_id")) if i is not None]
+        ends = [int(i) for i in (ids["eos"], get("eot_token_id")) if i is not None]
         return cls(json.dumps(content), settings, {"eos_token_id": ends}, {"vocab_size": len(tokens)})
 
     @classmethod
@@ -171,16 +171,16 @@ class PretrainedTokenizer(BaseTokenizer):
 
     def decode(self, ids):
         """The text of token ids; special tokens are left out."""
-        return self.processor.decode([int(i) for i in ids], skip_special_tokens=True)
+        return self.processor.decode([int(i) for i in ids if int(i) not in self._meant], skip_special_tokens=True)
 
     def pieces(self, ids):
         """How each token is written: ▁ for a space; what no text shows (bytes of half a character, line breaks) as <0x0A>."""
         return [self._piece(int(i)) for i in ids]
 
     def _piece(self, i):
-        token = self.processor.id_to_token(i)
+        token = None if i in self._meant else self.processor.id_to_token(i)
         if token is None or token in self.special_tokens:
-            return token or f"[{i}]"  # an id that the checkpoint's vocabulary keeps free
+            return token or f"[{i}]"  # an id that the checkpoint keeps free
         if self._letters and all(letter in self._letters for letter in token):
             token = bytes(self._letters[letter] for letter in token).decode("utf-8", "surrogateescape")
         return "".join(letter if letter.isprintable() and letter != " " else _sign(letter) for letter in token)
@@ -206,6 +206,7 @@ class PretrainedTokenizer(BaseTokenizer):
         commands = {name: f"\ue000{drawn}.{i}\ue001" for name, i in self.special_tokens.items()}
         strips = lambda name: {side: bool(flags[name].get(side)) for side in ("lstrip", "rstrip")}
         self.processor.add_tokens([new_token(command, special=False, normalized=False, **strips(name)) for name, command in commands.items()])
+        # Their ids are some that the checkpoint keeps free: a policy may write those too, and they are nothing then.
         self._meant = {self.processor.token_to_id(command): self.special_tokens[name] for name, command in commands.items()}
         require(not set(self._meant) & set(known.values()), "the ids in tokenizer.json have gaps, expected 0, 1, 2, ... Take another revision of it.")
         self.command_pattern = re.compile("|".join(map(re.escape, sorted(commands, key=len, reverse=True))))  # the longest first, as tokenizers has it
