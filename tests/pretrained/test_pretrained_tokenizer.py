@@ -212,6 +212,7 @@ def test_the_rest_of_the_gguf_metadata():
         (dict(model="llama"), r"tokenizer.ggml.model is 'llama', expected 'gpt2'.*Use the checkpoint's folder"),
         (dict(pre="tekken"), r"tokenizer.ggml.pre is 'tekken', expected smollm, gpt-2, default, llama-bpe, qwen2\. Use"),
         (dict(merges=None, tokens=None), r"lack tokenizer.ggml.tokens, tokenizer.ggml.merges\. Download"),
+        (dict(token_type=[1, 3]), r"names 553 tokens and 2 of their kinds\. Download"),
     ],
 )
 def test_a_gguf_tokenizer_that_is_not_ours(changes, said):
