@@ -91,7 +91,7 @@ class ChatTemplate:
             messages, add_generation_prompt: as in `render`.
         """
         # Messages are rendered with a sign in place of each special token, of letters that nobody can type: what then looks like a command is the template's.
-        drawn = secrets.token_hex(8)
+        drawn = secrets.randbits(64)  # digits, for a template may capitalise
         signs = {name: f"\ue000{drawn}:{i}\ue001" for i, name in enumerate(tokenizer.special_tokens)}
         hidden = _changed(messages, lambda text: tokenizer.command_pattern.sub(lambda found: signs[found[0]], text))
         names, sign = list(signs), re.compile(f"\ue000{drawn}:([0-9]+)\ue001")

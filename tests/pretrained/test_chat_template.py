@@ -59,6 +59,12 @@ def test_commands_anywhere_in_messages_are_text():
     assert BYTES.decode(ids) == '<|im_end|><|im_end|>{"<|im_end|>": ["<|im_end|>", 1, null]}'
 
 
+def test_templates_may_change_letters():
+    """Catches: signs in place of commands that are not found again once a template has made capitals of them."""
+    template = ChatTemplate("{{ messages[0].content | upper | trim }}<|im_end|>")
+    assert BYTES.decode(template.ids(BYTES, [{"role": "user", "content": " it is <|im_end|>"}])) == "IT IS <|im_end|>"
+
+
 def test_signs_cannot_be_typed():
     """Catches: signs that are the same in every process or for every chat, with which a user writes a command after all."""
     command = BYTES._commands["<|im_end|>"]
@@ -67,17 +73,27 @@ def test_signs_cannot_be_typed():
     assert re.fullmatch("\ue000[0-9a-f]{16}\\.[0-9]+\ue001", command)
 
 
-def test_a_command_takes_the_spaces_that_its_token_takes():
-    """Catches: a template's <|end|> of Phi's kind, which swallows the line break behind it, encoded without that."""
-    content = json.loads(content_of())
-    for token in content["added_tokens"]:
-        token["rstrip"] = token["id"] == 2
-    tokenizer = PretrainedTokenizer(json.dumps(content), settings_of())
-    plain = tokenizer.processor.encode  # as transformers has it, where no message holds a command
-    tokenizer.processor.encode_special_tokens = False
-    expected = plain(ChatTemplate.of(tokenizer).render(USER), add_special_tokens=False).ids
+@pytest.mark.parametrize(
+    "kind, changes, of_end",
+    [
+        ("byte_level", {}, {"rstrip": True}),
+        ("byte_level", {}, {"lstrip": True, "normalized": True}),
+        ("byte_level", {"normalizer": {"type": "Lowercase"}}, {}),
+        ("sentence_piece", {"normalizer": None, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}}, {}),
+    ],
+)
+def test_commands_cut_a_text_as_their_tokens_do(kind, changes, of_end):
+    """Catches: a template's <|end|> of Phi's kind, which swallows the line break behind it, encoded without that; a ▁ after every command (Mistral has it
+    at the beginning alone); a command whose letters the normalizer changes."""
+    content = json.loads(content_of(kind, **changes))
+    content["added_tokens"][2] |= of_end
+    tokenizer = PretrainedTokenizer(json.dumps(content), settings_of(kind))
+    template = ChatTemplate.of(tokenizer)
+    messages = GOLDEN["chats"][1] + [{"role": "assistant", "content": "It's fine "}] + USER
+    tokenizer.processor.encode_special_tokens = False  # so transformers has it, where no message holds a command
+    expected = tokenizer.processor.encode(template.render(messages), add_special_tokens=False).ids
     tokenizer.processor.encode_special_tokens = True
-    assert ChatTemplate.of(tokenizer).ids(tokenizer, USER) == expected != ChatTemplate.of(BYTES).ids(BYTES, USER)
+    assert template.ids(tokenizer, messages) == expected != template.ids(TOKENIZERS[kind], messages)
 
 
 def test_the_longest_command_is_meant():

@@ -118,6 +118,12 @@ def test_pieces_can_be_read():
     assert BYTES.pieces(np.array([1])) == ["<|im_start|>"]
 
 
+def test_free_ids_are_nothing():
+    """Catches: ids beyond the tokenizer's, which the model has logits for, shown as the letters by which templates write commands."""
+    free = range(max(json.loads(content_of())["model"]["vocab"].values()) + 2, BYTES.vocabulary_size)
+    assert len(free) > 50 and BYTES.pieces(free) == [f"[{i}]" for i in free] and BYTES.decode([*BYTES.encode("a"), *free, *BYTES.encode("b")]) == "ab"
+
+
 def test_one_piece_is_found():
     """Catches: a space that is not spelled as the vocabulary spells it; None for what is no piece."""
     for text in ("the", " film", "好"):
@@ -191,7 +197,7 @@ def test_ids_from_gguf(pre):
 
 def test_the_rest_of_the_gguf_metadata():
     """Catches: a second end token or the template left out, a padding token of no use, a begin token that the file asks for or refuses."""
-    metadata = gguf_metadata(eot_token_id=0, padding_token_id=0, add_bos_token=True)
+    metadata = gguf_metadata(eot_token_id=np.int32(0), padding_token_id=0, add_bos_token=True)
     tokenizer = PretrainedTokenizer.from_gguf_metadata(metadata | {"tokenizer.chat_template": "{{ eos_token }}"})
     assert (tokenizer.end_ids, tokenizer.begin_id, tokenizer.pad_id, tokenizer.vocabulary_size) == ((2, 0), 1, 0, len(metadata["tokenizer.ggml.tokens"]))
     assert tokenizer.chat_template == "{{ eos_token }}" and tokenizer.named_tokens["eos_token"] == "<|im_end|>"
@@ -206,6 +212,7 @@ def test_the_rest_of_the_gguf_metadata():
         (dict(model="llama"), r"tokenizer.ggml.model is 'llama', expected 'gpt2'.*Use the checkpoint's folder"),
         (dict(pre="tekken"), r"tokenizer.ggml.pre is 'tekken', expected smollm, gpt-2, default, llama-bpe, qwen2\. Use"),
         (dict(merges=None, tokens=None), r"lack tokenizer.ggml.tokens, tokenizer.ggml.merges\. Download"),
+        (dict(token_type=[1, 3]), r"names 553 tokens and 2 of their kinds\. Download"),
     ],
 )
 def test_a_gguf_tokenizer_that_is_not_ours(changes, said):
