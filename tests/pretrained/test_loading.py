@@ -54,13 +54,13 @@ def test_a_folder_becomes_a_policy_and_its_tokenizer(folder):
 def test_ppo_learns_through_the_adapters(folder):
     """Catches: parts that do not fit together: the reward's tokenizer, the ids of end and padding, the reference."""
     policy, tokenizer = load_pretrained(folder, lora_rank=4, lora_layers="all", memory=16)
-    shortest = PythonReward(lambda prompt, response: float("e" in response), tokenizer)
-    agent = LanguagePPO(policy, shortest, tokenizer.end_id, tokenizer.pad_id, response_length=6, config=PPOConfig(discount=1.0))
-    agent.compile(keras.optimizers.Adam(0.03), jit_compile=False)
+    letters = PythonReward(lambda prompt, response: float(response.count("e")), tokenizer)
+    agent = LanguagePPO(policy, letters, tokenizer.end_id, tokenizer.pad_id, response_length=6, config=PPOConfig(discount=1.0))
+    agent.compile(keras.optimizers.Adam(0.05), jit_compile=False)
     prompts = pad_prompts([tokenizer.encode(text, begin=True)[:8] for text in ("the film was", "a film", "it is", "the") * 8], 8, tokenizer.pad_id)
-    history = agent.fit(tf.data.Dataset.from_tensors(prompts).repeat(), steps_per_epoch=1, epochs=12, verbose=0).history
+    history = agent.fit(tf.data.Dataset.from_tensors(prompts).repeat(), steps_per_epoch=1, epochs=15, verbose=0).history
     assert history["policy/first_ratio_gap"][0] < 1e-4
-    assert np.mean(history["objective/scores"][-3:]) > np.mean(history["objective/scores"][:3]) + 0.2
+    assert np.mean(history["objective/scores"][-3:]) > np.mean(history["objective/scores"][:3]) + 0.5
 
 
 def test_bfloat16_weights_have_float32_adapters(folder):
@@ -94,7 +94,7 @@ def test_reading_tells_how_far_it_is(folder):
 def test_arguments_that_do_not_fit(folder, settings, words):
     """Catches: a context beyond what the checkpoint knows, weights of a kind that is not here, a revision of a folder."""
     with pytest.raises(InputError) as error:
-        load_pretrained(folder, **settings)
+        load_pretrained(folder, **{"memory": 16} | settings)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
