@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ppo_keras.commands.parser import parse
+from small_checkpoint import write_checkpoint
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"(?:^|`|&& )(ppo-keras [^`\n]*)", README, re.MULTILINE)))
@@ -24,11 +25,25 @@ def test_commands_are_accepted(command):
 
 def test_the_python_use_runs():
     """Catches: an example that drifted from the package; it trains two iterations here."""
-    (example,) = [block for block in blocks("python") if "LanguagePPO" in block]
+    (example,) = [block for block in blocks("python") if "TransformerActorCritic" in block]
     assert "steps_per_epoch=20, epochs=2" in example
     names = {}
     exec(example.replace("steps_per_epoch=20, epochs=2", "steps_per_epoch=2, epochs=1, verbose=0"), names)
     assert int(names["agent"].iteration) == 2
+
+
+def test_the_pretrained_use_runs(tmp_path):
+    """Catches: an example that drifted from the package; a small checkpoint stands in for the large one."""
+    (example,) = [block for block in blocks("python") if "load_pretrained" in block]
+    small = (
+        example.replace('"smollm2"', "place")
+        .replace("jit_compile=True", "jit_compile=False")
+        .replace("steps_per_epoch=10, epochs=2", "steps_per_epoch=1, verbose=0")
+    )
+    assert small.count("place") == 1
+    names = {"place": write_checkpoint(tmp_path)}
+    exec(small, names)
+    assert int(names["agent"].iteration) == 1
 
 
 def test_the_agent_of_the_python_use_learns():

@@ -1,14 +1,11 @@
 """`ppo_keras.load_pretrained`: a checkpoint as a policy, its tokenizer, and PPO on both."""
 
-import json
 import shutil
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from safetensors.numpy import load_file, save_file
 
 from helpers import assert_close
 from ppo_keras import LanguagePPO, PPOConfig, PythonReward, load_pretrained
@@ -18,23 +15,13 @@ from ppo_keras.masking import episode_starts
 from ppo_keras.networks.adapters import adapter_variables
 from ppo_keras.pretrained.loading import parameters
 from ppo_keras.pretrained.sources import smollm2
-
-GOLDEN = Path(__file__).parent / "golden"
-VOCABULARY = 600  # of the small checkpoint; its tokenizer fills fewer
+from small_checkpoint import GOLDEN, VOCABULARY, write_checkpoint
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small Llama in Hugging Face's format, with a byte-level tokenizer."""
-    place = tmp_path_factory.mktemp("checkpoint")
-    tensors = load_file(GOLDEN / "llama" / "model.safetensors")
-    tensors["model.embed_tokens.weight"] = np.random.default_rng(0).normal(0, 0.3, [VOCABULARY, 24]).astype(np.float32)
-    save_file(tensors, place / "model.safetensors")
-    config = json.loads((GOLDEN / "llama" / "config.json").read_text())
-    (place / "config.json").write_text(json.dumps(config | {"vocab_size": VOCABULARY}))
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-        shutil.copy(GOLDEN / "byte_level" / name, place)
-    return place
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 def test_a_folder_becomes_a_policy_and_its_tokenizer(folder):
