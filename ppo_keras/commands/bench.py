@@ -1,7 +1,8 @@
 """`ppo-keras bench`: how fast one PPO iteration of a language model is, part by part, how fast an agent learns, and what logging costs.
 
 The setting of `bench text` is one in which other implementations were measured: GPT-2 of 4 layers x 128, vocabulary 512, batch 64,
-prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward model of the same size.
+prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward model of the same size. With `--pretrained` it is
+a checkpoint with adapters of rank 8, batch 16, prompt 32, response 32, one epoch x 4 minibatches.
 """
 
 import json
@@ -23,26 +24,42 @@ from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import RewardModel
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.pretrained.loading import load_pretrained
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.recording import Board, Cadence, Recorder
 from ppo_keras.runs.views import BatchHistograms, HeldOutResponses
 from ppo_keras.tasks.config import GenerationConfig
 from ppo_keras.tasks.text import HELD_OUT
 
-VOCABULARY, BATCH, PROMPT, RESPONSE = 512, 64, 16, 48
+VOCABULARY, BATCH, PROMPT, RESPONSE = 512, 64, 16, 48  # of `bench text`, and of `bench logging`
+PRETRAINED_BATCH, PRETRAINED_LENGTH, PRETRAINED_RANK = 16, 32, 8
 
 
-def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10):
-    """Prints a table of times and, as the last line, JSON. Returns what the JSON holds."""
+def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10, pretrained=None):
+    """Prints a table of times and, as the last line, JSON. Returns what the JSON holds.
+
+    Args:
+        model, shared: of a network of our own.
+        jit_compile: compile with XLA.
+        iterations: timed ones.
+        pretrained: a checkpoint in its place, see `load_pretrained`.
+    """
     require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 10.")
     keras.utils.set_random_seed(0)
-    make = lambda: new_policy(model, VOCABULARY, width=128, layers=4, heads=4, memory=PROMPT + RESPONSE, shared=shared)
-    policy, reward = make(), RewardModel(make().new_encoder())
-    no_end = VOCABULARY  # never sampled: every response has full length, so that the work is always the same
-    learner = LanguagePPO(policy, reward, no_end, 0, RESPONSE, PPOConfig(discount=1.0), KLConfig())
+    if pretrained is None:
+        batch, prompt, response, config = BATCH, PROMPT, RESPONSE, PPOConfig(discount=1.0)
+        policy = new_policy(model, VOCABULARY, width=128, layers=4, heads=4, memory=prompt + response, shared=shared)
+        what = f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}"
+    else:
+        batch, prompt, response, config = PRETRAINED_BATCH, PRETRAINED_LENGTH, PRETRAINED_LENGTH, PPOConfig(discount=1.0, epochs=1, minibatches=4)
+        policy, _ = load_pretrained(pretrained, lora_rank=PRETRAINED_RANK, memory=prompt + response)
+        what = f"{pretrained}, adapters of rank {PRETRAINED_RANK} on attention"
+    reward, vocabulary = RewardModel(policy.new_encoder()), policy.distribution.count
+    no_end = vocabulary  # never sampled: every response has full length, so that the work is always the same
+    learner = LanguagePPO(policy, reward, no_end, 0, response, config, KLConfig())
     learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
-    tokens = np.random.default_rng(0).integers(1, VOCABULARY, [BATCH, PROMPT])
-    prompts = Prompts(tf.constant(tokens, tf.int32), tf.ones([BATCH, PROMPT]))
+    tokens = np.random.default_rng(0).integers(1, vocabulary, [batch, prompt])
+    prompts = Prompts(tf.constant(tokens, tf.int32), tf.ones([batch, prompt]))
 
     compiled = lambda function: tf.function(function, jit_compile=jit_compile, autograph=False)
     step = compiled(learner.train_step)
@@ -62,12 +79,10 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
         function()
         seconds[name], _ = _time(function, iterations)
 
-    written = BATCH * RESPONSE
+    written = batch * response
     peak = _peak_flops(jit_compile)
-    share = _iteration_flops(policy, reward, learner.config.epochs) / iteration_seconds / peak
-    print(
-        f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}, {'XLA' if jit_compile else 'graphs'}, {BATCH} responses of {RESPONSE} tokens"
-    )
+    share = _iteration_flops(policy, reward, config.epochs, batch, prompt, response) / iteration_seconds / peak
+    print(f"{what}, {'XLA' if jit_compile else 'graphs'}, {batch} responses of {response} tokens")
     for name in seconds:
         print(f"{name:12} {seconds[name]:8.3f} s {written / seconds[name]:10,.0f} response tokens/s")
     print(f"{'iteration':12} {iteration_seconds:8.3f} s {written / iteration_seconds:10,.0f} response tokens/s")
@@ -205,16 +220,18 @@ def _peak_flops(jit_compile, size=2048, repeats=8):
     return max(2 * size**3 / _time(lambda: product(a), 1)[0] for _ in range(repeats))
 
 
-def _iteration_flops(policy, reward, epochs):
+def _iteration_flops(policy, reward, epochs, batch, prompt, response):
     """Operations of the matrix products in an iteration: 2 a weight and token forwards, three times that with backwards.
 
-    Attention's own products (about 5 % here) and the embedding look-ups are left out.
+    Attention's own products (about 5 % here) and the embedding look-ups are left out. With adapters the backward pass has no products for
+    the gradients of frozen weights: twice the forward pass instead of three times.
     """
-    inputs, responses = BATCH * (PROMPT + RESPONSE - 1), BATCH * RESPONSE  # the last block's saving on the prompt is left out
-    matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.trainable_variables if len(v.shape) == 2 and "embeddings" not in v.path)
+    inputs, responses = batch * (prompt + response - 1), batch * response  # the last block's saving on the prompt is left out
+    matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.variables if len(v.shape) == 2 and "embeddings" not in v.path)
     trunk = sum(matrices(encoder) for encoder in policy._encoders)
     head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
     policy_pass = 2 * (trunk * inputs + head * responses)
     reference_pass = 2 * (matrices(policy.encoder) * inputs + head * responses)
-    reward_pass = 2 * matrices(reward.encoder) * BATCH * (PROMPT + RESPONSE)
-    return policy_pass * (1 + 3 * epochs) + reference_pass + reward_pass
+    reward_pass = 2 * matrices(reward.encoder) * batch * (prompt + response)
+    update_passes = 2 if policy.frozen_variables else 3
+    return policy_pass * (1 + update_passes * epochs) + reference_pass + reward_pass

@@ -107,13 +107,14 @@ def build_parser(arguments=()):
     kinds = bench.add_subparsers(title="what", metavar="WHAT", required=True)
     text = kinds.add_parser(
         "text", help="one PPO iteration of a language model", description="Times one PPO iteration of a language model and its parts.",
-        epilog="example:\n  ppo-keras bench text --no-shared-trunk", **style,
+        epilog="examples:\n  ppo-keras bench text --no-shared-trunk\n  ppo-keras bench text --pretrained smollm2 --iterations 3", **style,
     )  # fmt: skip
     text.add_argument("--model", choices=("transformer", "lstm"), default="transformer", help="kind of network")
     text.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
     text.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     text.add_argument("--iterations", type=int, default=10, help="timed iterations")
-    text.set_defaults(command=_later("bench", "bench_text", lambda o: (o.model, not o.no_shared_trunk, not o.no_jit, o.iterations)))
+    text.add_argument("--pretrained", metavar="NAME", help="a checkpoint with adapters instead: smollm2, a folder, a GGUF file, or a name on the hub")
+    text.set_defaults(command=_later("bench", "bench_text", lambda o: (o.model, not o.no_shared_trunk, not o.no_jit, o.iterations, o.pretrained)))
     logging = kinds.add_parser(
         "logging", help="the share of time that TensorBoard takes", description="Times what TensorBoard costs in PPO of a language model.",
         epilog="example:\n  ppo-keras bench logging --iterations 3", **style,

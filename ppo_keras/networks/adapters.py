@@ -6,6 +6,26 @@ import keras
 
 from ppo_keras.errors import check_count, require
 
+
+class Linear(keras.layers.Dense):
+    """Keras's `Dense`, whose adapter acts on what goes in: x W + alpha / rank * (x A) B.
+
+    Keras adds A B to W first, also at every step of a generated text, and then differentiates by all of W.
+    """
+
+    def call(self, inputs, training=None):
+        """`(..., inputs)` -> `(..., outputs)`."""
+        if not self.lora_enabled:
+            return super().call(inputs)
+        self.lora_enabled = False
+        try:
+            outputs = super().call(inputs)
+        finally:
+            self.lora_enabled = True
+        added = keras.ops.matmul(keras.ops.matmul(keras.ops.cast(inputs, "float32"), self.lora_kernel_a), self.lora_kernel_b)
+        return outputs + keras.ops.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
+
+
 LAYERS = {"attention": ("query_key_value",), "all": ("query_key_value", "output_projection", "expand", "contract")}
 
 

@@ -6,6 +6,7 @@ import math
 import keras
 import tensorflow as tf
 
+from ppo_keras.networks.adapters import Linear
 from ppo_keras.randomness import Dropout
 
 
@@ -257,7 +258,7 @@ class Block(keras.layers.Layer):
         self.width, self.heads, self.form, self.rotary_base = width, heads, form, rotary_base
         self.key_heads, self.head_size = form.key_heads or heads, form.head_size or width // heads
         precision = dict(dtype=self.dtype_policy)
-        norm, dense = lambda name: form.new_norm(name, self.dtype_policy), keras.layers.Dense
+        norm, dense = lambda name: form.new_norm(name, self.dtype_policy), Linear
         self.attention_norm, self.mlp_norm = norm("attention_norm"), norm("mlp_norm")
         rows = (heads + 2 * self.key_heads) * self.head_size
         self.query_key_value = dense(rows, use_bias=form.query_key_value_bias, name="query_key_value", **precision)

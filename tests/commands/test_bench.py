@@ -8,6 +8,7 @@ import pytest
 from ppo_keras.commands import bench
 from ppo_keras.commands.main import main
 from ppo_keras.networks.actor_critic import new_policy
+from small_checkpoint import write_checkpoint
 
 KEYS = [
     "iteration_seconds", "generation_tokens_per_second", "score_tokens_per_second", "update_tokens_per_second",
@@ -36,10 +37,27 @@ def test_the_last_line_is_json_with_the_six_figures(tiny, capsys):
         assert any(part in line for line in table), part
 
 
-def test_the_share_of_the_peak_by_hand(monkeypatch):
-    """Catches: a backward pass, an epoch, a second trunk or the reward model not counted, or embeddings counted as products."""
-    for name, value in dict(BATCH=2, PROMPT=3, RESPONSE=4).items():
+def test_a_checkpoint_is_measured(tmp_path, monkeypatch, capsys):
+    """Catches: a network of our own measured in its place, whole weights that are trained, another size than is said."""
+    for name, value in dict(PRETRAINED_BATCH=8, PRETRAINED_LENGTH=4, _peak_flops=lambda jit_compile: 1e9).items():
         monkeypatch.setattr(bench, name, value)
+    seen, load = [], bench.load_pretrained
+    monkeypatch.setattr(bench, "load_pretrained", lambda *args, **kwargs: seen.append(load(*args, **kwargs)) or seen[0])
+    assert main(["bench", "text", "--pretrained", str(write_checkpoint(tmp_path)), "--iterations", "1", "--no-jit"]) == 0
+    first, *_, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert "adapters of rank 8 on attention, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS
+    ((policy, _),) = seen
+    assert {variable.shape[1] for variable in policy.trainable_variables if variable.path.endswith("lora_kernel_a")} == {8}
+
+
+def test_a_checkpoint_that_is_not_there_is_one_line(capsys):
+    """Catches: a traceback, or a network of our own in its place."""
+    assert main(["bench", "text", "--pretrained", "smolm2"]) == 2
+    assert "there is no folder or .gguf file 'smolm2'" in capsys.readouterr().err
+
+
+def test_the_share_of_the_peak_by_hand():
+    """Catches: a backward pass, an epoch, a second trunk or the reward model not counted, or embeddings counted as products."""
     make = lambda shared: new_policy("lstm", 10, width=8, layers=1, heads=2, memory=7, shared=shared)
     trunk, head = 2 * 8 * (4 * 8), 10 * 8  # two kernels of four gates; the embedding that gives the logits
     inputs, responses = 2 * (3 + 4 - 1), 2 * 4
@@ -47,7 +65,7 @@ def test_the_share_of_the_peak_by_hand(monkeypatch):
         policy, reward = make(shared=trunks == 1), bench.RewardModel(make(True).new_encoder())
         acting = 2 * (trunks * trunk * inputs + head * responses)
         reference, scoring = 2 * (trunk * inputs + head * responses), 2 * trunk * 2 * 7
-        assert bench._iteration_flops(policy, reward, epochs=5) == acting * (1 + 3 * 5) + reference + scoring
+        assert bench._iteration_flops(policy, reward, 5, 2, 3, 4) == acting * (1 + 3 * 5) + reference + scoring
 
 
 def test_no_iterations_is_refused(tiny, capsys):
