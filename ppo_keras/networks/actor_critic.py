@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ppo_keras.distributions import distribution_of
 from ppo_keras.errors import InputError, check_count, shown
-from ppo_keras.networks.adapters import adapted
+from ppo_keras.networks.adapters import adapted, adapter_settings, add_adapters
 from ppo_keras.networks.encoder import (
     ObservationEncoder,
     TextEncoder,
@@ -138,6 +138,8 @@ class ActorCritic(keras.Model):
     def copy(self, name=None):
         """A second model with the same weights and no shared variable (a reference must never follow the policy)."""
         twin = type(self).from_config(self.get_config() | ({"name": name} if name else {}))
+        if settings := adapter_settings(self):
+            add_adapters(twin, **settings)
         twin.set_weights(self.get_weights())
         return twin
 

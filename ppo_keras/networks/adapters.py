@@ -48,6 +48,7 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
     alpha = 2 * rank if alpha is None else alpha
     require(alpha > 0, f"lora_alpha={alpha} is not positive. Use a number such as {2 * rank}.")
     require(not adapted(policy), "the policy has adapters already. Load it again.")
+    require(policy.shared, "the policy has a critic of its own, which would stay without adapters. Use shared=True.")
     for variable in policy.encoder.variables:
         variable.trainable = False
     for block in policy.encoder.trunk.blocks:
@@ -60,6 +61,15 @@ def adapted(policy):
     trunk = getattr(getattr(policy, "encoder", None), "trunk", None)  # a policy of one's own may have neither
     layers = [getattr(block, name) for block in getattr(trunk, "blocks", ()) for name in LAYERS["all"]]
     return [layer for layer in layers if layer.lora_rank]
+
+
+def adapter_settings(policy):
+    """What `add_adapters` was given: {} without adapters."""
+    layers = adapted(policy)
+    if not layers:
+        return {}
+    kind = "all" if policy.encoder.trunk.blocks[0].contract.lora_rank else "attention"
+    return dict(rank=layers[0].lora_rank, alpha=layers[0].lora_alpha, layers=kind)
 
 
 def adapter_variables(policy):

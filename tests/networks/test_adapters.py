@@ -9,7 +9,7 @@ from helpers import assert_close, ragged_prompts, tiny_policy
 from ppo_keras.config import PPOConfig
 from ppo_keras.errors import InputError
 from ppo_keras.language.ppo import LanguagePPO
-from ppo_keras.networks.adapters import LAYERS, Unadapted, adapted, adapter_variables, adapters_off, add_adapters, merge_adapters
+from ppo_keras.networks.adapters import LAYERS, Unadapted, adapted, adapter_settings, adapter_variables, adapters_off, add_adapters, merge_adapters
 
 TOKENS = np.arange(10, dtype=np.int32).reshape(2, 5) % 7
 
@@ -72,6 +72,26 @@ def test_off_is_the_network_before(compiled):
     assert_close(policy(TOKENS)[0], before, atol=1e-5)
 
 
+@pytest.mark.parametrize("layers", list(LAYERS))
+def test_a_copy_has_the_same_adapters(layers):
+    """Catches: a copy without adapters, or one whose adapters follow the original."""
+    policy = adapted_policy(rank=3, alpha=5.0, layers=layers)
+    twin, expected = policy.copy(name="twin"), policy(TOKENS)[0].numpy()
+    assert adapter_settings(twin) == adapter_settings(policy) == dict(rank=3, alpha=5.0, layers=layers)
+    for variable in adapter_variables(policy):
+        variable.assign(variable + 1.0)
+    assert_close(twin(TOKENS)[0], expected, rtol=0, atol=0)
+    assert [v.shape for v in twin.trainable_variables] == [v.shape for v in policy.trainable_variables]
+
+
+def test_a_saved_policy_holds_what_was_learned(tmp_path):
+    """Catches: a file without the adapters: the policy as it was before it learned."""
+    policy = adapted_policy()
+    policy.save(tmp_path / "policy.keras")
+    loaded = keras.models.load_model(tmp_path / "policy.keras", compile=False)
+    assert_close(loaded(TOKENS)[0], policy(TOKENS)[0], atol=1e-4)
+
+
 def test_merging_makes_the_reference_what_was_learned():
     """Catches: adapters merged twice, without their factor, or kept beside what they were merged into."""
     policy = adapted_policy()
@@ -117,5 +137,7 @@ def test_adapters_once():
     policy = adapted_policy()
     with pytest.raises(InputError, match="has adapters already"):
         add_adapters(policy, 2)
+    with pytest.raises(InputError, match="a critic of its own"):
+        add_adapters(tiny_policy("transformer", shared=False), 2)
     with pytest.raises(InputError, match="no adapters"):
         Unadapted(tiny_policy("transformer"))
