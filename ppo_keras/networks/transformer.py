@@ -258,17 +258,18 @@ class Block(keras.layers.Layer):
         self.width, self.heads, self.form, self.rotary_base = width, heads, form, rotary_base
         self.key_heads, self.head_size = form.key_heads or heads, form.head_size or width // heads
         precision = dict(dtype=self.dtype_policy)
-        norm, dense = lambda name: form.new_norm(name, self.dtype_policy), Linear
-        self.attention_norm, self.mlp_norm = norm("attention_norm"), norm("mlp_norm")
-        rows = (heads + 2 * self.key_heads) * self.head_size
-        self.query_key_value = dense(rows, use_bias=form.query_key_value_bias, name="query_key_value", **precision)
-        self.output_projection = dense(width, use_bias=form.output_bias, name="output_projection", **precision)
-        self.hidden_width = form.mlp_width or 4 * width
-        self.expand = dense(self.hidden_width * (1 + form.gated), use_bias=form.mlp_bias, name="expand", **precision)
-        self.contract = dense(width, use_bias=form.mlp_bias, name="contract", **precision)
+        norm = lambda name, wanted=True: form.new_norm(name, self.dtype_policy) if wanted else None
+        rows, self.hidden_width = (heads + 2 * self.key_heads) * self.head_size, form.mlp_width or 4 * width
+        self.attention_norm = norm("attention_norm")
+        self.query_key_value = Linear(rows, use_bias=form.query_key_value_bias, name="query_key_value", **precision)
+        self.query_norm, self.key_norm = norm("query_norm", form.normalize_heads), norm("key_norm", form.normalize_heads)
+        self.output_projection = Linear(width, use_bias=form.output_bias, name="output_projection", **precision)
+        self.attended_norm = norm("attended_norm", form.sandwich)
+        self.mlp_norm = norm("mlp_norm")
+        self.expand = Linear(self.hidden_width * (1 + form.gated), use_bias=form.mlp_bias, name="expand", **precision)
+        self.contract = Linear(width, use_bias=form.mlp_bias, name="contract", **precision)
+        self.contracted_norm = norm("contracted_norm", form.sandwich)
         self.dropout = Dropout(dropout, name="dropout", **precision)
-        self.query_norm, self.key_norm = (norm("query_norm"), norm("key_norm")) if form.normalize_heads else (None, None)
-        self.attended_norm, self.contracted_norm = (norm("attended_norm"), norm("contracted_norm")) if form.sandwich else (None, None)
 
     def build(self, input_shape):
         inside = [self.attention_norm, self.query_key_value, self.mlp_norm, self.expand, self.attended_norm, self.contracted_norm]
