@@ -315,8 +315,18 @@ assert below.sum() == len(table)
 # - Devlin, J., Chang, M.-W., Lee, K., Toutanova, K. (2019). *BERT: Pre-training of deep bidirectional transformers for language understanding*. NAACL-HLT. <https://arxiv.org/abs/1810.04805>
 # - Keskar, N. S., McCann, B., Varshney, L. R., Xiong, C., Socher, R. (2019). *CTRL: A conditional transformer language model for controllable generation*. <https://arxiv.org/abs/1909.05858>
 # - Radford, A., Wu, J., Child, R., Luan, D., Amodei, D., Sutskever, I. (2019). *Language models are unsupervised multitask learners*. OpenAI.
+# - Zhang, B., Sennrich, R. (2019). *Root mean square layer normalization*. Advances in Neural Information Processing Systems 32. <https://arxiv.org/abs/1910.07467>
+# - Henry, A., Dachapally, P. R., Pawar, S., Chen, Y. (2020). *Query-key normalization for Transformers*. Findings of EMNLP. <https://arxiv.org/abs/2010.04245>
+# - Shazeer, N. (2020). *GLU variants improve Transformer*. <https://arxiv.org/abs/2002.05202>
 # - Holtzman, A., Buys, J., Du, L., Forbes, M., Choi, Y. (2020). *The curious case of neural text degeneration*. ICLR. <https://arxiv.org/abs/1904.09751>
 # - Su, J., Lu, Y., Pan, S., Murtadha, A., Wen, B., Liu, Y. (2021). *RoFormer: Enhanced transformer with rotary position embedding*. <https://arxiv.org/abs/2104.09864>
+# - Ainslie, J., Lee-Thorp, J., de Jong, M., Zemlyanskiy, Y., Lebrón, F., Sanghai, S. (2023). *GQA: Training generalized multi-query Transformer models from multi-head checkpoints*. EMNLP. <https://arxiv.org/abs/2305.13245>
+# - Jiang, A. Q., et al. (2023). *Mistral 7B*. <https://arxiv.org/abs/2310.06825>
+# - Touvron, H., et al. (2023). *LLaMA: Open and efficient foundation language models*. <https://arxiv.org/abs/2302.13971>
+# - Dubey, A., et al. (2024). *The Llama 3 herd of models*. <https://arxiv.org/abs/2407.21783>
+# - Yang, A., et al. (2024). *Qwen2 technical report*. <https://arxiv.org/abs/2407.10671>
+# - Gemma Team (2025). *Gemma 3 technical report*. <https://arxiv.org/abs/2503.19786>
+# - Yang, A., et al. (2025). *Qwen3 technical report*. <https://arxiv.org/abs/2505.09388>
 #
 # ### Learning from preferences, and after PPO
 #
