@@ -24,7 +24,7 @@ from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import RewardModel
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
-from ppo_keras.pretrained.loading import load_pretrained
+from ppo_keras.pretrained.loading import load_pretrained, parameters
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.recording import Board, Cadence, Recorder
 from ppo_keras.runs.views import BatchHistograms, HeldOutResponses
@@ -46,6 +46,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     """
     require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 10.")
     keras.utils.set_random_seed(0)
+    require(pretrained is None or (model, shared) == ("transformer", True), "--pretrained brings its own network. Leave out --model and --no-shared-trunk.")
     if pretrained is None:
         batch, prompt, response, config = BATCH, PROMPT, RESPONSE, PPOConfig(discount=1.0)
         policy = new_policy(model, VOCABULARY, width=128, layers=4, heads=4, memory=prompt + response, shared=shared)
@@ -53,7 +54,8 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     else:
         batch, prompt, response, config = PRETRAINED_BATCH, PRETRAINED_LENGTH, PRETRAINED_LENGTH, PPOConfig(discount=1.0, epochs=1, minibatches=4)
         policy, _ = load_pretrained(pretrained, lora_rank=PRETRAINED_RANK, memory=prompt + response)
-        what = f"{pretrained}, adapters of rank {PRETRAINED_RANK} on attention"
+        every, trained = parameters(policy)
+        what = f"{pretrained}, {every:,} parameters, adapters of rank {PRETRAINED_RANK} on attention, {trained:,} trained"
     reward, vocabulary = RewardModel(policy.new_encoder()), policy.distribution.count
     no_end = vocabulary  # never sampled: every response has full length, so that the work is always the same
     learner = LanguagePPO(policy, reward, no_end, 0, response, config, KLConfig())

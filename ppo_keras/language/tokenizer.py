@@ -41,12 +41,17 @@ class BaseTokenizer:
             file.write(self.model)
 
     @classmethod
+    def check_packages(cls):
+        """Raises `InputError` where a package lacks that reads the file: the file is then not to blame."""
+
+    @classmethod
     def load(cls, path):
         """Reads a file that `save` wrote."""
         if not os.path.isfile(path):
             raise InputError(f"no tokenizer at {path}. Is it the file tokenizer.model in the folder of a finished run?")
         with open(path, "rb") as file:
             model = file.read()
+        cls.check_packages()
         try:
             return cls.from_model(model)
         except (RuntimeError, ValueError) as error:

@@ -68,7 +68,8 @@ class ActorCritic(keras.Model):
     def _head(self, size, gain, name):
         """A linear layer: GPT-2's initialisation in a language model, an orthogonal one in an agent."""
         kernel = small_normal() if self.actions is None else keras.initializers.Orthogonal(gain)
-        return keras.layers.Dense(size, kernel_initializer=kernel, name=name, dtype=self.dtype_policy)
+        dtype = "float32" if self.variable_dtype == "bfloat16" else self.dtype_policy  # small steps would be rounded away
+        return keras.layers.Dense(size, kernel_initializer=kernel, name=name, dtype=dtype)
 
     def new_encoder(self, **kwargs):
         """An untrained encoder of this architecture (a reward model begins with one)."""
@@ -138,8 +139,6 @@ class ActorCritic(keras.Model):
     def copy(self, name=None):
         """A second model with the same weights and no shared variable (a reference must never follow the policy)."""
         twin = type(self).from_config(self.get_config() | ({"name": name} if name else {}))
-        if settings := adapter_settings(self):
-            add_adapters(twin, **settings)
         twin.set_weights(self.get_weights())
         return twin
 
@@ -177,13 +176,18 @@ class ActorCritic(keras.Model):
         own = {key: value for key, value in self.encoder_config.items() if key != "network"}
         config = {"name": self.name, "dtype": self.dtype_policy.name, "inputs": self.inputs_read, "actions": actions}
         shared = {"shared": self.shared, "normalize": self.normalize}
-        return config | shared | ({"vocabulary_size": self.vocabulary_size} if self.vocabulary_size else {}) | own
+        adapters = {"adapters": settings} if (settings := adapter_settings(self)) else {}
+        return config | shared | ({"vocabulary_size": self.vocabulary_size} if self.vocabulary_size else {}) | own | adapters
 
     @classmethod
     def from_config(cls, config):
         if isinstance(config["actions"], dict):
             config = config | {"actions": keras.saving.deserialize_keras_object(config["actions"])}
-        return cls(**config)
+        adapters = config.get("adapters")
+        policy = cls(**{name: value for name, value in config.items() if name != "adapters"})
+        if adapters:
+            add_adapters(policy, **adapters)
+        return policy
 
 
 @keras.saving.register_keras_serializable("ppo_keras")

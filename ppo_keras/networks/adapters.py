@@ -1,16 +1,18 @@
 """Adapters (Hu et al. 2022, "LoRA"): a frozen network, to whose layers small products A B are added and trained; and it without them."""
 
 import contextlib
+from numbers import Real
 
 import keras
 
-from ppo_keras.errors import check_count, require
+from ppo_keras.errors import check_count, require, shown
 
 
 class Linear(keras.layers.Dense):
-    """Keras's `Dense`, whose adapter acts on what goes in: x W + alpha / rank * (x A) B.
+    """Keras's `Dense` without an activation, whose adapter acts on what goes in: x W + alpha / rank * (x A) B.
 
-    Keras adds A B to W first, also at every step of a generated text, and then differentiates by all of W.
+    Keras adds A B to W first, also at every step of a generated text, and then differentiates by all of W. A file keeps W, A and B
+    apart: Keras would write their sum, and begin with A = B = 0, from which no gradient leads away.
     """
 
     def call(self, inputs, training=None):
@@ -24,6 +26,24 @@ class Linear(keras.layers.Dense):
             self.lora_enabled = True
         added = keras.ops.matmul(keras.ops.matmul(keras.ops.cast(inputs, "float32"), self.lora_kernel_a), self.lora_kernel_b)
         return outputs + keras.ops.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
+
+    def save_own_variables(self, store):
+        """See `keras.Layer`."""
+        if not self.lora_rank:
+            return super().save_own_variables(store)
+        for name, variable in self._parts().items():
+            store[name] = variable
+
+    def load_own_variables(self, store):
+        """See `keras.Layer`."""
+        if not self.lora_rank:
+            return super().load_own_variables(store)
+        for name, variable in self._parts().items():
+            variable.assign(store[name])
+
+    def _parts(self):
+        parts = {"0": self._kernel, "1": self.bias, "lora_kernel_a": self.lora_kernel_a, "lora_kernel_b": self.lora_kernel_b}
+        return {name: variable for name, variable in parts.items() if variable is not None}
 
 
 LAYERS = {"attention": ("query_key_value",), "all": ("query_key_value", "output_projection", "expand", "contract")}
@@ -43,24 +63,34 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
     Raises:
         InputError: an argument out of range, or a policy that has adapters.
     """
-    check_count("lora_rank", rank, example=16)
-    require(layers in LAYERS, f"lora_layers={layers!r} is unknown. Use {' or '.join(LAYERS)}.")
+    check_adapters(rank, alpha, layers)
     alpha = 2 * rank if alpha is None else alpha
-    require(alpha > 0, f"lora_alpha={alpha} is not positive. Use a number such as {2 * rank}.")
+    blocks = getattr(getattr(policy.encoder, "trunk", None), "blocks", None)
+    require(
+        blocks and isinstance(blocks[0].query_key_value, Linear), f"the policy is a {type(policy).__name__}, but adapters are for a TransformerActorCritic."
+    )
     require(not adapted(policy), "the policy has adapters already. Load it again.")
     require(policy.shared, "the policy has a critic of its own, which would stay without adapters. Use shared=True.")
     for variable in policy.encoder.variables:
         variable.trainable = False
-    for block in policy.encoder.trunk.blocks:
+    for block in blocks:
         for name in LAYERS[layers]:
             getattr(block, name).enable_lora(rank, lora_alpha=alpha)
+
+
+def check_adapters(rank, alpha=None, layers="attention"):
+    """Raises `InputError` where `add_adapters` would."""
+    check_count("lora_rank", rank, example=16)
+    require(layers in LAYERS, f"lora_layers={shown(layers)} is unknown. Use {' or '.join(LAYERS)}.")
+    sound = alpha is None or (isinstance(alpha, Real) and not isinstance(alpha, bool) and alpha > 0)
+    require(sound, f"lora_alpha={shown(alpha)} is not positive. Use a number such as {2 * rank}.")
 
 
 def adapted(policy):
     """The linear layers of a policy that have adapters, a list of `keras.layers.Dense`."""
     trunk = getattr(getattr(policy, "encoder", None), "trunk", None)  # a policy of one's own may have neither
-    layers = [getattr(block, name) for block in getattr(trunk, "blocks", ()) for name in LAYERS["all"]]
-    return [layer for layer in layers if layer.lora_rank]
+    layers = [getattr(block, name, None) for block in getattr(trunk, "blocks", ()) for name in LAYERS["all"]]
+    return [layer for layer in layers if getattr(layer, "lora_rank", None)]
 
 
 def adapter_settings(policy):
@@ -77,24 +107,17 @@ def adapter_variables(policy):
     return [variable for layer in adapted(policy) for variable in (layer.lora_kernel_a, layer.lora_kernel_b)]
 
 
-def merge_adapters(policy):
-    """Adds the adapters to the frozen kernels, and begins anew with B = 0: what was learned so far becomes the reference."""
-    for layer in adapted(policy):
-        layer._kernel.assign_add(layer.lora_alpha / layer.lora_rank * keras.ops.matmul(layer.lora_kernel_a, layer.lora_kernel_b))
-        layer.lora_kernel_b.assign(keras.ops.zeros_like(layer.lora_kernel_b))
-
-
 @contextlib.contextmanager
 def adapters_off(policy):
     """Inside, and in whatever is traced inside, the policy is what it was before it had adapters."""
-    layers = adapted(policy)
-    for layer in layers:
+    before = [(layer, layer.lora_enabled) for layer in adapted(policy)]
+    for layer, _ in before:
         layer.lora_enabled = False
     try:
         yield
     finally:
-        for layer in layers:
-            layer.lora_enabled = True
+        for layer, enabled in before:
+            layer.lora_enabled = enabled
 
 
 def reference_of(policy):
@@ -105,7 +128,7 @@ def reference_of(policy):
 class Unadapted:
     """A policy with its adapters off: the reference of an adapted policy, without a second copy of its weights.
 
-    It has no variable of its own, and what it reads never changes: the encoder is frozen.
+    It has no variable of its own, and its logits never change: the encoder is frozen. Its values follow the policy's value head.
     """
 
     variables, trainable = (), False
@@ -119,7 +142,26 @@ class Unadapted:
         """That of the policy."""
         return self.policy.distribution
 
+    @property
+    def has_memory(self):
+        """That of the policy."""
+        return self.policy.has_memory
+
+    def initial_state(self, batch):
+        """See `ActorCritic`."""
+        return self.policy.initial_state(batch)
+
     def __call__(self, *args, **kwargs):
         """See `ActorCritic.call`."""
         with adapters_off(self.policy):
             return self.policy(*args, **kwargs)
+
+    def step(self, *args, **kwargs):
+        """See `ActorCritic`."""
+        with adapters_off(self.policy):
+            return self.policy.step(*args, **kwargs)
+
+    def read(self, *args, **kwargs):
+        """See `ActorCritic`."""
+        with adapters_off(self.policy):
+            return self.policy.read(*args, **kwargs)

@@ -6,6 +6,7 @@ import math
 import keras
 import tensorflow as tf
 
+from ppo_keras.errors import require, shown
 from ppo_keras.networks.adapters import Linear
 from ppo_keras.randomness import Dropout
 
@@ -51,6 +52,17 @@ class Form:
     query_scale: float | None = None
     embedding_scale: float | None = None
     tied: bool = True
+
+    def __post_init__(self):
+        for name, known in (("activation", ("gelu", "silu")), ("norm", ("layer", "rms")), ("positions", ("rotary", "learned"))):
+            value = getattr(self, name)
+            require(value in known, f"{name}={shown(value)} is unknown. Use {known[0]} or {known[1]}.")
+        require(self.positions == "rotary" or self.most_positions, "positions='learned' needs most_positions. Give how many there are, such as 1024.")
+        require(
+            self.positions == "learned" or not (self.head_size or 0) % 2,
+            f"head_size={self.head_size} is odd, but rotary positions turn pairs. Use an even one.",
+        )
+        require(len(self.rotary_scaling) in (0, 1, 4), f"rotary_scaling={self.rotary_scaling} is none of (), (factor,), (factor, low, high, original).")
 
     @classmethod
     def of(cls, settings):
@@ -139,6 +151,7 @@ class TransformerTrunk(keras.layers.Layer):
         if form.positions == "learned" and memory > form.most_positions:
             raise ValueError(f"memory={memory} is longer than the {form.most_positions} positions that were learned. Use {form.most_positions} or less.")
         bases = form.rotary_bases * (layers if len(form.rotary_bases) == 1 else 1)
+        require(len(bases) == layers, f"rotary_bases are {len(bases)}, but there are {layers} layers. Give one for each, or one for all.")
         self.blocks = [Block(width, heads, dropout, form, base, dtype=self.dtype_policy, name=f"block_{i}") for i, base in enumerate(bases)]
         for block in self.blocks:
             setattr(self, block.name, block)  # tf.train.Checkpoint does not look into Keras's lists

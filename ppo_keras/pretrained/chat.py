@@ -47,7 +47,7 @@ class ChatTemplate:
     @classmethod
     def of(cls, tokenizer):
         """The chat template of a `PretrainedTokenizer`. Raises `InputError` where it has none."""
-        advice = "Use one that was tuned for chats (an -Instruct), or leave --chat out."
+        advice = "Use one that was tuned for chats (an -Instruct), or encode texts without a template."
         require(tokenizer.chat_template is not None, f"the checkpoint has no chat template. {advice}")
         return cls(tokenizer.chat_template, tokenizer.named_tokens)
 

@@ -102,6 +102,11 @@ class PretrainedTokenizer(BaseTokenizer):
         return cls(*parts_of_gguf(metadata))
 
     @classmethod
+    def check_packages(cls):
+        """See `BaseTokenizer`."""
+        import_tokenizers()
+
+    @classmethod
     def from_model(cls, model):
         """The tokenizer of the bytes `model`."""
         content = json.loads(model)

@@ -177,7 +177,7 @@ def check_memory(weights, dtype=np.float32, available=None):
     if available is None or needed <= available:
         return
     name, half = _numpy_dtype(dtype).name, estimate_memory(weights, "bfloat16")
-    advice = f"bfloat16 needs {_gigabytes(half)}: use --weights bfloat16" if half <= available and name == "float32" else "Free some"
+    advice = f'bfloat16 needs {_gigabytes(half)}: use weights="bfloat16"' if half <= available and name == "float32" else "Free some"
     most = available / _numpy_dtype(dtype).itemsize
     raise InputError(
         f"{weights.path} needs {_gigabytes(needed)} of memory in {name}, and {_gigabytes(available)} are free. {advice}, "

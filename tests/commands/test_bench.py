@@ -45,7 +45,7 @@ def test_a_checkpoint_is_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "load_pretrained", lambda *args, **kwargs: seen.append(load(*args, **kwargs)) or seen[0])
     assert main(["bench", "text", "--pretrained", str(write_checkpoint(tmp_path)), "--iterations", "1", "--no-jit"]) == 0
     first, *_, last = capsys.readouterr().out.rstrip("\n").split("\n")
-    assert "adapters of rank 8 on attention, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS
+    assert "adapters of rank 8 on attention, " in first and "trained, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS
     ((policy, _),) = seen
     assert {variable.shape[1] for variable in policy.trainable_variables if variable.path.endswith("lora_kernel_a")} == {8}
 
@@ -54,6 +54,8 @@ def test_a_checkpoint_that_is_not_there_is_one_line(capsys):
     """Catches: a traceback, or a network of our own in its place."""
     assert main(["bench", "text", "--pretrained", "smolm2"]) == 2
     assert "there is no folder or .gguf file 'smolm2'" in capsys.readouterr().err
+    assert main(["bench", "text", "--pretrained", "smollm2", "--model", "lstm"]) == 2
+    assert "--pretrained brings its own network" in capsys.readouterr().err
 
 
 def test_the_share_of_the_peak_by_hand():

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import assert_close, ragged_prompts, tiny_policy
+from helpers import assert_all_close, assert_close, ragged_prompts, tiny_policy
 from ppo_keras.config import PPOConfig
 from ppo_keras.errors import InputError
+from ppo_keras.language.generation import generate
 from ppo_keras.language.ppo import LanguagePPO
-from ppo_keras.networks.adapters import LAYERS, Unadapted, adapted, adapter_settings, adapter_variables, adapters_off, add_adapters, merge_adapters
+from ppo_keras.networks.adapters import LAYERS, Unadapted, adapted, adapter_settings, adapter_variables, adapters_off, add_adapters
 
 TOKENS = np.arange(10, dtype=np.int32).reshape(2, 5) % 7
 
@@ -89,16 +90,30 @@ def test_a_saved_policy_holds_what_was_learned(tmp_path):
     policy = adapted_policy()
     policy.save(tmp_path / "policy.keras")
     loaded = keras.models.load_model(tmp_path / "policy.keras", compile=False)
-    assert_close(loaded(TOKENS)[0], policy(TOKENS)[0], atol=1e-4)
+    assert_close(loaded(TOKENS)[0], policy(TOKENS)[0], rtol=0, atol=0)
+    assert_close(Unadapted(loaded)(TOKENS)[0], Unadapted(policy)(TOKENS)[0], rtol=0, atol=0)
+    assert adapter_settings(loaded) == adapter_settings(policy) and len(loaded.trainable_variables) == len(policy.trainable_variables)
 
 
-def test_merging_makes_the_reference_what_was_learned():
-    """Catches: adapters merged twice, without their factor, or kept beside what they were merged into."""
+def test_saved_weights_bring_the_adapters_back(tmp_path):
+    """Catches: W + A B written for W, and A = B = 0 read back, from which no gradient leads away."""
+    policy, other = adapted_policy(), adapted_policy(moved=False)
+    policy.save_weights(tmp_path / "policy.weights.h5")
+    other.load_weights(tmp_path / "policy.weights.h5")
+    assert_close(other(TOKENS)[0], policy(TOKENS)[0], rtol=0, atol=0)
+    assert_close(Unadapted(other)(TOKENS)[0], Unadapted(policy)(TOKENS)[0], rtol=0, atol=0)
+
+
+def test_a_reference_can_write():
+    """Catches: a reference without adapters that reads only, or that writes with them; adapters that are on again inside another look without them."""
     policy = adapted_policy()
-    learned = policy(TOKENS)[0].numpy()
-    merge_adapters(policy)
-    assert_close(policy(TOKENS)[0], learned, atol=1e-4)
-    assert_close(Unadapted(policy)(TOKENS)[0], learned, atol=1e-4)
+    plain, prompts = Unadapted(policy), ragged_prompts()
+    write = lambda one: generate(one, prompts, 5, 3, 0, tf.constant([0, 1]), greedy=True)
+    with adapters_off(policy):
+        expected = write(policy)
+        assert_all_close(write(plain), expected, rtol=0, atol=0)
+        assert_all_close(write(policy), expected, rtol=0, atol=0)
+    assert not np.array_equal(write(policy).log_probs, expected.log_probs)
 
 
 def test_ppo_moves_the_adapters_and_never_the_reference():
@@ -118,8 +133,8 @@ def test_ppo_moves_the_adapters_and_never_the_reference():
     assert all(not np.array_equal(old, v.numpy()) for old, v in zip(before, adapter_variables(policy)))
     assert_close(ppo.reference(TOKENS)[0], expected, rtol=0, atol=0)
     assert history["objective/kl"][2] != 0
-    sizes = {id(v) for v in ppo.changing}
-    assert not sizes & {id(v) for v in policy.frozen_variables} and {id(v) for v in adapter_variables(policy)} <= sizes
+    kept = {id(v) for v in ppo.changing}
+    assert not kept & {id(v) for v in policy.frozen_variables} and {id(v) for v in adapter_variables(policy)} <= kept
 
 
 @pytest.mark.parametrize(
@@ -137,6 +152,8 @@ def test_adapters_once():
     policy = adapted_policy()
     with pytest.raises(InputError, match="has adapters already"):
         add_adapters(policy, 2)
+    with pytest.raises(InputError, match="but adapters are for a TransformerActorCritic"):
+        add_adapters(tiny_policy("lstm"), 2)
     with pytest.raises(InputError, match="a critic of its own"):
         add_adapters(tiny_policy("transformer", shared=False), 2)
     with pytest.raises(InputError, match="no adapters"):

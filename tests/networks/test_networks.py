@@ -1,5 +1,7 @@
 """`ppo_keras.networks`: acting step by step and reading whole sequences give the same numbers."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -690,3 +692,21 @@ def test_sizes_may_be_numbers_of_numpy():
     """Catches: a count out of an array, such as a space of Gymnasium has, that is refused."""
     policy = MLPActorCritic(np.array([3]), np.array([2, 3]), width=8)
     assert policy.distribution.counts == [2, 3] and policy.inputs_read == (3,)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (dict(activation="relu"), "activation='relu' is unknown. Use gelu or silu"),
+        (dict(norm="batch"), "norm='batch' is unknown"),
+        (dict(positions="alibi"), "positions='alibi' is unknown"),
+        (dict(positions="learned"), "needs most_positions"),
+        (dict(head_size=5), "head_size=5 is odd"),
+        (dict(rotary_scaling=(1.0, 2.0)), "rotary_scaling="),
+        (dict(rotary_bases=(1e4, 1e4, 1e4)), "rotary_bases are 3, but there are 1 layers"),
+    ],
+)
+def test_a_form_that_is_not_here_is_refused(settings, words):
+    """Catches: a setting that is ignored, so that the network is another one than was asked for."""
+    with pytest.raises(InputError, match=re.escape(words)):
+        TransformerActorCritic(10, width=8, layers=1, heads=2, memory=4, form=settings)

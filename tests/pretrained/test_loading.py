@@ -55,6 +55,7 @@ def test_bfloat16_weights_have_float32_adapters(folder):
     policy, tokenizer = load_pretrained(folder, lora_rank=2, memory=16, weights="bfloat16")
     plain, _ = load_pretrained(folder, lora_rank=2, memory=16)
     assert {v.dtype for v in adapter_variables(policy)} == {"float32"} and {v.dtype for v in policy.frozen_variables} == {"bfloat16"}
+    assert {v.dtype for v in policy.trainable_variables} == {"float32"}  # the value head too
     tokens = np.array([tokenizer.encode("the film was", begin=True)], np.int32)
     logits, expected = policy(tokens)[0], plain(tokens)[0]
     assert logits.dtype == tf.float32 and 0 < np.abs(logits - expected).max() < 0.03 * np.abs(expected).max()
@@ -75,6 +76,8 @@ def test_reading_tells_how_far_it_is(folder):
         (dict(weights="int8"), "weights='int8' is unknown. Use float32 or bfloat16"),
         (dict(weights="bfloat16", lora_rank=0), "cannot be trained whole"),
         (dict(lora_layers="heads"), "lora_layers='heads' is unknown"),
+        (dict(lora_alpha="x"), "lora_alpha='x' is not positive"),
+        (dict(lora_alpha=3.0, lora_rank=0), "lora_alpha=3.0 is of adapters, but lora_rank=0"),
         (dict(revision="main"), "revision='main'"),
     ],
 )

@@ -259,7 +259,7 @@ def test_memory(tmp_path):
     assert weights.bytes_needed() == 4 * 1_000_500 and weights.bytes_needed("bfloat16") == 2 * 1_000_500
     assert estimate_memory(weights) == 4 * 1_000_500 + 4 * 1_000_000 and estimate_memory(weights, "bfloat16") == 2 * 1_000_500 + 4 * 1_000_000
     check_memory(weights, available=8_002_000)
-    with pytest.raises(InputError, match=r"needs 0.008 GB of memory in float32, and 0.007 GB are free. bfloat16 needs 0.006 GB: use --weights bfloat16, or"):
+    with pytest.raises(InputError, match=r"needs 0.008 GB of memory in float32, and 0.007 GB are free. bfloat16 needs 0.006 GB: use weights=\"bfloat16\", or"):
         check_memory(weights, available=7_000_000)
     with pytest.raises(InputError, match=r"Free some, or take a checkpoint of less than 0.001 billion"):
         check_memory(weights, available=4_000_000)
