@@ -64,7 +64,6 @@ def _child(name, full, told):
     os.environ.pop("XLA_FLAGS", None)  # conftest's compile fast and run slowly
     if not full:
         tf.config.threading.set_intra_op_parallelism_threads(1)  # the other core has other tests to run
-    if not full:
         for published, quick in QUICK.get(name, {}).items():
             assert published in code, f"{name} has no {published!r} any more"
             code = code.replace(published, quick)

