@@ -96,6 +96,23 @@ def unpack(arrays, part):
     return {name.removeprefix(f"{part}/"): value for name, value in arrays.items() if name.startswith(f"{part}/")}
 
 
+def changing(model, variables):
+    """Those of the variables that training changes: not the weights of a model that stay as they are because adapters are trained in their place."""
+    frozen = {id(variable) for variable in getattr(model, "frozen_variables", ())}
+    return [variable for variable in variables if id(variable) not in frozen]
+
+
+def learned_weights(model):
+    """Copies of the weights of a model that training changes, a list of NumPy arrays."""
+    return [np.array(weight) for weight in changing(model, model.weights)]
+
+
+def set_learned_weights(model, weights):
+    """Assigns what `learned_weights` gave. Raises `ValueError` where there are more or fewer."""
+    for weight, value in zip(changing(model, model.weights), weights, strict=True):
+        weight.assign(value)
+
+
 def of_variables(variables):
     """{place in the list: array} of variables. (Keras numbers unnamed layers through, so that paths differ from process to process.)"""
     return {str(i): variable.numpy() for i, variable in enumerate(variables)}

@@ -180,7 +180,7 @@ class OptimizerConfig:
 class SupervisedConfig:
     """Supervised training: of the writer before PPO, of the reward model and of the judge."""
 
-    supervised_epochs: int = 15  # at most; training stops when the validation loss has not improved for `patience`
+    supervised_epochs: int = 15  # at most; training stops when the validation loss has not improved for `patience`; 0: none
     supervised_batch_size: int = 32  # texts a step
     supervised_learning_rate: float = 2e-3  # of AdamW, falling to 0 by a cosine
     weight_decay: float = 0.01  # of AdamW
@@ -189,7 +189,8 @@ class SupervisedConfig:
 
     def __post_init__(self):
         check_kinds(self)
-        for name in ("supervised_epochs", "supervised_batch_size", "patience"):
+        require(self.supervised_epochs >= 0, f"supervised_epochs={self.supervised_epochs} is negative. Use 0 for no supervised training.")
+        for name in ("supervised_batch_size", "patience"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         require(
             self.supervised_learning_rate > 0,

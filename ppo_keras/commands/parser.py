@@ -14,6 +14,7 @@ from ppo_keras.environments.config import settings_for
 from ppo_keras.errors import InputError
 from ppo_keras.runs.folder import STAGES
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
+from ppo_keras.tasks.config import settings_for as settings_for_texts
 
 EXAMPLES = """examples:
   ppo-keras train generation
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   ppo-keras chat generation
   ppo-keras train generation --model lstm --run lstm --seed 1
   ppo-keras train generation --data reviews.csv --text-column review --label-column stars
+  ppo-keras train generation --pretrained smollm2 --run smollm2
   ppo-keras train generation --reward my_rewards:mentions_an_animal --run animals
   ppo-keras train classification --costs "0 1; 5 0"
   ppo-keras train question-answering --data questions.csv --question-column q --answer-column a
@@ -60,7 +62,8 @@ def build_parser(arguments=()):
             epilog=f"example:\n  ppo-keras train {name} --model lstm --run lstm --iterations 60", **style,
         )  # fmt: skip
         if name == chosen:
-            task.add_arguments(settings, dest="config")
+            defaults = settings_for_texts(name, _option(arguments, "--pretrained", None), "--chat" in arguments)
+            task.add_arguments(settings, dest="config", default=defaults)
             _add_resume(task)
             task.set_defaults(command=lambda parsed: train(chosen, parsed, arguments))
     known = dict(AGENT_TASKS) | ({chosen: (None, "")} if (chosen or "").startswith("gym:") and chosen != "gym:" else {})

@@ -2,7 +2,18 @@
 
 import keras
 
-from ppo_keras.checkpoints import from_json, into_variables, of_json, of_variables, pack, readable, unpack
+from ppo_keras.checkpoints import (
+    changing,
+    from_json,
+    into_variables,
+    learned_weights,
+    of_json,
+    of_variables,
+    pack,
+    readable,
+    set_learned_weights,
+    unpack,
+)
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -14,8 +25,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     """
 
     def __init__(self, patience, files=None):
-        super().__init__("val_cross_entropy", mode="min", patience=patience, restore_best_weights=True)
-        self.files, self.history, self.epochs, self.saved = files, {}, 0, None
+        super().__init__("val_cross_entropy", mode="min", patience=patience)  # it would copy frozen weights, too
+        self.files, self.history, self.epochs, self.saved, self.best_weights = files, {}, 0, None, None
 
     def restore_last(self, model):
         """Puts a compiled model, and this callback, back to where the stage stopped; nothing where it never began."""
@@ -34,7 +45,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         """Whether the stage, of so many epochs at most, is over; the model then has its best weights."""
         if self.epochs < epochs and not self.stopped_epoch:
             return False
-        self.model.set_weights(self.saved["best_weights"])
+        set_learned_weights(self.model, self.saved["best_weights"])
         return True
 
     def on_train_begin(self, logs=None):
@@ -51,6 +62,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if self.steps < self.params["steps"]:  # cut short by Ctrl-C: it is done again
             return
         super().on_epoch_end(epoch, logs)
+        if self.best_weights is None or self.best_epoch == epoch:
+            self.best_weights = learned_weights(self.model)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         self.epochs = epoch + 1
@@ -59,7 +72,11 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             parts = {"model": of_variables(_state_of(self.model)), "best_weights": dict(enumerate(self.best_weights))}
             self.files.write(self.epochs, pack(parts) | {"facts": of_json(facts | {"history": self.history})})
 
+    def on_train_end(self, logs=None):
+        if self.best_weights is not None:
+            set_learned_weights(self.model, self.best_weights)
+
 
 def _state_of(model):
-    """Every variable of a compiled model, the optimizer's and those of dropout too."""
-    return [*model.variables, *model.optimizer.variables]
+    """Every variable of a compiled model that training changes, the optimizer's and those of dropout too."""
+    return [*changing(model, model.variables), *model.optimizer.variables]

@@ -9,6 +9,7 @@ from ppo_keras.errors import InputError
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 from ppo_keras.language.vocabulary import check_tokens
+from ppo_keras.networks.adapters import frozen_variables
 
 
 class LogitsModel(keras.Model):
@@ -18,6 +19,11 @@ class LogitsModel(keras.Model):
         super().__init__(**{"dtype": policy.dtype_policy} | kwargs)  # by it Keras knows that a loss must be scaled
         # the head by name too: Keras trains the layers that it finds among the attributes, and a method hides its own
         self.encoder, self.policy_head, self.to_logits = policy.encoder, policy.policy_head, policy.logits
+
+    @property
+    def frozen_variables(self):
+        """See `ActorCritic`."""
+        return frozen_variables(self)
 
     def call(self, inputs, training=None):
         """int32 `(B, L)` -> float32 `(B, L, V)`; of whole texts, `(B, T, L)` -> `(B, T, K)`."""
@@ -48,7 +54,8 @@ def train_language_model(policy, train, validation, length, pad_id, config=None,
             state training goes on.
 
     Returns:
-        An `EarlyStopping` with a `history` like Keras's; the weights are those of the epoch with the lowest `val_cross_entropy`.
+        An `EarlyStopping` with a `history` like Keras's, {} where no epoch was asked for; the weights are those of the epoch with the lowest
+        `val_cross_entropy`.
     """
 
     def arrays(token_lists):
@@ -192,6 +199,8 @@ def _fit(model, train, validation, loss, metrics, config, callbacks=(), jit_comp
     config = config or SupervisedConfig()
     count, size = len(train[-1]), config.supervised_batch_size
     epochs, steps = config.supervised_epochs, max(1, count // size)
+    if epochs == 0:
+        return EarlyStopping(config.patience)
     rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, epochs * steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
     model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ppo_keras.distributions import distribution_of
 from ppo_keras.errors import InputError, check_count, shown
-from ppo_keras.networks.adapters import adapted, adapter_settings, add_adapters
+from ppo_keras.networks.adapters import adapter_settings, add_adapters, frozen_variables
 from ppo_keras.networks.encoder import (
     ObservationEncoder,
     TextEncoder,
@@ -144,8 +144,8 @@ class ActorCritic(keras.Model):
 
     @property
     def frozen_variables(self):
-        """The weights that stay as they are because adapters are trained in their place; [] without adapters."""
-        return [variable for variable in self.encoder.variables if not variable.trainable] if adapted(self) else []
+        """See `adapters.frozen_variables`."""
+        return frozen_variables(self)
 
     @property
     def _encoders(self):

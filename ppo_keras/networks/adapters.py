@@ -1,11 +1,12 @@
 """Adapters (Hu et al. 2022, "LoRA"): a frozen network, to whose layers small products A B are added and trained; and it without them."""
 
 import contextlib
-from numbers import Real
 
 import keras
+import numpy as np
 
-from ppo_keras.errors import check_count, require, shown
+from ppo_keras.errors import require
+from ppo_keras.networks.adapter_settings import LAYERS, check_adapters
 
 
 class Linear(keras.layers.Dense):
@@ -46,9 +47,6 @@ class Linear(keras.layers.Dense):
         return {name: variable for name, variable in parts.items() if variable is not None}
 
 
-LAYERS = {"attention": ("query_key_value",), "all": ("query_key_value", "output_projection", "expand", "contract")}
-
-
 def add_adapters(policy, rank, alpha=None, layers="attention"):
     """Freezes the encoder of a language model, and gives its linear layers adapters of a rank: kernel + alpha / rank * A B.
 
@@ -76,14 +74,6 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
     for block in blocks:
         for name in LAYERS[layers]:
             getattr(block, name).enable_lora(rank, lora_alpha=alpha)
-
-
-def check_adapters(rank, alpha=None, layers="attention"):
-    """Raises `InputError` where `add_adapters` would."""
-    check_count("lora_rank", rank, example=16)
-    require(layers in LAYERS, f"lora_layers={shown(layers)} is unknown. Use {' or '.join(LAYERS)}.")
-    sound = alpha is None or (isinstance(alpha, Real) and not isinstance(alpha, bool) and alpha > 0)
-    require(sound, f"lora_alpha={shown(alpha)} is not positive. Use a number such as {2 * rank}.")
 
 
 def adapted(policy):
@@ -120,22 +110,33 @@ def adapters_off(policy):
             layer.lora_enabled = enabled
 
 
+def frozen_variables(model):
+    """The weights of a model's encoder that stay as they are because adapters are trained in their place; [] without adapters."""
+    return [variable for variable in model.encoder.variables if not variable.trainable] if adapted(model) else []
+
+
 def reference_of(policy):
-    """A frozen twin that never follows a policy: with adapters the policy without them, else a copy."""
-    return Unadapted(policy) if adapted(policy) else policy.copy(name="reference")
+    """A frozen twin that never follows a policy: of one with adapters without a second copy of its weights."""
+    return Frozen(policy) if adapted(policy) else policy.copy(name="reference")
 
 
-class Unadapted:
-    """A policy with its adapters off: the reference of an adapted policy, without a second copy of its weights.
+class Frozen:
+    """A policy with adapters as it is now, whatever it learns: it keeps a copy of its heads and adapters, and shares the weights that never change.
 
-    It has no variable of its own, and its logits never change: the encoder is frozen. Its values follow the policy's value head.
+    While it is traced, Keras takes the copies for the policy's own variables (`StatelessScope`). Adapters that have learned nothing yet are switched
+    off instead: that needs no copy, and saves their products.
     """
 
-    variables, trainable = (), False
+    trainable = False
 
     def __init__(self, policy):
         require(adapted(policy), "the policy has no adapters, so without them it would follow what it learns. Use policy.copy().")
         self.policy = policy
+        new = not any(np.any(layer.lora_kernel_b.numpy()) for layer in adapted(policy))
+        self.switch = adapters_off if new else lambda policy: contextlib.nullcontext()
+        left_out = {id(variable) for variable in adapter_variables(policy)} if new else ()
+        self.learned = [variable for variable in policy.trainable_variables if id(variable) not in left_out]
+        self.variables = [keras.Variable(variable.numpy(), trainable=False, dtype=variable.dtype, name=variable.name) for variable in self.learned]
 
     @property
     def distribution(self):
@@ -153,15 +154,21 @@ class Unadapted:
 
     def __call__(self, *args, **kwargs):
         """See `ActorCritic.call`."""
-        with adapters_off(self.policy):
+        with self._as_it_was():
             return self.policy(*args, **kwargs)
 
     def step(self, *args, **kwargs):
         """See `ActorCritic`."""
-        with adapters_off(self.policy):
+        with self._as_it_was():
             return self.policy.step(*args, **kwargs)
 
     def read(self, *args, **kwargs):
         """See `ActorCritic`."""
-        with adapters_off(self.policy):
+        with self._as_it_was():
             return self.policy.read(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _as_it_was(self):
+        values = [(variable, kept.value) for variable, kept in zip(self.learned, self.variables)]
+        with self.switch(self.policy), keras.StatelessScope(state_mapping=values):
+            yield

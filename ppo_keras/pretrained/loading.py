@@ -5,13 +5,12 @@ import math
 from tqdm import tqdm
 
 from ppo_keras.errors import check_count, require
-from ppo_keras.networks.adapters import add_adapters, check_adapters
+from ppo_keras.networks.adapters import add_adapters
+from ppo_keras.pretrained.config import check_loading
 from ppo_keras.pretrained.families import new_policy, read_into, settings_of
 from ppo_keras.pretrained.sources import find_checkpoint
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer
 from ppo_keras.pretrained.weights import check_memory, open_weights
-
-WEIGHTS = ("float32", "bfloat16")
 
 
 def load_pretrained(name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None):
@@ -36,28 +35,64 @@ def load_pretrained(name, lora_rank=16, lora_alpha=None, lora_layers="attention"
     Example:
         >>> writer, tokenizer = load_pretrained("smollm2", lora_rank=8)  # doctest: +SKIP
     """
-    check_count("lora_rank", lora_rank, least=0, example=16)
-    if lora_rank:
-        check_adapters(lora_rank, lora_alpha, lora_layers)
-    require(lora_rank or lora_alpha is None, f"lora_alpha={lora_alpha} is of adapters, but lora_rank=0 asks for none. Leave it out.")
+    check_loading(lora_rank, lora_alpha, lora_layers, weights)
     check_count("memory", memory, example=256)
-    require(weights in WEIGHTS, f"weights={weights!r} is unknown. Use {' or '.join(WEIGHTS)}.")
-    require(lora_rank or weights == "float32", "weights='bfloat16' cannot be trained whole. Use lora_rank=16, or float32.")
-    place = find_checkpoint(name, revision, report or Bar("fetching", "B"))
-    checkpoint = open_weights(place)
-    settings = settings_of(checkpoint.config)
-    require(
-        memory <= settings.most_steps,
-        f"memory={memory} is longer than the context of {settings.most_steps} that {name} knows. Use {settings.most_steps} or less.",
-    )
-    tokenizer = PretrainedTokenizer.from_folder(place) if place.is_dir() else PretrainedTokenizer.from_gguf_metadata(checkpoint.metadata)
-    check_memory(checkpoint, weights)
-    policy = new_policy(settings, memory, weights)
-    read_into(policy.encoder, checkpoint, report or Bar("reading", " weights"))
-    policy.start_value_from_policy()
-    if lora_rank:
-        add_adapters(policy, lora_rank, lora_alpha, lora_layers)
-    return policy, tokenizer
+    checkpoint = Checkpoint(name, revision, report)
+    return checkpoint.policy(memory, lora_rank, lora_alpha, lora_layers, weights, report), checkpoint.tokenizer
+
+
+class Checkpoint:
+    """A checkpoint that was found: its tokenizer at once, its weights when a policy is made of them.
+
+    | attribute | meaning |
+    |---|---|
+    | `tokenizer` | a `PretrainedTokenizer` |
+    | `most_steps` | the longest context that it knows |
+
+    Args:
+        name, revision, report: see `load_pretrained`.
+
+    Raises:
+        InputError: see `load_pretrained`.
+    """
+
+    def __init__(self, name, revision=None, report=None):
+        self.name, place = name, find_checkpoint(name, revision, report or Bar("fetching", "B"))
+        self.weights = open_weights(place)
+        self.settings = settings_of(self.weights.config)
+        self.most_steps = self.settings.most_steps
+        self.tokenizer = PretrainedTokenizer.from_folder(place) if place.is_dir() else PretrainedTokenizer.from_gguf_metadata(self.weights.metadata)
+
+    @property
+    def checksum(self):
+        """The sha256 of its weights, the same wherever it lies."""
+        return self.weights.checksum()
+
+    def check(self, memory, weights="float32"):
+        """Raises `InputError` where a policy of these settings could not be made; no weight is read."""
+        require(
+            memory <= self.most_steps,
+            f"memory={memory} is longer than the context of {self.most_steps} that {self.name} knows. Use {self.most_steps} or less.",
+        )
+        check_memory(self.weights, weights)
+
+    def policy(self, memory=256, lora_rank=16, lora_alpha=None, lora_layers="attention", weights="float32", report=None, labels=None):
+        """A new `TransformerActorCritic` with these weights.
+
+        Args:
+            memory, lora_rank, lora_alpha, lora_layers, weights, report: see `load_pretrained`.
+            labels: how many actions it has where it reads a whole text of `memory` tokens as one observation; None for a language model.
+
+        Raises:
+            InputError: a context beyond what it knows, weights that do not fit its config or this machine's memory.
+        """
+        self.check(memory, weights)
+        policy = new_policy(self.settings, memory, weights, labels)
+        read_into(policy.encoder, self.weights, report or Bar("reading", " weights"))
+        policy.start_value_from_policy()
+        if lora_rank:
+            add_adapters(policy, lora_rank, lora_alpha, lora_layers)
+        return policy
 
 
 class Bar:

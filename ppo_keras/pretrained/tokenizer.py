@@ -1,12 +1,13 @@
 """The tokenizer of somebody else's checkpoint, exact to the id, with the interface of ours. Byte-pair encoding only, as all families that are read have it."""
 
+import contextlib
 import json
 import re
 import secrets
 from pathlib import Path
 
 from ppo_keras.errors import InputError, check_count, line_of, require, shown
-from ppo_keras.language.tokenizer import BaseTokenizer
+from ppo_keras.language.tokenizer import BaseTokenizer, Tokenizer
 from ppo_keras.pretrained.tokenizer_files import NAMES, facts_of, ids_of, mark_special, parsed, parts_of_gguf, read_json, read_text
 
 
@@ -188,6 +189,14 @@ class PretrainedTokenizer(BaseTokenizer):
         require(not set(self._meant) & set(known.values()), "the ids in tokenizer.json have gaps, expected 0, 1, 2, ... Take another revision of it.")
         self.command_pattern = re.compile("|".join(map(re.escape, sorted(commands, key=len, reverse=True))))  # the longest first, as tokenizers has it
         return commands
+
+
+def load_tokenizer(path):
+    """The tokenizer in the file `tokenizer.model` of a run: ours, or a checkpoint's. Raises `InputError` where it is neither."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(1) == b"{":
+            return PretrainedTokenizer.load(path)
+    return Tokenizer.load(path)
 
 
 def _byte_letters():

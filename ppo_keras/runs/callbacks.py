@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from ppo_keras.checkpoints import (
     from_json,
+    learned_weights,
     of_json,
     pack,
     readable,
+    set_learned_weights,
     unpack,
 )
 from ppo_keras.errors import NonFiniteError
@@ -141,7 +143,7 @@ class Checkpoint(keras.callbacks.Callback):
     def wait(self):
         """Keeps the weights as they are now until they can be scored."""
         if self.score is not None:
-            self.waiting, self.since = self.model.policy.get_weights(), self.iteration
+            self.waiting, self.since = learned_weights(self.model.policy), self.iteration
 
     def save(self):
         """Writes a state now."""
@@ -164,7 +166,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.best, self.best_weights = float(state.arrays["score/best"]), in_order(unpack(state.arrays, "best_weights"))
             self.since = int(state.arrays["score/since"])
             waiting = in_order(unpack(state.arrays, "waiting_weights"))
-            self.waiting = learner.policy.get_weights() if self.since == state.number else waiting
+            self.waiting = learned_weights(learner.policy) if self.since == state.number else waiting
             for name, part in self.parts.items():
                 part.restore(unpack(state.arrays, name))
             _set_random_states(from_json(state.arrays["random"]))
@@ -189,19 +191,19 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if self.best is None:
-            self.best, self.weights = self.measure(), self.policy.get_weights()
+            self.best, self.weights = self.measure(), learned_weights(self.policy)
 
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.iteration.numpy()) % self.every and batch + 1 < self.params["steps"]:
             return
         value = self.measure()
         if value > self.best:
-            self.best, self.weights = value, self.policy.get_weights()
+            self.best, self.weights = value, learned_weights(self.policy)
 
     def put_back(self):
         """Gives the policy the best weights, after `fit` (as far as it came)."""
         if self.best is not None:
-            self.policy.set_weights(self.weights)
+            set_learned_weights(self.policy, self.weights)
 
     def state(self):
         """See `Checkpoint`."""

@@ -35,9 +35,17 @@ def find_files(run, config):
         module, colon, _ = name.partition(":")
         if colon:
             _check_module(run, module, began)
-    named = {name: getattr(config, name, None) for name in FILES}
-    away = {name: str(began / path) for name, path in named.items() if path and not os.path.exists(path)}
-    return replace(config, **{name: path for name, path in away.items() if os.path.exists(path)})
+    moved = {name: found_from(saved, path) for name in FILES if (path := getattr(config, name, None))}
+    checkpoint = getattr(config, "checkpoint", None)  # of agents there is none
+    if checkpoint and checkpoint.pretrained:
+        moved["checkpoint"] = replace(checkpoint, pretrained=found_from(saved, checkpoint.pretrained))
+    return replace(config, **moved)
+
+
+def found_from(saved, path):
+    """A path as the `config.json` of a run has it; where it is not here but was where the run began, that one. A name on a hub stays what it is."""
+    began = Path(str(saved.get("working_folder", ""))) / path
+    return str(began) if began.is_absolute() and not os.path.exists(path) and began.exists() else path
 
 
 def _check_module(run, module, began):

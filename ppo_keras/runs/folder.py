@@ -13,7 +13,7 @@ from ppo_keras.errors import InputError, ResumeError
 
 STAGES = ("before", "after", "best")  # of the weights that a run keeps
 PLACE = ("run", "runs_folder", "overwrite")  # settings that say where a run lies, which may change
-FILES = ("data", "validation_data", "test_data", "map")  # settings that name a file, which may be moved: its content is compared
+FILES = ("data", "validation_data", "test_data", "map", "pretrained")  # settings that name a file, which may be moved: its content is compared
 
 
 class Run:
@@ -24,6 +24,7 @@ class Run:
     | `config.json` | every setting, the versions of the libraries, and the working folder, from which files are named |
     | `tokenizer.model` | the SentencePiece model |
     | `checkpoints/before.keras`, `after.keras` | the writer before and after PPO |
+    | `checkpoints/before.safetensors`, ... | of a checkpoint with adapters, the same: what is learned of it, without its frozen weights |
     | `checkpoints/policy.keras` | the agent |
     | `checkpoints/reward.keras`, `judge.keras` | the reward model and the judge, where there are any |
     | `checkpoints/best.keras` | the policy that was rewarded most in the iteration that it acted in, see `callbacks.Checkpoint` |
@@ -141,11 +142,19 @@ class Run:
 
     def has(self, name):
         """Whether the model of this name was saved."""
-        return Path(self.checkpoint(name)).exists()
+        return self.has_whole(name) or os.path.exists(self.path(self.adapters(name)))
+
+    def has_whole(self, name):
+        """Whether it was saved with all its weights."""
+        return os.path.exists(self.checkpoint(name))
 
     def checkpoint(self, name):
         """Path of a saved model: before, after, reward or judge; policy, of an agent."""
         return str(self.folder / "checkpoints" / f"{name}.keras")
+
+    def adapters(self, name):
+        """Name of the file that holds what was learned of a policy with adapters: before, after or best."""
+        return f"checkpoints/{name}.safetensors"
 
     def save_model(self, model, name):
         """Saves a Keras model whole: where the disk is full, no half of it is left."""

@@ -17,6 +17,7 @@ from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import ReferenceReward
 from ppo_keras.language.supervised import train_answers
 from ppo_keras.reports.tables import print_answers
+from ppo_keras.runs.models import save_policy
 from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.training import run_job
 from ppo_keras.tasks.writing import WriterJob
@@ -59,19 +60,20 @@ class AnsweringJob(WriterJob):
         self.take_corpus(task.load(minimum=config.batch_size // config.responses_per_prompt))
         train = self.corpus.train
         count = max(1, round(config.supervised_share * len(train.texts)))
-        if count < config.supervised.supervised_batch_size:
+        if config.supervised.supervised_epochs and count < config.supervised.supervised_batch_size:
             raise InputError(
                 f"supervised_share={config.supervised_share} of {len(train.texts)} prompts is {count}, less than a batch. "
                 f"Use a larger share, or a --supervised-batch-size of at most {count}."
             )
         rows = np.random.default_rng(config.seed).permutation(len(train.texts))
         known, self.practice = rows[:count], rows[count:] if count < len(rows) else rows
-        self.train_tokenizer(train.texts + [reference for i in known for reference in train.references[i]])
+        self.take_tokenizer(train.texts + [reference for i in known for reference in train.references[i]], answers=True)
         self.known = self.pairs(train, known)
         self.response_length = config.response_length or usual_length([answer for _, answer in self.known])
-        questions = {name: [self.tokenizer.encode_question(text) for text in getattr(self.corpus, name).texts] for name in ("train", "validation", "test")}
+        questions = {name: [self.asking.ids(text) for text in getattr(self.corpus, name).texts] for name in ("train", "validation", "test")}
         self.prompt_length = config.prompt_length or usual_length(questions["train"])
         self.context = self.prompt_length + self.response_length
+        self.take_memory(self.context)
         self.prompts, self.references = {}, []  # of all splits, found by row; those of prompts held out are only looked at
         for name, lists in questions.items():
             self.prompts[name] = self.pad(lists).numbered(first=len(self.references))
@@ -82,8 +84,8 @@ class AnsweringJob(WriterJob):
 
     def pairs(self, split, rows=None):
         """(prompt ids, answer ids) for every reference of a split, or of some rows of it."""
-        encode, rows = self.tokenizer, range(len(split.texts)) if rows is None else rows
-        return [(encode.encode_question(split.texts[i]), encode.encode(reference, end=True)) for i in rows for reference in split.references[i]]
+        rows = range(len(split.texts)) if rows is None else rows
+        return [(self.asking.ids(split.texts[i]), self.tokenizer.encode(reference, end=True)) for i in rows for reference in split.references[i]]
 
     def pad(self, token_lists):
         """NumPy `Prompts`; of one that is too long, the end."""
@@ -98,7 +100,7 @@ class AnsweringJob(WriterJob):
             f"{self.corpus.name}: {len(self.corpus.train.texts)} training prompts, {len(self.known)} references known to supervised "
             f"training, {self.tokenizer.vocabulary_size} pieces, responses of up to {self.response_length} tokens. Run folder: {run.folder}"
         )
-        self.policy = self.new_policy(memory=self.context)
+        self.policy = self.new_policy()
         shown = {"loss": "loss", "val_cross_entropy": "validation"}
         with self.observers(run, interrupt, "writer", "supervised", shown) as observers:
             train_answers(
@@ -106,7 +108,7 @@ class AnsweringJob(WriterJob):
                 config.supervised, callbacks=observers, jit_compile=config.jit, files=run.states("writer"),
             )  # fmt: skip
         self.policy.start_value_from_policy()
-        run.save_model(self.policy, "before")
+        save_policy(run, self.policy, "before")
         self.learner = self.make_learner()
         self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         self.respond = Responder(self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit)
@@ -128,7 +130,7 @@ class AnsweringJob(WriterJob):
 
     def encode_prompt(self, text):
         """See `WriterJob`."""
-        return self.tokenizer.encode_question(clean(text, "the prompt"))
+        return self.asking.ids(clean(text, "the prompt"))
 
     def score_as(self, other):
         """See `WriterJob`."""

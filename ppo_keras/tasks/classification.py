@@ -15,12 +15,13 @@ from ppo_keras.environments.texts import TextClassification, check_costs
 from ppo_keras.errors import InputError
 from ppo_keras.language.evaluation import label_measures
 from ppo_keras.language.supervised import pad_texts, train_labels
+from ppo_keras.networks.adapters import reference_of
 from ppo_keras.networks.encoder import NO_TOKEN
 from ppo_keras.reports.measures import Sample
 from ppo_keras.reports.tables import print_labels
 from ppo_keras.runs import callbacks, tracing
 from ppo_keras.runs.health import Health
-from ppo_keras.runs.models import load_policy
+from ppo_keras.runs.models import load_policy, load_reference, save_policy
 from ppo_keras.runs.recording import EnvironmentRecorder
 from ppo_keras.runs.views import HeldOutLabels, RolloutAttention
 from ppo_keras.tasks.seeds import each_seed
@@ -69,9 +70,10 @@ class ClassificationJob(TextJob):
         if count == 2 and table is not None and config.positive_label is None:  # the rows of the costs go by their order
             warn_of_guess(self.names, self.corpus.name)
         self.costs = check_costs(1.0 - np.eye(count) if table is None else table, self.names)
-        self.train_tokenizer(train.texts)
+        self.take_tokenizer(train.texts)
         lengths = [len(ids) for ids in self.encode(train.texts)]
         self.text_length = config.text_length or int(np.percentile(lengths, 99))
+        self.take_memory(self.text_length)
         self.texts = {name: self.pad(getattr(self.corpus, name).texts) for name in ("train", "validation", "test")}
         self.labels = {name: getattr(self.corpus, name).labels for name in self.texts}
         read = lambda model, texts: [part[:, 0] for part in model(texts[:, tf.newaxis], training=False)]  # logits (B, K), values (B,)
@@ -85,26 +87,22 @@ class ClassificationJob(TextJob):
         """int32 `(N, L)`, filled up with `NO_TOKEN`; what is longer is cut."""
         return pad_texts(self.encode(texts), self.text_length, NO_TOKEN)[0]
 
-    def new_classifier(self):
-        """An untrained policy that reads a whole text as one observation."""
-        return self.new_policy(memory=self.text_length, inputs=(self.text_length,), actions=len(self.names), vocabulary_size=self.tokenizer.vocabulary_size)
-
     def prepare(self, run, interrupt):
         """The baseline by supervised training; PPO begins with a copy of it."""
         config = self.config
-        self.save_settings(run, text_length=self.text_length, label_names=list(self.names))
+        self.save_settings(run, text_length=self.text_length, label_names=list(self.names), labels=len(self.names))
         print(
             f"{self.corpus.name}: {len(self.corpus.train.texts)} training texts, labels {', '.join(self.names)} (the order of the costs), "
             f"{self.tokenizer.vocabulary_size} pieces, up to {self.text_length} of each text. Run folder: {run.folder}"
         )
-        self.policy = self.new_classifier()
+        self.policy = self.new_policy(labels=len(self.names))
         data = [(self.texts[name], self.labels[name]) for name in ("train", "validation")]
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         with self.observers(run, interrupt, "writer", "supervised", shown) as observers:
             train_labels(self.policy, *data, config.supervised, callbacks=observers, jit_compile=config.jit, files=run.states("writer"))
         self.policy.start_value_from_policy()
-        self.baseline = self.policy.copy(name="baseline")
-        run.save_model(self.baseline, "before")
+        self.baseline = reference_of(self.policy)
+        save_policy(run, self.policy, "before")
         self.learner = EnvironmentPPO(
             self.policy, TextClassification(self.texts["train"], self.labels["train"], self.costs), config.ppo, config.batch_size, 1,
             seed=config.seed, name="learner",
@@ -169,7 +167,8 @@ class ClassificationJob(TextJob):
 
     def open(self, stage):
         """Takes the classifier of a stage of the run ("before", "after" or "best"), and the one before PPO."""
-        self.policy, self.baseline = load_policy(self.run, stage), load_policy(self.run, "before")
+        self.policy = load_policy(self.run, stage)
+        self.baseline = load_reference(self.run, self.policy)
 
     def choose(self, count, seed):
         """What `evaluate` and `compare` look at: labels (the most probable and sampled ones), log-probabilities and values.

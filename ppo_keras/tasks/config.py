@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from ppo_keras.config import (
@@ -15,10 +15,12 @@ from ppo_keras.config import (
     check_divides,
     check_heads,
     check_seeds,
+    optional,
     require,
     switch,
 )
 from ppo_keras.errors import InputError
+from ppo_keras.pretrained.config import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class TextConfig:
     ppo: PPOConfig = PPOConfig(discount=1.0)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
     logging: LoggingConfig = LoggingConfig()
+    checkpoint: PretrainedConfig = PretrainedConfig()
 
     def __post_init__(self):
         require(self.model in ("transformer", "lstm"), f"model={self.model!r} is unknown. Use transformer or lstm.")
@@ -60,6 +63,15 @@ class TextConfig:
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         self.ppo.check_batch(self.batch_size)
         self.logging.check(self.model)
+        if self.checkpoint.pretrained is not None:
+            self.check_pretrained()
+
+    def check_pretrained(self):
+        """Raises `InputError` where a setting is of a model from nothing, but a checkpoint was named."""
+        require(self.model == "transformer", f"--pretrained brings a transformer, but --model is {self.model}. Leave one of them out.")
+        default = type(self).vocabulary_size
+        require(self.vocabulary_size == default, f"--pretrained brings its tokenizer, so --vocabulary-size {self.vocabulary_size} has no use. Leave it out.")
+        require(self.network.shared_trunk, "--pretrained has one trunk for policy and value. Leave out --no-shared-trunk.")
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,8 @@ class GenerationConfig(TextConfig):
     missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
     short_penalty: float = 0.7  # subtracted from the score in proportion to what a response lacks of the usual length
     reward_network: str = "bag"  # of the reward model and the judge: bag (of words), transformer or lstm
+    reward_epochs: Optional[int] = None  # at most, of the reward model and of the judge; by default --supervised-epochs
+    reward_learning_rate: Optional[float] = optional(None)  # at which they begin; none: --supervised-learning-rate
     evaluation_samples: int = 256  # responses to held-out prompts, before and after
     ppo: PPOConfig = PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, max_gradient_norm=1.0, temperature=0.8)
     kl: KLConfig = KLConfig(kl_coefficient=0.1, kl_target=8.5, kl_horizon=1000)
@@ -110,12 +124,43 @@ class GenerationConfig(TextConfig):
             self.positive_label is None or not (self.control_codes or self.chosen_column),
             "--positive-label names the one label that is rewarded. With --control-codes each prompt asks for its own, and pairs have none: leave it out.",
         )
+        require(
+            self.reward_epochs is None or self.reward_epochs >= 1,
+            f"reward_epochs={self.reward_epochs} is less than 1. Use a number such as 15, or leave it out.",
+        )
+        require(
+            self.reward_learning_rate is None or self.reward_learning_rate > 0,
+            f"reward_learning_rate={self.reward_learning_rate} is not positive. Use a value such as 2e-3, or leave it out.",
+        )
         require(self.evaluation_samples >= 1, f"evaluation_samples={self.evaluation_samples} is less than 1. Use a number such as 256.")
         require(
             self.prompt_length >= 2,
             f"prompt_length={self.prompt_length} leaves no room for a prompt after the begin token. Use 2 or more.",
         )
         check_response_length(self.response_length)
+
+    @property
+    def scoring(self):
+        """The `SupervisedConfig` of the reward model and of the judge."""
+        supervised, epochs = self.supervised, self.reward_epochs or self.supervised.supervised_epochs or SupervisedConfig.supervised_epochs
+        return replace(supervised, supervised_epochs=epochs, supervised_learning_rate=self.reward_learning_rate or supervised.supervised_learning_rate)
+
+    def check_pretrained(self):
+        """See `TextConfig`."""
+        super().check_pretrained()
+        require(not self.control_codes, "--control-codes are pieces of a tokenizer of their own, but --pretrained brings its tokenizer. Leave one out.")
+        chat = self.checkpoint.chat
+        require(
+            chat or self.checkpoint.prompt_format == "{}",
+            "--prompt-format is of prompts that are answered, but generation goes on with the beginnings of texts. Add --chat, or leave it out.",
+        )
+        require(not chat or self.reward, "--chat answers the texts, so labels of theirs teach no reward. Give --reward module:function.")
+        require(not chat or self.chosen_column is None, "--chat answers the texts, which are one column of prompts. Leave out --chosen-column.")
+        require(not chat or self.response_length, "--chat answers texts, whose length says nothing about the answers'. Give --response-length, such as 64.")
+        require(
+            not chat or self.supervised.supervised_epochs == 0,
+            "--chat answers the texts, and there are no answers to learn to write. Give --supervised-epochs 0.",
+        )
 
 
 @dataclass(frozen=True)
@@ -248,6 +293,42 @@ TASKS = {  # name on the command line: settings, purpose
     "question-answering": (QuestionAnsweringConfig, "answer questions; the reward is that the answer is right"),
     "translation": (TranslationConfig, "translate; the reward is the chrF or BLEU of the sentence"),
 }
+
+
+def settings_for(task, pretrained=None, chat=False):
+    """The settings of a task, before the user changes any; with a checkpoint (a name, see `PretrainedConfig`) those that suit one."""
+    kind = TASKS[task][0]
+    if pretrained is None:
+        return kind()
+    settings = _WITH_CHECKPOINT[task]
+    if task == "generation" and chat:
+        settings = settings | dict(supervised=replace(settings["supervised"], supervised_epochs=0), short_penalty=0.0)
+    return kind(**settings)
+
+
+_WITH_CHECKPOINT = {
+    "generation": dict(
+        iterations=30, batch_size=32, checkpoint_every=5, reward_epochs=15, reward_learning_rate=2e-3,
+        supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),
+        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, epochs=1, max_gradient_norm=1.0, temperature=0.8),
+        kl=KLConfig(kl_coefficient=0.05, kl_target=8.0, kl_horizon=300), optimizer=OptimizerConfig(learning_rate=1e-3),
+        logging=LoggingConfig(log_every=10),
+    ),
+    "classification": dict(
+        iterations=24, batch_size=64, supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),
+        ppo=PPOConfig(discount=1.0, entropy_coefficient=0.3, epochs=1), optimizer=OptimizerConfig(learning_rate=2e-4), logging=LoggingConfig(log_every=4),
+    ),
+    "question-answering": dict(
+        iterations=60, batch_size=64, checkpoint_every=10, supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),
+        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, epochs=1, max_gradient_norm=1.0), kl=KLConfig(kl_coefficient=0.0),
+        optimizer=OptimizerConfig(learning_rate=1e-3), logging=LoggingConfig(log_every=10),
+    ),
+    "translation": dict(
+        iterations=60, batch_size=64, checkpoint_every=10, supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),
+        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, epochs=1, max_gradient_norm=1.0), kl=KLConfig(kl_coefficient=0.001),
+        optimizer=OptimizerConfig(learning_rate=1e-3), logging=LoggingConfig(log_every=10),
+    ),
+}  # fmt: skip
 
 
 def check_response_length(length):

@@ -33,7 +33,7 @@ from ppo_keras.language.supervised import (
 from ppo_keras.language.tokenizer import UNKNOWN
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.reports.tables import print_evaluations
-from ppo_keras.runs.models import load_reward_model
+from ppo_keras.runs.models import load_reward_model, save_policy
 from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.text import HELD_OUT
 from ppo_keras.tasks.training import run_job
@@ -66,7 +66,7 @@ class GenerationJob(WriterJob):
         super().__init__(config, "generation", run)
         self.function = load_function(config.reward) if config.reward else None
         corpus = load_texts(
-            config.data, config.dataset, config.language, config.text_column, config.label_column, config.chosen_column,
+            config.data, config.dataset, config.language, config.text_column, "" if config.checkpoint.chat else config.label_column, config.chosen_column,
             config.rejected_column, seed=config.seed, minimum=max(config.batch_size, config.supervised.supervised_batch_size),
             validation_data=config.validation_data, test_data=config.test_data, two_labels=not config.control_codes,
             positive_label=config.positive_label,
@@ -81,17 +81,12 @@ class GenerationJob(WriterJob):
         self.codes, self.code_texts = None, [""]
         if config.control_codes:
             self.code_texts = [f"{name}:" for name in self.corpus.label_names]
-        self.train_tokenizer(all_texts(train), [code for code in self.code_texts if code])
+        self.take_tokenizer(all_texts(train), [code for code in self.code_texts if code])
         if config.control_codes:
             self.codes = ControlCodes(map(self.tokenizer.id_of, self.code_texts), UNKNOWN)
         self.code_length = max(len(self.tokenizer.encode(code)) for code in self.code_texts)
-        self.prompt_length = config.prompt_length + self.code_length
-        lengths = [len(ids) for ids in self.encode(all_texts(train))]
-        longest = int(np.percentile(lengths, 95))
-        self.response_length = config.response_length or max(4, longest - 1)
-        self.usual_length = min(self.response_length, max(1.0, np.mean(lengths) - config.prompt_length))
-        self.context = self.prompt_length + self.response_length
-        self.text_length = max(self.context, longest + self.code_length)
+        self.take_lengths()
+        self.take_memory(self.text_length)
         if train.rejected is not None:
             self.check_pairs_differ()
         self.prompts = self.make_prompts(self.corpus.test, config.evaluation_samples, seed=config.seed + 1)
@@ -99,6 +94,22 @@ class GenerationJob(WriterJob):
         if self.function is not None:  # a mistake in it shows before the work begins
             prompt, text = self.tokenizer.decode_batch(*self.prompts)[0], self.corpus.test.texts[0]
             PythonReward(self.function, self.tokenizer, config.reward).score(prompt, text.removeprefix(prompt))
+
+    def take_lengths(self):
+        """Sets the lengths of prompts, responses and texts, in tokens; of a chat a prompt is a whole text, and a response the answer to it."""
+        config, texts = self.config, self.encode(all_texts(self.corpus.train))
+        lengths = [len(ids) for ids in texts]
+        longest = int(np.percentile(lengths, 95))
+        if config.checkpoint.chat:
+            every = [text for name in ("train", "validation", "test") for text in getattr(self.corpus, name).texts]
+            self.prompt_length = max(len(self.asking.ids(text)) for text in every)
+            self.response_length = self.usual_length = config.response_length
+        else:
+            self.prompt_length = config.prompt_length + self.code_length
+            self.response_length = config.response_length or max(4, longest - 1)
+            self.usual_length = min(self.response_length, max(1.0, np.mean(lengths) - config.prompt_length))
+        self.context = self.prompt_length + self.response_length
+        self.text_length = max(self.context, longest + self.code_length)
 
     def make_halves(self):
         """Of train and validation, the halves of the reward model and of the judge, `(Split, Split)` each; none without labels or pairs.
@@ -170,8 +181,11 @@ class GenerationJob(WriterJob):
     def make_prompts(self, split, count, seed):
         """`count` prompts: beginnings of texts, each of random length up to `prompt_length` tokens. NumPy `Prompts`.
 
-        With control codes each asks for a random label, whatever that of its text is.
+        With control codes each asks for a random label, whatever that of its text is. Of a chat the prompts are whole texts.
         """
+        if self.config.checkpoint.chat:
+            asked = [self.asking.ids(split.texts[i % len(split.texts)]) for i in range(count)]
+            return pad_prompts(asked, self.prompt_length, self.tokenizer.pad_id)
         random = np.random.default_rng(seed)
         lengths = random.integers(2, self.config.prompt_length, size=count, endpoint=True) + self.code_length
         texts = [split.texts[i % len(split.texts)] for i in range(count)]
@@ -188,20 +202,21 @@ class GenerationJob(WriterJob):
             f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "
             f"responses of up to {self.response_length} tokens. Run folder: {run.folder}\nThe reward is {self.reward_is}."
         )
-        self.policy = self.new_policy(memory=self.text_length)
-        settings = dict(length=self.text_length, pad_id=self.tokenizer.pad_id, config=config.supervised, jit_compile=config.jit)
+        self.policy = self.new_policy()
+        settings = dict(length=self.text_length, pad_id=self.tokenizer.pad_id, jit_compile=config.jit)
         with self.observers(run, interrupt, "writer", "writer", {"loss": "loss", "val_cross_entropy": "validation"}) as observers:
             history = train_language_model(
                 self.policy,
                 self.encode_for_writer(train),
                 self.encode_for_writer(self.corpus.validation),
+                config=config.supervised,
                 callbacks=observers,
                 files=run.states("writer"),
                 **settings,
             ).history
-        self.summary = {"writer_validation_cross_entropy": min(history["val_cross_entropy"])}
+        self.summary = {"writer_validation_cross_entropy": min(history["val_cross_entropy"])} if history else {}
         self.policy.start_value_from_policy()
-        run.save_model(self.policy, "before")
+        save_policy(run, self.policy, "before")
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         if self.function is None:
             with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
@@ -234,7 +249,7 @@ class GenerationJob(WriterJob):
             fit, arrays = train_preferences, list(zip(texts, rejected))
             if name == "judge":  # a classifier also where the reward was learned from pairs
                 fit, arrays = train_classifier, [(c + r, [1] * len(c) + [0] * len(r)) for c, r in arrays]
-        history = fit(model, *arrays, **settings).history
+        history = fit(model, *arrays, config=self.config.scoring, **settings).history
         if history:  # there is none where Ctrl-C cut the first epoch short
             self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
         return model
@@ -290,7 +305,7 @@ class GenerationJob(WriterJob):
         """See `WriterJob`. Raises `InputError` where a control code is missing."""
         if self.codes:
             text = with_code(text, self.corpus.label_names)
-        return self.tokenizer.encode(text, begin=True)
+        return self.asking.ids(text)
 
     def score_as(self, other):
         """See `WriterJob`."""

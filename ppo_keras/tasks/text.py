@@ -6,10 +6,13 @@ import time
 import keras
 import tensorflow as tf
 
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, require
 from ppo_keras.language.generation import map_prompts
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.pretrained.asking import Asking
+from ppo_keras.pretrained.loading import Checkpoint
+from ppo_keras.pretrained.tokenizer import load_tokenizer
 from ppo_keras.runs import callbacks, tensorboard, tracing
 from ppo_keras.runs.health import Health
 from ppo_keras.runs.recording import Board, Cadence, Recorder, SupervisedRecorder
@@ -42,24 +45,49 @@ class TextJob:
                 "Put the data back as they were, or train the run again."
             )
 
-    def train_tokenizer(self, texts, symbols=()):
-        """Makes `self.tokenizer`; that of a run that is opened is read."""
-        if self.run is None:
-            self.tokenizer = Tokenizer.train(texts, self.config.vocabulary_size, symbols)
+    def take_tokenizer(self, texts, symbols=(), answers=False):
+        """Sets `self.tokenizer`: of a run that is opened its own, of a checkpoint that one's, else one that is trained on the texts; and `self.asking`.
+
+        Args:
+            texts, symbols: see `Tokenizer.train`.
+            answers: see `Asking`.
+        """
+        settings, self.checkpoint = self.config.checkpoint, None
+        if self.run is not None:
+            self.tokenizer = load_tokenizer(self.run.path("tokenizer.model"))
+        elif settings.pretrained:
+            self.checkpoint = Checkpoint(settings.pretrained)
+            self.tokenizer = self.checkpoint.tokenizer
         else:
-            self.tokenizer = Tokenizer.load(self.run.path("tokenizer.model"))
+            self.tokenizer = Tokenizer.train(texts, self.config.vocabulary_size, symbols)
+        self.asking = Asking(self.tokenizer, settings, answers)
+
+    def take_memory(self, steps):
+        """Sets `self.memory`, how far a policy looks back. Raises `InputError` where it is more than a checkpoint knows, or its weights do not fit."""
+        self.memory = steps
+        if self.checkpoint:
+            most, name = self.checkpoint.most_steps, self.checkpoint.name
+            require(
+                steps <= most, f"prompt and response have up to {steps} tokens, but {name} knows {most}. Use a smaller --prompt-length or --response-length."
+            )
+            self.checkpoint.check(steps, self.config.checkpoint.weights)
 
     def save_settings(self, run, **facts):
         """Writes `config.json` and the tokenizer."""
+        if self.checkpoint:
+            facts |= {"checkpoint_sha256": self.checkpoint.checksum, "memory": self.memory}
         run.save_config(self.config, task=self.task_name, corpus=self.corpus.name, texts=self.corpus.fingerprint, **facts)
         run.save_tokenizer(self.tokenizer)
 
-    def new_policy(self, memory, **settings):
-        """An untrained policy of the configured size; a language model unless `settings` say otherwise."""
-        network = self.config.network
+    def new_policy(self, labels=None):
+        """The policy at the start, a checkpoint's or an untrained one: a language model, or one that chooses a label of texts of `self.memory` tokens."""
+        network, settings, vocabulary = self.config.network, self.config.checkpoint, self.tokenizer.vocabulary_size
+        if self.checkpoint:
+            return self.checkpoint.policy(self.memory, settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights, labels=labels)
+        read = dict(inputs=vocabulary) if labels is None else dict(inputs=(self.memory,), actions=labels, vocabulary_size=vocabulary)
         return new_policy(
-            self.config.model, **({"inputs": self.tokenizer.vocabulary_size} | settings), width=network.width, layers=network.layers,
-            heads=network.heads, memory=memory, dropout=network.dropout, shared=network.shared_trunk,
+            self.config.model, **read, width=network.width, layers=network.layers, heads=network.heads, memory=self.memory,
+            dropout=network.dropout, shared=network.shared_trunk,
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -106,7 +134,12 @@ class TextJob:
 
     def finish(self, run, **measures):
         """Writes and returns the summary."""
-        summary = {"task": self.task_name, "model": self.config.model, "seed": self.config.seed, "corpus": self.corpus.name}
+        summary = {
+            "task": self.task_name,
+            "model": self.config.checkpoint.pretrained or self.config.model,
+            "seed": self.config.seed,
+            "corpus": self.corpus.name,
+        }
         summary |= measures | {"seconds": time.perf_counter() - self.began}
         tensorboard.write_final(run, summary, self.config.iterations)
         run.save_json("summary.json", summary)  # last: it says that the run has ended

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from ppo_keras.checkpoints import learned_weights, set_learned_weights
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.errors import InputError, NonFiniteError, ResumeError
 from ppo_keras.runs import callbacks, lock
 from ppo_keras.runs.folder import Run
+from ppo_keras.runs.models import save_policy
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
 
@@ -106,11 +108,11 @@ def fit_and_save(
             getattr(observer, "close", lambda: None)()  # Keras ends no callback where `fit` raises
         finish()
         if checkpoint.best_weights:
-            last = learner.policy.get_weights()
-            learner.policy.set_weights(checkpoint.best_weights)
-            run.save_model(learner.policy, "best")
-            learner.policy.set_weights(last)
-        run.save_model(learner.policy, name)
+            last = learned_weights(learner.policy)
+            set_learned_weights(learner.policy, checkpoint.best_weights)
+            save_policy(run, learner.policy, "best")
+            set_learned_weights(learner.policy, last)
+        save_policy(run, learner.policy, name)
     interrupt.check()
 
 

@@ -3,7 +3,7 @@
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.reports.examination import examine, sample_responses
-from ppo_keras.runs.models import load_policy
+from ppo_keras.runs.models import load_policy, load_reference
 from ppo_keras.tasks.text import TextJob
 from ppo_keras.tasks.training import plain_errors
 
@@ -23,7 +23,8 @@ class WriterJob(TextJob):
 
     def open(self, stage):
         """Takes the models of the run: its writer of a stage ("before", "after" or "best"), and the reference."""
-        self.policy, self.reference = load_policy(self.run, stage), load_policy(self.run, "before")
+        self.policy = load_policy(self.run, stage)
+        self.reference = load_reference(self.run, self.policy)
         self.learner = self.make_learner()
 
     def sample(self, count, seed):

@@ -10,7 +10,8 @@ from ppo_keras.config import PPOConfig
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import generate
 from ppo_keras.language.ppo import LanguagePPO
-from ppo_keras.networks.adapters import LAYERS, Unadapted, adapted, adapter_settings, adapter_variables, adapters_off, add_adapters
+from ppo_keras.networks.adapter_settings import LAYERS
+from ppo_keras.networks.adapters import Frozen, adapted, adapter_settings, adapter_variables, adapters_off, add_adapters
 
 TOKENS = np.arange(10, dtype=np.int32).reshape(2, 5) % 7
 
@@ -61,7 +62,12 @@ def test_off_is_the_network_before(compiled):
     add_adapters(policy, 2)
     for i, variable in enumerate(adapter_variables(policy)):
         variable.assign(tf.random.stateless_normal(variable.shape, [i, 5]))
-    on, off = (lambda x: policy(x)[0]), (lambda x: Unadapted(policy)(x)[0])
+    on = lambda x: policy(x)[0]
+
+    def off(x):
+        with adapters_off(policy):
+            return policy(x)[0]
+
     if compiled:
         on, off = tf.function(on, jit_compile=True), tf.function(off, jit_compile=True)
     before = on(TOKENS)
@@ -91,7 +97,8 @@ def test_a_saved_policy_holds_what_was_learned(tmp_path):
     policy.save(tmp_path / "policy.keras")
     loaded = keras.models.load_model(tmp_path / "policy.keras", compile=False)
     assert_close(loaded(TOKENS)[0], policy(TOKENS)[0], rtol=0, atol=0)
-    assert_close(Unadapted(loaded)(TOKENS)[0], Unadapted(policy)(TOKENS)[0], rtol=0, atol=0)
+    with adapters_off(loaded), adapters_off(policy):
+        assert_close(loaded(TOKENS)[0], policy(TOKENS)[0], rtol=0, atol=0)
     assert adapter_settings(loaded) == adapter_settings(policy) and len(loaded.trainable_variables) == len(policy.trainable_variables)
 
 
@@ -101,19 +108,45 @@ def test_saved_weights_bring_the_adapters_back(tmp_path):
     policy.save_weights(tmp_path / "policy.weights.h5")
     other.load_weights(tmp_path / "policy.weights.h5")
     assert_close(other(TOKENS)[0], policy(TOKENS)[0], rtol=0, atol=0)
-    assert_close(Unadapted(other)(TOKENS)[0], Unadapted(policy)(TOKENS)[0], rtol=0, atol=0)
+    with adapters_off(other), adapters_off(policy):
+        assert_close(other(TOKENS)[0], policy(TOKENS)[0], rtol=0, atol=0)
 
 
-def test_a_reference_can_write():
-    """Catches: a reference without adapters that reads only, or that writes with them; adapters that are on again inside another look without them."""
-    policy = adapted_policy()
-    plain, prompts = Unadapted(policy), ragged_prompts()
+@pytest.mark.parametrize("moved", [False, True], ids=["new", "warm"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_a_frozen_twin_never_follows(moved, compiled):
+    """Catches: a reference that is the base network although the adapters were trained before PPO, one that follows them or the heads, one that stays
+    in force after its call, a second copy of the frozen weights."""
+    policy = adapted_policy(moved=moved)
+    wrap = (lambda function: tf.function(function, jit_compile=True)) if compiled else lambda function: function
+    expected = tuple(part.numpy() for part in wrap(lambda x: policy(x))(TOKENS))
+    twin = Frozen(policy)
+    for variable in policy.trainable_variables:
+        variable.assign(variable + tf.random.stateless_normal(variable.shape, [1, 2]))
+    read = wrap(lambda x: twin(x))
+    assert_all_close(read(TOKENS), expected, atol=1e-5)
+    assert np.abs(policy(TOKENS)[0] - expected[0]).max() > 0.1
+    for variable in policy.trainable_variables:
+        variable.assign(variable - 1.0)
+    assert_all_close(read(TOKENS), expected, atol=1e-5)
+    learned = policy.trainable_variables if moved else policy.value_head.trainable_variables
+    assert [tuple(v.shape) for v in twin.variables] == [tuple(v.shape) for v in learned]
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["new", "warm"])
+def test_a_frozen_twin_can_write(moved):
+    """Catches: a twin that reads as it was and writes as the policy is now; adapters that are on again inside another look without them."""
+    policy, prompts = adapted_policy(moved=moved), ragged_prompts()
     write = lambda one: generate(one, prompts, 5, 3, 0, tf.constant([0, 1]), greedy=True)
-    with adapters_off(policy):
-        expected = write(policy)
-        assert_all_close(write(plain), expected, rtol=0, atol=0)
-        assert_all_close(write(policy), expected, rtol=0, atol=0)
+    expected, plain = write(policy), Frozen(policy)
+    for variable in adapter_variables(policy):
+        variable.assign(variable + tf.random.stateless_normal(variable.shape, [1, 2]))
+    assert_all_close(write(plain), expected, rtol=0, atol=0)
     assert not np.array_equal(write(policy).log_probs, expected.log_probs)
+    if not moved:
+        with adapters_off(policy):
+            assert_all_close(write(plain), expected, rtol=0, atol=0)
+            assert_all_close(write(policy), expected, rtol=0, atol=0)
 
 
 def test_ppo_moves_the_adapters_and_never_the_reference():
@@ -121,7 +154,7 @@ def test_ppo_moves_the_adapters_and_never_the_reference():
     policy = adapted_policy(moved=False)
     reward = lambda prompts, responses: tf.reduce_mean(tf.cast(responses.tokens, tf.float32), axis=1)
     ppo = LanguagePPO(policy, reward, end_id=3, pad_id=0, response_length=4, config=PPOConfig(epochs=1, minibatches=2))
-    assert isinstance(ppo.reference, Unadapted) and not ppo.reference.variables
+    assert isinstance(ppo.reference, Frozen) and len(ppo.reference.variables) == len(policy.value_head.variables)
     ppo.compile(keras.optimizers.Adam(0.05), jit_compile=False)
     prompts = ragged_prompts()
     frozen, before = [v.numpy() for v in policy.frozen_variables], [v.numpy() for v in adapter_variables(policy)]
@@ -157,4 +190,4 @@ def test_adapters_once():
     with pytest.raises(InputError, match="a critic of its own"):
         add_adapters(tiny_policy("transformer", shared=False), 2)
     with pytest.raises(InputError, match="no adapters"):
-        Unadapted(tiny_policy("transformer"))
+        Frozen(tiny_policy("transformer"))

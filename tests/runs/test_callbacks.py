@@ -92,8 +92,9 @@ class Counting:
     def __init__(self):
         self.iteration, self.policy = tf.Variable(0), self
 
-    def get_weights(self):
-        return [self.iteration.numpy()]
+    @property
+    def weights(self):
+        return [self.iteration]
 
     def state(self):
         return {"iteration": self.iteration.numpy()}

@@ -80,7 +80,7 @@ def test_short_answers_can_be_made_to_pay(place):
     """Catches: an option that reaches no learner, a usual length of prompts or of answers without their end token."""
     config = QuestionAnsweringConfig(data="questions.tsv", supervised_share=1.0, short_penalty=0.5, vocabulary_size=400)
     job = answering.AnsweringJob(config, QuestionAnswering(config))
-    job.policy = job.new_policy(memory=job.context)
+    job.policy = job.new_policy()
     learner = job.make_learner()
     lengths = [len(job.tokenizer.encode(reference)) + 1 for several in job.corpus.train.references for reference in several]
     assert learner.short_penalty == 0.5 and learner.usual_length == pytest.approx(np.mean(lengths))
@@ -137,7 +137,7 @@ def test_the_classifier_that_measured_best_is_kept(place, monkeypatch):
     """Catches: the last weights of PPO reported and saved, where those of an earlier iteration cost less on the validation split."""
     config = ClassificationConfig(data="reviews.tsv", vocabulary_size=300, jit=False, logging=LoggingConfig(log_every=0))
     job = classification.ClassificationJob(config)
-    job.policy = job.baseline = job.new_classifier()
+    job.policy = job.baseline = job.new_policy(labels=len(job.names))
     job.learner = types.SimpleNamespace(policy=job.policy)
 
     def two_iterations(learner, *args, further, finish, **kwargs):

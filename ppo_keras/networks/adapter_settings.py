@@ -1,0 +1,15 @@
+"""What adapters can be told (no TensorFlow here: the command line checks it before anything is loaded)."""
+
+from numbers import Real
+
+from ppo_keras.errors import check_count, require, shown
+
+LAYERS = {"attention": ("query_key_value",), "all": ("query_key_value", "output_projection", "expand", "contract")}
+
+
+def check_adapters(rank, alpha=None, layers="attention"):
+    """Raises `InputError` where `add_adapters` would."""
+    check_count("lora_rank", rank, example=16)
+    require(layers in LAYERS, f"lora_layers={shown(layers)} is unknown. Use {' or '.join(LAYERS)}.")
+    sound = alpha is None or (isinstance(alpha, Real) and not isinstance(alpha, bool) and alpha > 0)
+    require(sound, f"lora_alpha={shown(alpha)} is not positive. Use a number such as {2 * rank}.")
