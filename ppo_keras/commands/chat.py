@@ -16,11 +16,12 @@ from ppo_keras.tasks.environment import AgentJob
 from ppo_keras.tasks.generation import GenerationJob
 from ppo_keras.tasks.opening import check_temperature, open_job
 
-QUIT = ("quit", "exit")
+QUIT, NEW = ("quit", "exit"), "new"
+CHAT_TOKENS = 2048  # of a whole chat
 
 
 def chat(options):
-    """Reads prompts, a line each, and responds until the input ends, with Ctrl-C or "quit".
+    """Reads prompts, a line each, and responds until the input ends, with Ctrl-C or "quit". A run with `--chat` remembers the turns until "new".
 
     Args:
         options: a namespace with the options of `ppo-keras chat`.
@@ -31,15 +32,24 @@ def chat(options):
     check_temperature(options.temperature)
     check_seed(options.seed, "--seed")
     run = Run.open(options.run, options.runs_folder)
-    job = open_job(run, options.stage, options.temperature)
+    job = open_job(run, options.stage, options.temperature, CHAT_TOKENS)
     if isinstance(job, AgentJob):
         raise InputError(f"{run.folder} is a run of {job.task_name}, an agent, which reads no text. Use ppo-keras evaluate {run.folder}.")
+    turns = []  # of the chat so far
     try:
         for number, line in enumerate(read_lines()):
             seed = (options.seed + number) % 2**31  # int32 ends there
+            if line == NEW and turns:
+                turns = []
+                continue
             try:
                 prompt = clean(line, "the line")
-                label(job, prompt) if isinstance(job, ClassificationJob) else respond(job, prompt, seed, options.greedy)
+                if isinstance(job, ClassificationJob):
+                    label(job, prompt)
+                    continue
+                answer = respond(job, prompt, seed, options.greedy, turns)
+                if job.asking.template:
+                    turns += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
             except InputError as error:
                 print(f"ppo-keras: error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -61,10 +71,16 @@ def read_lines():
             yield line.strip()
 
 
-def respond(job, prompt, seed, greedy):
-    """Prints the response of a writer, and a table of its tokens. Of answers no reference is known, so they have no score."""
+def respond(job, prompt, seed, greedy, turns=()):
+    """Prints the response of a writer, and a table of its tokens. Of answers no reference is known, so they have no score. Returns its text.
+
+    Args:
+        job: a `WriterJob`.
+        prompt, seed, greedy: str, int, bool.
+        turns: of the chat before the prompt, dicts with "role" and "content".
+    """
     score = job.learner.score if isinstance(job, GenerationJob) else None
-    examined = job.reply(prompt, seed, greedy, score)
+    examined = job.reply(prompt, seed, greedy, score, turns)
     length = int(examined.responses.mask[0].sum())
     ids, log_probs, values = (part[0, :length] for part in (examined.responses.tokens, examined.responses.log_probs, examined.responses.values))
     columns = {
@@ -78,6 +94,7 @@ def respond(job, prompt, seed, greedy):
     text = job.tokenizer.decode(ids)
     scored = () if score is None else (float(examined.scores[0]), job.reward_is)
     print_tokens(prompt, text, columns, ended, *scored)
+    return text
 
 
 def label(job, prompt):

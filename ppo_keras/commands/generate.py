@@ -8,10 +8,11 @@ from ppo_keras.language import generation
 from ppo_keras.language.generation import Prompts, pad_prompts
 from ppo_keras.language.rewards import with_code
 from ppo_keras.language.supervised import pad_texts
-from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.encoder import NO_TOKEN
+from ppo_keras.pretrained.asking import Asking
+from ppo_keras.pretrained.tokenizer import load_tokenizer
 from ppo_keras.runs.folder import Run
-from ppo_keras.runs.models import load_policy
+from ppo_keras.runs.models import load_policy, load_settings
 from ppo_keras.tasks.opening import check_temperature
 
 
@@ -37,11 +38,10 @@ def generate(options):
     run = Run.open(options.run, options.runs_folder)
     run.check_one_seed()
     config = run.load_json("config.json")
-    tokenizer = Tokenizer.load(run.path("tokenizer.model"))
+    tokenizer = load_tokenizer(run.path("tokenizer.model"))
     if config.get("task") == "classification":
         return label(run, config, tokenizer, options)
-    answers = config.get("answers", False)
-    encode = lambda prompt: tokenizer.encode_question(prompt) if answers else tokenizer.encode(prompt, begin=True)
+    asking = Asking(tokenizer, load_settings(run), config.get("answers", False))
     typed = [clean(prompt, "--prompt") for prompt in options.prompt]
     try:
         typed = [with_code(prompt, config["label_names"]) for prompt in typed] if config.get("control_codes") else typed
@@ -49,12 +49,10 @@ def generate(options):
         temperature = options.temperature or config["ppo"]["temperature"]
     except KeyError as error:
         raise InputError(f"{run.path('config.json')} lacks {error}: another version of ppo_keras wrote it. Train the run again.") from error
-    token_lists = [encode(prompt) for prompt in typed]
+    token_lists = [asking.ids(prompt) for prompt in typed]
     longest = max(map(len, token_lists))
     if longest >= context:
-        raise InputError(
-            f"a prompt has {longest - 1 - answers} tokens, but the context of this run holds {context - 2 - answers} and a response. Shorten the prompt."
-        )
+        raise InputError(f"a prompt has {longest} tokens, but the context of this run holds {context - 1} and a response. Shorten the prompt.")
     require(
         options.length is None or options.length <= context - longest,
         f"--length {options.length} is too long: the context leaves {context - longest} tokens.",
@@ -66,7 +64,7 @@ def generate(options):
         tf.constant([options.seed, 0]), temperature, options.greedy, options.top_k, options.top_p,
     )  # fmt: skip
     for prompt, response in zip(*tokenizer.decode_pairs(prompts, responses)):
-        print((response.strip() if answers else prompt + response).replace("\n", " "))
+        print((response.strip() if asking.answers else prompt + response).replace("\n", " "))
 
 
 def label(run, config, tokenizer, options):

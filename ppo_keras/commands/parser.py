@@ -178,7 +178,8 @@ def _add_readers(commands, style):
     chatting = commands.add_parser(
         "chat", help="type prompts to the model of a run",
         description="Reads prompts, a line each, and prints the response with the log-probability, KL, entropy and value of every token (of a "
-        "classifier the probabilities of the labels), and the score where the reward needs no reference. quit, Ctrl-D or Ctrl-C ends it.",
+        "classifier the probabilities of the labels), and the score where the reward needs no reference. A run that was trained with --chat remembers the turns until you type new. quit, Ctrl-D "
+        "or Ctrl-C ends it.",
         epilog='examples:\n  ppo-keras chat generation --temperature 0.7\n  echo "The ending" | ppo-keras chat generation --greedy', **style,
     )  # fmt: skip
     chatting.add_argument("run", metavar="RUN", help="name or folder of a run")

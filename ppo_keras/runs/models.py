@@ -28,7 +28,7 @@ def load_policy(run, name, memory=None):
     Args:
         run: a `Run`.
         name: before, after or best; policy, of an agent.
-        memory: of a checkpoint, steps that attention reaches back, instead of those of the training.
+        memory: of a checkpoint, steps that attention reaches back instead of those of the training; at most as many as it knows.
 
     Raises:
         InputError: there is no such policy, a file is damaged, or the checkpoint is not the one that the run began with.
@@ -68,21 +68,27 @@ def take_learned(run, policy, name):
         weight.assign(arrays[key])
 
 
+def load_settings(run):
+    """The `PretrainedConfig` of a run: of one without a checkpoint the plain one."""
+    try:
+        return PretrainedConfig(**run.load_json("config.json").get("checkpoint", {}))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{run.path('config.json')} holds a checkpoint that is none ({line_of(error)}). Train the run again.") from error
+
+
 def _untrained(run, memory):
     """The policy that a run began with."""
-    saved = run.load_json("config.json")
-    try:
-        settings, checksum = dict(saved["checkpoint"]), saved["checkpoint_sha256"]
-        memory, labels = memory or saved["memory"], saved.get("labels")
-        settings = PretrainedConfig(**settings)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{run.path('config.json')} does not say which checkpoint the run began with ({line_of(error)}). Train the run again.") from error
+    settings, saved = load_settings(run), run.load_json("config.json")
+    missing = [name for name in ("checkpoint_sha256", "memory") if name not in saved]
+    require(settings.pretrained and not missing, f"{run.path('config.json')} does not say which checkpoint the run began with. Train the run again.")
+    checksum, trained, labels = saved["checkpoint_sha256"], saved["memory"], saved.get("labels")
     checkpoint = Checkpoint(found_from(saved, settings.pretrained))
     require(
         checkpoint.checksum == checksum,
         f"{run.folder} began with another checkpoint than {settings.pretrained} now is (sha256 {checksum[:12]}..., found {checkpoint.checksum[:12]}...). "
         "Put its weights back as they were, or train the run again.",
     )
+    memory = min(memory or trained, checkpoint.most_steps)
     return checkpoint.policy(memory, settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights, labels=labels)
 
 

@@ -128,9 +128,9 @@ class AnsweringJob(WriterJob):
         """See `WriterJob`."""
         return map_prompts(lambda part: part[:count], self.prompts["test"])
 
-    def encode_prompt(self, text):
+    def encode_prompt(self, text, before=()):
         """See `WriterJob`."""
-        return self.asking.ids(clean(text, "the prompt"))
+        return self.asking.ids(clean(text, "the prompt"), before)
 
     def score_as(self, other):
         """See `WriterJob`."""

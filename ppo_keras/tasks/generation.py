@@ -291,21 +291,21 @@ class GenerationJob(WriterJob):
             config.batch_size, config.jit,
         )  # fmt: skip
 
-    def open(self, stage):
+    def open(self, stage, memory=None):
         """See `WriterJob`."""
         if self.function is None:
             self.reward_model = load_reward_model(self.run, "reward")
-        super().open(stage)
+        super().open(stage, memory)
 
     def test_prompts(self, count=None):
         """See `WriterJob`."""
         return self.prompts if count is None else self.make_prompts(self.corpus.test, count, seed=self.config.seed + 1)
 
-    def encode_prompt(self, text):
+    def encode_prompt(self, text, before=()):
         """See `WriterJob`. Raises `InputError` where a control code is missing."""
         if self.codes:
             text = with_code(text, self.corpus.label_names)
-        return self.asking.ids(text)
+        return self.asking.ids(text, before)
 
     def score_as(self, other):
         """See `WriterJob`."""

@@ -18,6 +18,7 @@ from ppo_keras.runs.elsewhere import find_files
 from ppo_keras.tasks.answering import AnsweringJob
 from ppo_keras.tasks.classification import ClassificationJob
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
+from ppo_keras.tasks.config import TextConfig
 from ppo_keras.tasks.environment import AgentJob
 from ppo_keras.tasks.generation import GenerationJob
 from ppo_keras.tasks.question_answering import QuestionAnswering
@@ -25,13 +26,14 @@ from ppo_keras.tasks.training import plain_errors
 from ppo_keras.tasks.translation import Translation
 
 
-def open_job(run, stage, temperature=None):
+def open_job(run, stage, temperature=None, chat_memory=None):
     """The job of a run of one seed.
 
     Args:
         run: a `Run`.
         stage: "before", "after" or "best".
         temperature: instead of the one it was trained at.
+        chat_memory: how many tokens a chat may have, where it is a run with `--chat`: more than in training, up to what the checkpoint knows.
 
     Raises:
         InputError: its task is none of the command line's, it has no such weights, a file is damaged, or the data changed.
@@ -43,7 +45,8 @@ def open_job(run, stage, temperature=None):
         config = replace(config, ppo=replace(config.ppo, temperature=temperature))
     with plain_errors():
         job = make_job(task, config, run)
-        job.open(stage)
+        memory = chat_memory if isinstance(config, TextConfig) and config.checkpoint.chat else None
+        job.open(stage, **({"memory": memory} if memory else {}))
     return job
 
 

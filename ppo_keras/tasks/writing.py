@@ -15,15 +15,21 @@ class WriterJob(TextJob):
     |---|---|
     | `make_learner()` | the `LanguagePPO` of the run |
     | `test_prompts(count)` | NumPy `Prompts` of the test split, by default as many as after training |
-    | `encode_prompt(text)` | token ids of what somebody types |
+    | `encode_prompt(text, before)` | token ids of what somebody types, after the turns of a chat |
     | `score_as(other)` | the reward of another opened run of the task, a function of this run's (`Prompts`, `Responses`) |
     """
 
     earned, units = "reward", "prompts"
 
-    def open(self, stage):
-        """Takes the models of the run: its writer of a stage ("before", "after" or "best"), and the reference."""
-        self.policy = load_policy(self.run, stage)
+    def open(self, stage, memory=None):
+        """Takes the models of the run: its writer of a stage ("before", "after" or "best"), and the reference.
+
+        Args:
+            stage, memory: see `load_policy`.
+        """
+        self.policy = load_policy(self.run, stage, memory)
+        if memory:
+            self.context = self.policy.encoder.config["memory"]
         self.reference = load_reference(self.run, self.policy)
         self.learner = self.make_learner()
 
@@ -45,11 +51,12 @@ class WriterJob(TextJob):
             )  # fmt: skip
         return *self.tokenizer.decode_pairs(prompts, examined.responses), examined.scores
 
-    def reply(self, prompt, seed, greedy, score):
-        """The response to a prompt (str), `Examined`; with its score where there is a function for it."""
-        ids = self.encode_prompt(prompt)
+    def reply(self, prompt, seed, greedy, score, before=()):
+        """The response to a prompt (str), `Examined`; with its score where there is a function for it, and after the turns `before` it in a chat."""
+        ids = self.encode_prompt(prompt, before)
         room = self.context - len(ids)
         if room < 1:
-            raise InputError(f"the prompt has {len(ids)} tokens, but the context of this run holds {self.context - 1} and a response. Shorten it.")
+            what = "the chat with this prompt" if before else "the prompt"
+            raise InputError(f"{what} has {len(ids)} tokens, but the context of this run holds {self.context - 1} and a response. Shorten it.")
         prompts = pad_prompts([ids], len(ids), self.tokenizer.pad_id)
         return examine(self.learner, prompts, min(self.response_length, room), 1, seed, score, greedy, jit_compile=False)
