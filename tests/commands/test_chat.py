@@ -15,7 +15,7 @@ def prompts(monkeypatch):
     found = []
     monkeypatch.setattr(chat.Run, "open", lambda *_: None)
     monkeypatch.setattr(chat, "open_job", lambda *_: None)
-    monkeypatch.setattr(chat, "respond", lambda job, prompt, seed, greedy: found.append(prompt))
+    monkeypatch.setattr(chat, "respond", lambda job, prompt, seed, greedy, turns=(): found.append(prompt))
     return found
 
 

@@ -19,13 +19,17 @@ from ppo_keras.commands.main import main
 from ppo_keras.runs import callbacks
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy
+from small_checkpoint import write_checkpoint
 
 NOT_REPEATED = ("time/iteration_seconds", "time/steps_per_second", "time/tokens_per_second", "seconds", "steps_per_second")
 TEXT = "--no-jit --layers 1 --width 16 --heads 2 --vocabulary-size 300 --supervised-epochs 3 --checkpoint-every 2 --epochs 1 --minibatches 2".split()
 FEW = "--data few.csv --supervised-batch-size 8 --iterations 5 --batch-size 8".split()
 AGENT = "--no-jit --environments 4 --steps 16 --environment-steps 384 --epochs 1 --minibatches 2 --width 8 --evaluation-episodes 2 --checkpoint-every 2".split()
+CHECKPOINT = "--pretrained checkpoint --lora-rank 2 --reward-epochs 2 --prompt-length 4 --response-length 6 --evaluation-samples 8".split()
+WITHOUT = ("--layers", "1", "--width", "16", "--heads", "2", "--vocabulary-size", "300")  # what a checkpoint brings itself
 TASKS = {  # what each keeps: dropout, adaptive KL, a reward model and a judge; answers; the best policy, two seeds; carry, statistics, two seeds; a memory
     "generation": (6, ["generation", *TEXT, *FEW, "--model", "lstm", "--prompt-length", "4", "--response-length", "6", "--evaluation-samples", "8"]),
+    "adapters": (4, ["generation", *[word for word in TEXT if word not in WITHOUT], *FEW, *CHECKPOINT]),
     "answers": (4, ["question-answering", *TEXT, *FEW, "--question-column", "text", "--answer-column", "label", "--supervised-share", "0.5", "--responses-per-prompt", "2"]),
     "labels": (3, ["classification", *TEXT, *FEW, "--validate-every", "1", "--costs", "0 1; 5 0", "--seeds", "2"]),
     "gym": (4, ["gym:Pendulum-v1", *AGENT, "--seeds", "2", "--normalize-observations", "--normalize-rewards"]),
@@ -92,6 +96,8 @@ def run(tmp_path_factory):
     os.chdir(folder)
     with open("few.csv", "w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((text, "bad" if "badly" in text or "again" in text else "good") for text in WORDS)])
+    (folder / "checkpoint").mkdir()
+    write_checkpoint(folder / "checkpoint")
     processes = multiprocessing.get_context("forkserver")  # which imports TensorFlow once
     processes.set_forkserver_preload(["ppo_keras.tasks.generation", "ppo_keras.tasks.environment", "ppo_keras.tasks.classification", "test_resume"])
 
@@ -113,6 +119,8 @@ def ending(folder):
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.name in ("samples.jsonl", "tokenizer.model"):
+            found[name] = path.read_bytes()
+        elif path.suffix == ".safetensors":
             found[name] = path.read_bytes()
         elif path.suffix == ".keras" and path.stem in ("before", "after", "best", "policy"):
             weights = load_policy(Run(path.parent.parent), path.stem).get_weights()

@@ -1,0 +1,272 @@
+"""Tasks that begin with a checkpoint: whole trainings of its adapters, as small as they get, and all that is done with such a run."""
+
+import io
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from safetensors.numpy import load_file, save_file
+
+from ppo_keras.pretrained.chat import ChatTemplate
+from ppo_keras.pretrained.loading import load_pretrained
+from ppo_keras.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
+from ppo_keras.runs.folder import Run
+from ppo_keras.runs.models import load_policy, load_reference
+from ppo_keras.tasks.generation import GenerationJob
+from ppo_keras.tasks.opening import open_job
+from runs_of_texts import QUESTIONS, REVIEWS, run
+from small_checkpoint import write_checkpoint
+
+SMALL = (
+    "--supervised-epochs 1 --supervised-batch-size 8 --iterations 2 --batch-size 16 --minibatches 2 --epochs 1 --checkpoint-every 1 --no-jit "
+    "--pretrained checkpoint --lora-rank 2"
+).split()
+GENERATION = ["generation", "--data", "reviews.tsv", "--reward-epochs", "1", "--evaluation-samples", "8", "--response-length", "6"]
+ANSWERS = ["question-answering", "--data", "questions.tsv", "--responses-per-prompt", "2", "--chat", "--prompt-format", "Count: {}"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with data and a checkpoint, and a finished run of each task."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    (folder / "checkpoint").mkdir()
+    write_checkpoint(folder / "checkpoint")
+    for name, content in (("questions", QUESTIONS), ("reviews", REVIEWS)):
+        (folder / f"{name}.tsv").write_text(content, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for arguments in (GENERATION, ANSWERS, ["classification", "--data", "reviews.tsv", "--weights", "bfloat16"]):
+            done = run("train", *arguments, *SMALL)
+            assert done.code == 0, done.err
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def there(place, monkeypatch):
+    """Commands run in that folder."""
+    monkeypatch.chdir(place)
+
+
+def refused(*arguments):
+    """The one line of a command that cannot be carried out."""
+    done = run(*arguments)
+    lines = [line for line in done.err.splitlines() if "error" in line]
+    assert done.code == 2 and len(lines) == 1 and "Traceback" not in done.err, done.err
+    return lines[0]
+
+
+def weights_of(name, stage):
+    return load_file(f"runs/{name}/checkpoints/{stage}.safetensors")
+
+
+@pytest.mark.parametrize("name, heads", [("generation", 1), ("question-answering", 1), ("classification", 2)])
+def test_a_run_keeps_what_was_learned_and_nothing_else(place, name, heads):
+    """Catches: base weights in a run folder or in a state, adapters that did not learn, supervised training that passes them by."""
+    before, after = weights_of(name, "before"), weights_of(name, "after")
+    layers = 2
+    assert len(before) == 2 * layers + 2 * heads  # A and B of each layer, kernel and bias of each head
+    adapters = [key for key in before if "lora_kernel" in key]
+    assert len(adapters) == 2 * layers and all(np.any(before[key]) for key in adapters)  # B is 0 until supervised training
+    assert name != "generation" or all(not np.array_equal(before[key], after[key]) for key in after)  # the answers earned nothing
+    most = max(path.stat().st_size for path in (place / "runs" / name / "checkpoints").glob("[wt]r*.npz"))
+    assert most < (place / "checkpoint" / "model.safetensors").stat().st_size
+    assert not list((place / "runs" / name / "checkpoints").glob("after.keras"))
+
+
+def test_a_run_names_its_checkpoint(place):
+    """Catches: a checksum of the name instead of the weights, a tokenizer of our own beside the checkpoint."""
+    config = json.loads((place / "runs/generation/config.json").read_text())
+    policy, tokenizer = load_pretrained("checkpoint", lora_rank=2, memory=16)
+    import hashlib
+
+    assert config["checkpoint"]["pretrained"] == "checkpoint"
+    assert config["checkpoint_sha256"] == hashlib.sha256((place / "checkpoint/model.safetensors").read_bytes()).hexdigest()
+    saved = load_tokenizer("runs/generation/tokenizer.model")
+    assert isinstance(saved, PretrainedTokenizer) and saved.encode("a fine film") == tokenizer.encode("a fine film") and saved.end_ids == tokenizer.end_ids
+
+
+def test_what_is_loaded_is_what_was_trained(place):
+    """Catches: adapters put into other layers, a reference that is the checkpoint although PPO began with trained adapters, heads that stay new."""
+    opened, base = Run("runs/generation"), load_pretrained("checkpoint", lora_rank=2, memory=64)[0]
+    tokens = tf.constant([[5, 9, 100, 7]])
+    plain = base(tokens)[0].numpy()
+    for stage in ("before", "after"):
+        for variable, value in zip(base.trainable_variables, load_policy(opened, stage).trainable_variables):
+            variable.assign(value)
+        np.testing.assert_allclose(load_policy(opened, stage)(tokens)[0], base(tokens)[0], atol=1e-5)
+    policy = load_policy(opened, "after")
+    reference = load_reference(opened, policy)
+    np.testing.assert_allclose(reference(tokens)[0], load_policy(opened, "before")(tokens)[0], atol=1e-5)
+    np.testing.assert_allclose(policy(tokens)[0], load_policy(opened, "after")(tokens)[0], atol=1e-5)
+    assert np.abs(reference(tokens)[0] - plain).max() > 1e-3  # the supervised adapters
+    assert len(reference.variables) == len(policy.trainable_variables)
+
+
+def test_the_policy_starts_as_the_reference_and_the_samples_are_its_own(place):
+    """Catches: a KL that is not 0 before PPO, samples of `before` that the loaded policy does not write."""
+    rows = [json.loads(line) for line in (place / "runs/generation/samples.jsonl").read_text().splitlines()]
+    first = (place / "runs/generation/metrics.csv").read_text().splitlines()
+    metrics = dict(zip(first[0].split(","), first[1].split(",")))
+    assert abs(float(metrics["objective/kl"])) < 1e-4 and float(metrics["policy/first_ratio_gap"]) < 1e-3
+    for stage in ("before", "after"):
+        job = open_job(Run("runs/generation"), stage)
+        prompts, responses, _ = job.answer(job, None, job.config.seed, False)
+        mine = [row for row in rows if row["stage"] == stage]
+        assert [row["prompt"] for row in mine] == prompts and [row["response"] for row in mine] == responses
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "generation", "--prompt", "good", "--count", "2"],
+        ["generate", "question-answering", "--prompt", "What comes after 3?", "--greedy"],
+        ["generate", "classification", "--prompt", "a fine film"],
+        ["evaluate", "generation", "question-answering", "--samples", "4"],
+        ["evaluate", "classification"],
+        ["compare", "generation:before", "generation", "--samples", "4"],
+        ["compare", "classification:before", "classification", "--samples", "4"],
+    ],
+    ids=lambda arguments: "-".join(arguments[:2]),
+)
+def test_every_command_reads_such_a_run(arguments):
+    """Catches: a command that looks for whole weights, or for a tokenizer of our own."""
+    done = run(*arguments)
+    assert done.code == 0 and done.out.strip(), done.err
+
+
+def test_a_question_is_asked_by_the_chat_template(place, monkeypatch):
+    """Catches: the prompt format left out, the template left out, or applied twice."""
+    job = open_job(Run("runs/question-answering"), "after")
+    template = ChatTemplate.of(job.tokenizer)
+    expected = template.ids(job.tokenizer, [{"role": "user", "content": "Count: What comes after 3?"}])
+    assert job.encode_prompt("What comes after 3?") == expected
+    row = job.corpus.test.texts[0]
+    asked = template.ids(job.tokenizer, [{"role": "user", "content": f"Count: {row}"}])
+    assert list(job.prompts["test"].tokens[0][job.prompts["test"].mask[0] > 0]) == asked
+
+
+def test_a_chat_remembers_its_turns(monkeypatch):
+    """Catches: a prompt that is read alone, turns after `new`, an answer that is not in the next prompt."""
+    asked = []
+    ids = ChatTemplate.ids
+    monkeypatch.setattr(ChatTemplate, "ids", lambda self, tokenizer, messages, *more: asked.append(list(messages)) or ids(self, tokenizer, messages, *more))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\nnew\nthree\n"))
+    done = run("chat", "question-answering", "--greedy")
+    assert done.code == 0, done.err
+    typed = [messages for messages in asked if messages[-1]["content"] in ("Count: one", "Count: two", "Count: three")]
+    assert [len(messages) for messages in typed] == [1, 3, 1]
+    assert [one["role"] for one in typed[1]] == ["user", "assistant", "user"] and typed[1][0]["content"] == "one"
+    assert typed[1][1]["content"] in done.out
+
+
+def test_a_chat_in_generation_answers_whole_texts(place):
+    """Catches: beginnings of texts as prompts, labels that would teach a reward, supervised training on the users' texts."""
+    (place / "short.py").write_text("def short(prompt, response):\n    return -len(response)\n")
+    arguments = [
+        *SMALL,
+        "--chat",
+        "--supervised-epochs",
+        "0",
+        "--response-length",
+        "5",
+        "--reward",
+        "short:short",
+        "--evaluation-samples",
+        "8",
+        "--run",
+        "chats",
+    ]
+    done = run("train", "generation", "--data", "reviews.tsv", *arguments)
+    assert done.code == 0, done.err
+    assert not (place / "runs/chats/checkpoints/judge.keras").exists()
+    before, adapters = weights_of("chats", "before"), [key for key in weights_of("chats", "before") if key.endswith("lora_kernel_b")]
+    assert adapters and not any(np.any(before[key]) for key in adapters)  # nothing was supervised
+    job = open_job(Run("runs/chats"), "after")
+    assert isinstance(job, GenerationJob)
+    tokens, mask = job.prompts
+    asked = [ChatTemplate.of(job.tokenizer).ids(job.tokenizer, [{"role": "user", "content": text}]) for text in job.corpus.test.texts[:8]]
+    assert [list(row[real > 0]) for row, real in zip(tokens, mask)] == asked
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--pretrained", "nowhere"], "there is no folder or .gguf file 'nowhere'"),
+        (["--model", "lstm"], "brings a transformer, but --model is lstm"),
+        (["--vocabulary-size", "400"], "--vocabulary-size 400 has no use"),
+        (["--no-shared-trunk"], "Leave out --no-shared-trunk"),
+        (["--control-codes"], "--control-codes are pieces of a tokenizer of their own"),
+        (["--lora-layers", "heads"], "lora_layers='heads' is unknown"),
+        (["--lora-rank", "-1"], "lora_rank=-1"),
+        (["--lora-rank", "0", "--weights", "bfloat16"], "cannot be trained whole"),
+        (["--prompt-format", "no place"], "has no single {}"),
+        (["--prompt-format", "Write: {}"], "goes on with the beginnings of texts"),
+        (["--chat"], "labels of theirs teach no reward"),
+        (["--chat", "--reward", "short:short", "--response-length", "5"], "Give --supervised-epochs 0"),
+        (["--response-length", "5000"], "tokens, but checkpoint knows 64. Use a smaller --prompt-length or --response-length"),
+    ],
+)
+def test_what_cannot_be_is_one_line(place, options, words):
+    """Catches: a setting that a checkpoint makes useless and that is dropped without a word; a run folder before the checks."""
+    done = refused("train", "generation", "--data", "reviews.tsv", *SMALL, "--run", "x", *options)
+    assert words in done and not (place / "runs/x").exists()
+
+
+def test_settings_of_a_checkpoint_need_one(place):
+    """Catches: `--chat` or `--weights` of a model from nothing, which would change nothing."""
+    for options in (["--chat"], ["--weights", "bfloat16"], ["--prompt-format", "Say: {}"]):
+        assert "is of a checkpoint" in refused("train", "generation", "--data", "reviews.tsv", *options)
+
+
+def changed(place, file):
+    """Weights with one number changed."""
+    tensors = load_file(file)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] + 1.0
+    save_file(tensors, file)
+
+
+def test_another_checkpoint_is_refused(place, tmp_path, monkeypatch):
+    """Catches: adapters put on other weights without a word; a run that goes on with them."""
+    shutil.copytree(place, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    config = json.loads((tmp_path / "copy/runs/generation/config.json").read_text())
+    (tmp_path / "copy/runs/generation/config.json").write_text(json.dumps(config | {"working_folder": "/nowhere"}))
+    changed(place, "checkpoint/model.safetensors")
+    assert "began with another checkpoint than" in refused("generate", "generation", "--prompt", "good")
+    (tmp_path / "copy/runs/generation/summary.json").unlink()
+    assert "checkpoint_sha256 was" in refused("train", "generation", "--resume", "generation")
+    shutil.rmtree("checkpoint")
+    assert "there is no folder or .gguf file 'checkpoint'" in refused("generate", "generation", "--prompt", "good")
+
+
+def test_a_checkpoint_that_lies_elsewhere_is_found(place, tmp_path, monkeypatch):
+    """Catches: a path that is taken from the folder where one happens to be."""
+    monkeypatch.chdir(tmp_path)
+    done = run("generate", str(place / "runs/generation"), "--prompt", "good")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("damage", ["cut", "of another rank"])
+def test_damaged_adapters_are_one_line(place, tmp_path, monkeypatch, damage):
+    """Catches: half of a file that is read as if it were whole, adapters of another rank."""
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "runs/generation/checkpoints/after.safetensors"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        tensors = load_file(path)
+        save_file({key: np.concatenate([value, value]) for key, value in tensors.items()}, path)
+    assert str(path.name) in refused("generate", "generation", "--prompt", "good")
+
+
+def test_every_weight_can_be_trained(place):
+    """Catches: rank 0 that freezes the weights, or a run of it that is loaded as the checkpoint."""
+    done = run("train", *GENERATION, *SMALL, "--lora-rank", "0", "--run", "whole")
+    assert done.code == 0, done.err
+    policy, base = load_policy(Run("runs/whole"), "after"), load_pretrained("checkpoint", lora_rank=0, memory=16)[0]
+    assert all(not np.array_equal(a, b) for a, b in zip(policy.encoder.get_weights(), base.encoder.get_weights()))
+    assert (place / "runs/whole/checkpoints/after.keras").exists()
