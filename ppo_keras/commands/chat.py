@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ppo_keras.datasets.cleaning import clean
 from ppo_keras.errors import InputError, check_seed
+from ppo_keras.language.generation import is_end
 from ppo_keras.reports.tables import print_labels_of, print_tokens
 from ppo_keras.runs.folder import Run
 from ppo_keras.tasks.classification import ClassificationJob
@@ -90,7 +91,7 @@ def respond(job, prompt, seed, greedy, turns=()):
         "entropy": examined.entropies[0, :length],
         "value": values,
     }
-    ended = ids[-1] == job.tokenizer.end_id
+    ended = bool(is_end(ids[-1], job.tokenizer.end_ids))
     text = job.tokenizer.decode(ids)
     scored = () if score is None else (float(examined.scores[0]), job.reward_is)
     print_tokens(prompt, text, columns, ended, *scored)

@@ -60,7 +60,7 @@ def generate(options):
     policy = load_policy(run, options.stage)
     prompts = Prompts(*map(tf.constant, pad_prompts(token_lists * options.count, longest, tokenizer.pad_id)))
     responses = generation.generate(
-        policy, prompts, min(length, context - longest), tokenizer.end_id, tokenizer.pad_id,
+        policy, prompts, min(length, context - longest), tokenizer.end_ids, tokenizer.pad_id,
         tf.constant([options.seed, 0]), temperature, options.greedy, options.top_k, options.top_p,
     )  # fmt: skip
     for prompt, response in zip(*tokenizer.decode_pairs(prompts, responses)):

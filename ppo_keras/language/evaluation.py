@@ -8,6 +8,7 @@ import tensorflow as tf
 from ppo_keras.language.generation import (
     Responses,
     generate,
+    is_end,
     map_prompts,
     response_outputs,
 )
@@ -57,7 +58,7 @@ class Evaluator:
 
     def __init__(self, policy, reference, score, judge, tokenizer, length, temperature, batch_size, jit_compile=True):
         def respond(batch, draw):
-            responses = generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature)
+            responses = generate(policy, batch, length, ends_of(tokenizer), tokenizer.pad_id, draw, temperature)
             logits, _ = response_outputs(reference, batch, responses)
             at_temperature, plain = (tf.where(responses.mask > 0, log_probability(logits / by, responses.tokens), 0.0) for by in (temperature, 1.0))
             judged = tf.zeros_like(responses.mask[:, 0]) if judge is None else judge(batch, responses)
@@ -90,7 +91,7 @@ class Evaluator:
             distinct_2=distinct(token_lists, 2),
             length=float(mask.sum(axis=1).mean()),
             perplexity=float(np.exp(-plain.sum() / mask.sum())),
-            ended=float(np.mean([ids[-1] == self.tokenizer.end_id for ids in token_lists])),
+            ended=float(is_end([ids[-1] for ids in token_lists], ends_of(self.tokenizer)).numpy().mean()),
         )
 
     def _measure(self, batch, draw):
@@ -107,7 +108,7 @@ class Responder:
 
     def __init__(self, policy, tokenizer, length, temperature, batch_size, jit_compile=True):
         def respond(batch, draw, greedy):
-            return generate(policy, batch, length, tokenizer.end_id, tokenizer.pad_id, draw, temperature, greedy)[:3]
+            return generate(policy, batch, length, ends_of(tokenizer), tokenizer.pad_id, draw, temperature, greedy)[:3]
 
         self.tokenizer, self.batch_size = tokenizer, batch_size
         self.respond = tf.function(respond, jit_compile=jit_compile, autograph=False)
@@ -126,6 +127,11 @@ class Responder:
         """The same as `Responses` of NumPy arrays `(N, T)`, without values."""
         respond = lambda batch, draw: self.respond(batch, draw, greedy)
         return Responses(*in_batches(respond, prompts, self.batch_size, seed), None)
+
+
+def ends_of(tokenizer):
+    """The tokens that end a response: a tokenizer of one's own may know only its `end_id`."""
+    return getattr(tokenizer, "end_ids", None) or tokenizer.end_id
 
 
 def in_batches(function, prompts, batch_size, seed):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
-from ppo_keras.errors import InputError, check_count, check_role, shown
+from ppo_keras.errors import InputError, check_count, check_role, require, shown
 from ppo_keras.losses import log_probability
 from ppo_keras.masking import episode_starts
 
@@ -114,6 +114,37 @@ def response_log_probs(policy, prompts, responses, temperature=1.0):
     return tf.where(responses.mask > 0, log_probability(logits / temperature, responses.tokens), 0.0)
 
 
+def is_end(tokens, end_id):
+    """Which tokens end a response.
+
+    Args:
+        tokens: int, of any shape.
+        end_id: the token that ends a response, or a list or tuple of several, each of which does.
+
+    Returns:
+        bool, of the shape of `tokens`.
+
+    Example:
+        >>> is_end([5, 3, 4], (3, 4)).numpy()
+        array([False,  True,  True])
+    """
+    tokens = tf.convert_to_tensor(tokens)
+    if isinstance(end_id, (list, tuple)):
+        return tf.reduce_any(tokens[..., tf.newaxis] == tf.cast(end_id, tokens.dtype), axis=-1)
+    return tokens == end_id
+
+
+def check_ends(end_id):
+    """The tokens that end a response as a tuple, also where it is one. Raises `InputError` unless there is one, and each is a whole number of 0 or more."""
+    if not isinstance(end_id, (list, tuple)):
+        check_count("end_id", end_id, 0, "3, or a list of several")
+        return (end_id,)
+    require(end_id, f"end_id={shown(end_id)} holds no token. Give the token that ends a response, such as 3, or a list of several.")
+    for i, token in enumerate(end_id):
+        check_count(f"end_id[{i}]", token, 0, 3)
+    return tuple(end_id)
+
+
 def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, greedy=False, top_k=None, top_p=None) -> Responses:
     """Samples up to `length` tokens after each prompt, until its own end token.
 
@@ -123,8 +154,9 @@ def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, gre
         policy: an actor-critic.
         prompts: `Prompts`, `(B, P)`.
         length: `T`.
-        end_id: the token that ends a response; it is kept as the last real token.
-        pad_id: what follows it.
+        end_id: the token that ends a response, or a list or tuple of several, each of which does; the one that was written is
+            kept as the last real token.
+        pad_id: what follows the end.
         seed: int32 `(2,)`.
         temperature: divides the logits.
         greedy: the most probable token instead of a sample.
@@ -162,7 +194,7 @@ def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, gre
             tf.where(alive, values, 0.0),
         )
         written = [tf.tensor_scatter_nd_update(old, [[t]], [column]) for old, column in zip(written, new)]
-        return t + 1, token, tf.zeros_like(start), alive & (token != end_id), state, written
+        return t + 1, token, tf.zeros_like(start), alive & ~is_end(token, end_id), state, written
 
     nothing = [tf.fill([length, batch], pad_id)] + [tf.zeros([length, batch])] * 3
     begin = (tf.constant(0), tokens[:, -1], starts[:, -1], tf.ones([batch], tf.bool), state, nothing)
@@ -178,8 +210,9 @@ def _check(policy, prompts, length, end_id, pad_id, seed, temperature, top_k, to
     shapes = [tf.convert_to_tensor(part).shape for part in (prompts.tokens, prompts.mask)]
     if shapes[0].rank != 2 or shapes[1].rank != 2 or 0 in shapes[0].as_list():
         raise InputError(f"the prompts have tokens of shape {shapes[0]} and a mask of shape {shapes[1]}, expected (B, P) of both. {advice}")
-    for name, value, least, example in (("length", length, 1, 32), ("end_id", end_id, 0, 3), ("pad_id", pad_id, 0, 0)):
+    for name, value, least, example in (("length", length, 1, 32), ("pad_id", pad_id, 0, 0)):
         check_count(name, value, least, example)
+    check_ends(end_id)
     if seed.shape != (2,):
         raise InputError(f"the seed has shape {seed.shape}, expected two whole numbers. Use tf.constant([0, 1]).")
     if not (isinstance(temperature, Real) and temperature > 0):

@@ -9,7 +9,9 @@ from ppo_keras.kl import estimate_kl, kl_controller
 from ppo_keras.language.generation import (
     Prompts,
     Responses,
+    check_ends,
     generate,
+    is_end,
     join,
     map_prompts,
     response_log_probs,
@@ -33,8 +35,9 @@ class LanguagePPO(PPO):
             `copy`, `has_memory` and `distribution`.
         reward: a `RewardModel`; a `PythonReward`; or a TensorFlow function of (`Prompts`, `Responses`) that compiles
             (without AutoGraph), to float32 `(B,)`.
-        end_id: the token that ends a response; the size of the vocabulary, where every response shall have full length.
-        pad_id: the token after it.
+        end_id: the token that ends a response, or a list or tuple of several, each of which does; the size of the vocabulary, where
+            every response shall have full length.
+        pad_id: the token after the end.
         response_length: `T`, most tokens of a response.
         config: a `PPOConfig`; text usually has `discount=1`.
         kl: a `KLConfig`.
@@ -72,12 +75,14 @@ class LanguagePPO(PPO):
         check_instance("config", config, PPOConfig)
         check_instance("kl", kl, KLConfig)
         for name, value, least, example in (
-            ("end_id", end_id, 0, 3), ("pad_id", pad_id, 0, 0), ("response_length", response_length, 1, 32), ("responses_per_prompt", responses_per_prompt, 1, 4),
+            ("pad_id", pad_id, 0, 0), ("response_length", response_length, 1, 32), ("responses_per_prompt", responses_per_prompt, 1, 4),
         ):  # fmt: skip
             check_count(name, value, least, example)
+        ends = check_ends(end_id)
         check_seed(seed)
         super().__init__(policy, config, seed, **kwargs)
-        self.reward, self.end_id, self.pad_id, self.response_length = reward, end_id, pad_id, response_length
+        self.reward, self.pad_id, self.response_length = reward, pad_id, response_length
+        self.end_id = ends if isinstance(end_id, list) else end_id  # Keras would track a list
         self.missing_end_penalty, self.short_penalty, self.usual_length = missing_end_penalty, short_penalty, usual_length or 1.0
         self.responses_per_prompt, self.judge = responses_per_prompt, judge
         if short_penalty and usual_length is None:
@@ -88,7 +93,7 @@ class LanguagePPO(PPO):
         if isinstance(self.reference, keras.Model):
             self.reference.trainable = False
         readers = {"reference": self.reference, "reward model": reward, "tokenizer of the reward": getattr(reward, "tokenizer", None)}
-        check_vocabulary(policy, readers, {"end_id": end_id, "pad_id": pad_id})
+        check_vocabulary(policy, readers, {"end_id": ends, "pad_id": (pad_id,)})
         if isinstance(reward, keras.Model):
             reward.trainable = False
         kl = kl or KLConfig()
@@ -179,7 +184,7 @@ class LanguagePPO(PPO):
         action that earned it. A response that is cut off at T counts as ended: what follows it has value 0.
         """
         mask, last = responses.mask, responses.last
-        ended = tf.reduce_any((responses.tokens == self.end_id) & (mask > 0), axis=1)  # in the response, never the prompt
+        ended = tf.reduce_any(is_end(responses.tokens, self.end_id) & (mask > 0), axis=1)  # in the response, never the prompt
         lengths = tf.reduce_sum(mask, axis=1)
         penalised = scores - self.missing_end_penalty * tf.cast(~ended, tf.float32)
         penalised -= self.short_penalty * tf.nn.relu(1.0 - lengths / self.usual_length)

@@ -90,6 +90,11 @@ class Tokenizer(BaseTokenizer):
         """`V`: how many ids there are, special tokens and bytes included."""
         return self.processor.get_piece_size()
 
+    @property
+    def end_ids(self):
+        """All tokens that end a response: here one. (Checkpoints know several.)"""
+        return (self.end_id,)
+
     @classmethod
     def from_model(cls, model):
         """The tokenizer of the bytes `model`."""

@@ -14,13 +14,13 @@ def check_vocabulary(policy, others, ids):
     Args:
         policy: an actor-critic over tokens.
         others: {what it is: a policy, a `RewardModel`, a `Tokenizer`, ...}; what does not say how many tokens it knows is left alone.
-        ids: {what it is for: token id}. An `end_id` of the vocabulary's size is a token that is never written: every response has full length.
+        ids: {what they are for: token ids, a tuple}. An `end_id` of the vocabulary's size is a token that is never written: every response has full length.
     """
     size = policy.distribution.count
     for name, other in others.items():
         known = _tokens_known(other)
         require(known in (None, size), f"the policy writes {size} tokens, but the {name} knows {known}. Use parts made for one tokenizer.")
-    for name, token in ids.items():
+    for name, token in ((name, token) for name, tokens in ids.items() for token in tokens):
         known = 0 <= token < size or (name == "end_id" and token == size)
         require(known, f"{name}={token} is not one of the {size} tokens of the policy, 0..{size - 1}. Use the tokenizer's {name}.")
 

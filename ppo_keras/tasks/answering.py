@@ -119,7 +119,7 @@ class AnsweringJob(WriterJob):
         """The `LanguagePPO` of this run."""
         config = self.config
         return LanguagePPO(
-            self.policy, self.reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
+            self.policy, self.reward, self.tokenizer.end_ids, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
             short_penalty=config.short_penalty, usual_length=float(np.mean([len(answer) for _, answer in self.known])),
             responses_per_prompt=config.responses_per_prompt, reference=self.reference, seed=config.seed, name="learner",
         )  # fmt: skip

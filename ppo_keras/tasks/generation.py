@@ -276,7 +276,7 @@ class GenerationJob(WriterJob):
             log_odds = self.as_asked(self.reward_model)
             reward = lambda prompts, responses: tf.sigmoid(log_odds(prompts, responses))
         return LanguagePPO(
-            self.policy, reward, self.tokenizer.end_id, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
+            self.policy, reward, self.tokenizer.end_ids, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
             config.missing_end_penalty, config.short_penalty, self.usual_length, reference=self.reference,
             judge=self.judge and self.as_asked(self.judge), seed=config.seed, name="learner",
         )  # fmt: skip

@@ -4,9 +4,12 @@ import io
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from ppo_keras.commands import chat
+from ppo_keras.language.generation import Responses
+from ppo_keras.reports.examination import Examined
 
 
 @pytest.fixture
@@ -46,3 +49,13 @@ def test_a_second_chat_reads_the_same_input(monkeypatch, prompts):
         monkeypatch.setattr(sys, "stdin", stdin)
         talk()
     assert prompts == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("last, ended", [(3, True), (5, True), (4, False)])
+def test_any_end_token_ends_a_response(capsys, last, ended):
+    """Catches: a response called cut off that ended by the second end token of a checkpoint; padding looked at for the last token."""
+    tokens, mask, zeros = np.array([[4, last, 0]]), np.array([[1.0, 1, 0]]), np.zeros([1, 3])
+    tokenizer = types.SimpleNamespace(end_id=3, end_ids=(3, 5), pieces=lambda ids: [str(i) for i in ids], decode=str)
+    examined = Examined(Responses(tokens, mask, zeros, zeros), zeros, zeros, None)
+    chat.respond(types.SimpleNamespace(tokenizer=tokenizer, reply=lambda *_: examined), "4", 0, False)
+    assert f"tokens: 2, {'ended by itself' if ended else 'cut off'};" in capsys.readouterr().out

@@ -424,15 +424,17 @@ def test_the_stage_chooses_the_weights(say, hand_made, tmp_path, capsys):
 
 
 def test_options_reach_the_sampler(say, monkeypatch):
-    """Catches: an option that is parsed and dropped, or a default temperature other than the run's."""
+    """Catches: an option that is parsed and dropped, a default temperature other than the run's, or only the first of the tokenizer's end tokens."""
     calls = []
     real = generate.generation.generate
 
     def spy(policy, prompts, length, end_id, pad_id, seed, temperature, greedy, top_k, top_p):
+        assert end_id == (3, 7)
         calls.append((prompts.tokens.shape, length, temperature, greedy, top_k, top_p, seed.numpy().tolist()))
         return real(policy, prompts, length, end_id, pad_id, seed, temperature, greedy, top_k, top_p)
 
     monkeypatch.setattr(generate.generation, "generate", spy)
+    monkeypatch.setattr(Tokenizer, "end_ids", (3, 7))
     say("--prompt", "This")
     say("--prompt", "This", "--count", "2", "--length", "3", "--temperature", "0.9", "--top-k", "5", "--top-p", "0.75", "--seed", "4")
     say("--prompt", "This old film is")

@@ -24,6 +24,12 @@ class Numbers:
         return self.decode_batch(prompts.tokens, prompts.mask), self.decode_batch(responses.tokens, responses.mask)
 
 
+class TwoEnds(Numbers):
+    """Like that of a checkpoint which knows a second end token."""
+
+    end_ids = (END, 1)
+
+
 def prompts_of(count):
     """`count` prompts of two tokens, the first of them padded to one."""
     tokens = np.array([[4, 1 + i % 5] for i in range(count)], np.int32)
@@ -37,9 +43,9 @@ def last_token(prompts, responses):
     return tf.cast(prompts.tokens[:, -1], tf.float32)
 
 
-def evaluate(policy, reference=None, score=last_token, judge=None, count=40, length=7, temperature=0.7, batch_size=8, seed=0):
+def evaluate(policy, reference=None, score=last_token, judge=None, count=40, length=7, temperature=0.7, batch_size=8, seed=0, tokenizer=None):
     prompts = prompts_of(count)
-    return Evaluator(policy, reference or policy, score, judge, Numbers(), length, temperature, batch_size, jit_compile=False)(prompts, seed)
+    return Evaluator(policy, reference or policy, score, judge, tokenizer or Numbers(), length, temperature, batch_size, jit_compile=False)(prompts, seed)
 
 
 def token_log_probs(policy, prompts, responses, temperature):
@@ -95,6 +101,21 @@ def test_lengths_ends_and_diversity_are_those_of_the_responses():
     assert_close(result.ended, np.mean([row[-1] == END for row in ids]))
     assert all(len(row) == 7 for row in ids if row[-1] != END) and all(END not in row[:-1] for row in ids)
     assert (result.distinct_1, result.distinct_2) == (distinct(ids, 1), distinct(ids, 2))
+
+
+def test_any_of_several_end_tokens_ends_a_response():
+    """Catches: responses that go on after the second end token of a tokenizer, or that end there and are not counted: the last tokens of the prompts are
+    1, 2, 3, 4, 5, and 1 -> 4 -> 1 (end), 2 -> 3 (end), 3 -> 2 -> 3 (end), 4 -> 1 (end), 5 -> 5 -> ... never ends."""
+    table = np.zeros([VOCABULARY] * 2)
+    for token, following in {1: 4, 2: 3, 3: 2, 4: 1, 5: 5}.items():
+        table[token, following] = 200.0
+    policy = TablePolicy(VOCABULARY, table)
+    result = evaluate(policy, count=5, length=3, tokenizer=TwoEnds())
+    assert result.responses == ["4 1", "3", "2 3", "1", "5 5 5"] == Responder(policy, TwoEnds(), 3, 0.7, 8, jit_compile=False)(prompts_of(5), False, 0)
+    assert_close([result.ended, result.length], [4 / 5, 9 / 5])
+    alone = evaluate(policy, count=5, length=3)  # of a tokenizer that knows `end_id` only
+    assert alone.responses == ["4 1 4", "3", "2 3", "1 4 1", "5 5 5"]
+    assert_close(alone.ended, 2 / 5)
 
 
 @pytest.mark.parametrize("count, batch_size", [(5, 4), (3, 8), (8, 4)])

@@ -7,7 +7,7 @@ import tensorflow as tf
 from helpers import END, NETWORKS, PAD, VOCABULARY, TablePolicy, assert_all_close, assert_close, mask_of, ragged_prompts, random_table, tiny_policy
 from ppo_keras import Prompts, generate
 from ppo_keras.errors import InputError
-from ppo_keras.language.generation import Responses, _restrict, join, pad_prompts, response_log_probs, response_outputs
+from ppo_keras.language.generation import Responses, _restrict, is_end, join, pad_prompts, response_log_probs, response_outputs
 from ppo_keras.masking import episode_starts
 
 SEED = tf.constant([5, 6])
@@ -132,6 +132,39 @@ def test_a_response_by_hand():
     assert_close(responses.log_probs, np.zeros([3, 5]), atol=1e-6)
 
 
+@pytest.mark.parametrize("ends", [(3, 1), [1, 3]], ids=str)
+def test_several_end_tokens_by_hand(ends):
+    """Catches: only the first of several that ends a response, only all of them together, or another one written than was sampled: 4 -> 5 -> 1 ends at 1."""
+    policy = chain({4: 5, 5: 1, 1: 3, 0: 3, 3: 4, 2: 2})
+    responses = write(policy, Prompts(tf.constant([[4], [0], [2], [1]]), tf.ones([4, 1])), length=4, end_id=ends, pad_id=0)
+    np.testing.assert_array_equal(responses.tokens, [[5, 1, 0, 0], [3, 0, 0, 0], [2, 2, 2, 2], [3, 0, 0, 0]])
+    np.testing.assert_array_equal(responses.mask, mask_of([2, 1, 4, 1], 4))
+    np.testing.assert_array_equal(responses.values, [[4, 5, 0, 0], [0, 0, 0, 0], [2, 2, 2, 2], [1, 0, 0, 0]])
+    np.testing.assert_array_equal(responses.last, [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_end_token_in_a_tuple_changes_no_number(compiled):
+    """Catches: another draw, or a later end, where the one end token comes in a tuple."""
+    policy, prompts = ends_soon(tiny_policy("lstm")), ragged_prompts()
+    run = lambda end_id: tf.function(lambda tokens, mask: write(policy, Prompts(tokens, mask), end_id=end_id), jit_compile=compiled)(*prompts)
+    one, several = run(END), run((END,))
+    assert one.mask.numpy().min() == 0
+    for plain, in_tuple in zip(one, several):
+        np.testing.assert_array_equal(in_tuple, plain)
+
+
+def test_is_end_by_hand():
+    """Catches: ids compared place by place (two tokens, two ends), a shape that is not that of the tokens, a type of integer that is not compared."""
+    ends = {3: [[0, 1], [0, 0]], (3,): [[0, 1], [0, 0]], (4, 3): [[0, 1], [1, 0]], (0, 1, 2): [[0, 0], [0, 1]]}
+    for tokens in (np.array([[5, 3], [4, 2]], np.int32), np.array([[5, 3], [4, 2]], np.int64), tf.constant([[5, 3], [4, 2]])):
+        for end_id, expected in ends.items():
+            found = is_end(tokens, end_id)
+            assert found.dtype == tf.bool
+            np.testing.assert_array_equal(found, np.array(expected, bool))
+    assert is_end(np.int32(4), [3, 4]).shape == () and bool(is_end(np.int32(4), [3, np.int64(4)])) and not is_end(np.int32(5), [3, 4])
+
+
 def test_pad_equal_to_end_does_not_hide_the_real_end():
     """Text 7. Catches: the mask found from ids, by which the end token looks like padding."""
     responses = write(chain({4: 5, 5: 3, 3: 4}), Prompts(tf.constant([[3, 4]]), tf.ones([1, 2])), length=4, pad_id=3)
@@ -241,7 +274,10 @@ def test_log_probabilities_are_those_of_the_whole_distribution(limits):
         (dict(prompts=Prompts(tf.zeros([0, 2], tf.int32), tf.ones([0, 2]))), r"tokens of shape \(0, 2\)"),
         (dict(length=0), "length=0 is no whole number of 1 or more"),
         (dict(length=2.5), "length=2.5 is no whole number"),
-        (dict(end_id=None), "end_id=None is no whole number of 0 or more"),
+        (dict(end_id=None), "end_id=None is no whole number of 0 or more. Use one such as 3, or a list of several"),
+        (dict(end_id=[]), r"end_id=\[\] holds no token. Give the token that ends a response, such as 3"),
+        (dict(end_id=[-1]), r"end_id\[0\]=-1 is no whole number of 0 or more"),
+        (dict(end_id=(3, "a")), r"end_id\[1\]='a' is no whole number of 0 or more"),
         (dict(seed=0), r"the seed has shape \(\), expected two whole numbers. Use tf.constant\(\[0, 1\]\)"),
         (dict(temperature=0.0), "temperature=0.0 is not positive. Use greedy=True"),
         (dict(temperature=-1), "temperature=-1 is not positive"),
@@ -253,6 +289,7 @@ def test_log_probabilities_are_those_of_the_whole_distribution(limits):
 def test_what_cannot_be_generated_is_said(settings, said):
     """Catches: TensorFlow's errors about shapes and counters; texts written at a temperature of 0 or -1 without a word."""
     given = dict(policy=random_table(), prompts=Prompts(tf.constant([[1, 2]]), tf.ones([1, 2])), length=3, end_id=END, pad_id=PAD, seed=SEED)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as error:
         generate(**given | settings)
+    assert "\n" not in str(error.value)
     assert generate(**given | dict(seed=[5, 6], prompts=Prompts(np.array([[1, 2]], np.int32), np.ones([1, 2])))).tokens.shape == (1, 3)

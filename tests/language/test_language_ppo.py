@@ -174,12 +174,40 @@ def test_pad_equal_to_end_changes_no_reward(pad_id):
     assert_close(metrics["response/ended_share"], 2 / 3)
 
 
-@pytest.mark.parametrize("end_id, penalised", [(3, [0, 1, 0]), (4, [1, 0, 1]), (5, [0, 0, 1]), (0, [1, 1, 1])])
+@pytest.mark.parametrize(
+    "end_id, penalised",
+    [(3, [0, 1, 0]), (4, [1, 0, 1]), (5, [0, 0, 1]), (0, [1, 1, 1]), ((3,), [0, 1, 0]), ((3, 5), [0, 0, 0]), ([4, 0], [1, 0, 1]), ((0, 2), [1, 1, 1])],
+)
 def test_the_missing_end_penalty_looks_at_the_response_only(end_id, penalised):
-    """Text 8. Catches: an end token of the prompt (3 and 4 occur there) or of the padding (0), or another id than the configured."""
+    """Text 8. Catches: an end token of the prompt (3 and 4 occur there) or of the padding (0), another id than the configured, or only the first of several."""
     _, with_penalty, _ = assembled(end_id=end_id, missing_end_penalty=0.5)
     _, without, _ = assembled(end_id=end_id)
     assert_close(tf.reduce_sum(without.rewards - with_penalty.rewards, 1), 0.5 * np.array(penalised))
+
+
+@pytest.mark.parametrize("ends", [(END, 1), [1, END]], ids=str)
+def test_any_of_several_end_tokens_ends_a_response_by_hand(ends):
+    """Catches: only the first of several end tokens that ends a response, a penalty where another one did, a score on padding: 4 -> 5 -> 1, 0 -> 3, 2 -> 2 -> 2."""
+    table = np.zeros([6, 6])
+    for token, following in {4: 5, 5: 1, 1: 1, 0: 3, 2: 2}.items():
+        table[token, following] = 200.0
+    ppo = learner(policy=TablePolicy(6, table), length=3, end_id=ends, kl=KLConfig(0.1), missing_end_penalty=0.5)
+    prompts = Prompts(tf.constant([[4], [0], [2]]), tf.ones([3, 1]))
+    responses, reference = ppo.rollout(prompts)
+    np.testing.assert_array_equal(responses.tokens, [[5, 1, 0], [3, 0, 0], [2, 2, 2]])
+    np.testing.assert_array_equal(responses.mask, mask_of([2, 1, 3], 3))
+    trajectory, metrics = ppo.assemble(prompts, responses, reference, SCORES)
+    assert_close(trajectory.rewards, [[0, 1.0, 0], [2.0, 0, 0], [0, 0, 4.0 - 0.5]])  # the KL from the own copy is 0
+    np.testing.assert_array_equal(trajectory.ended, [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    assert_close(metrics["response/ended_share"], 2 / 3)
+
+
+def test_one_end_token_in_a_tuple_changes_no_number():
+    """Catches: an iteration that is another one where the one end token comes in a tuple or a list."""
+    one, *others = ((fit(ppo), weights_of(ppo.policy)) for ppo in (learner("lstm", end_id=end_id) for end_id in (END, (END,), [END])))
+    for history, weights in others:
+        assert history == one[0]
+        assert_all_close(weights, one[1], rtol=0, atol=0)
 
 
 def test_the_short_penalty_by_hand():
@@ -600,6 +628,11 @@ def test_plain_advantages_agree():
         (dict(reward="good"), "reward is 'good'. Give"),
         (dict(judge=PythonReward(len, SimpleNamespace(decode_pairs=None))), "judge is a PythonReward"),
         (dict(end_id=SimpleNamespace()), r"end_id=namespace\(\) is no whole number of 0 or more"),
+        (dict(end_id=[]), r"end_id=\[\] holds no token. Give the token that ends a response, such as 3"),
+        (dict(end_id=[-1]), r"end_id\[0\]=-1 is no whole number of 0 or more"),
+        (dict(end_id=["a"]), r"end_id\[0\]='a' is no whole number of 0 or more"),
+        (dict(end_id=(3, True)), r"end_id\[1\]=True is no whole number of 0 or more"),
+        (dict(end_id=(3, 7)), r"end_id=7 is not one of the 6 tokens of the policy, 0\.\.5"),
         (dict(pad_id=None), "pad_id=None is no whole number of 0 or more"),
         (dict(response_length=0), "response_length=0 is no whole number of 1 or more"),
         (dict(response_length=2.5), "response_length=2.5 is no whole number"),

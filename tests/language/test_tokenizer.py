@@ -33,7 +33,7 @@ def test_special_tokens_are_added_on_request_and_left_out_of_texts():
     plain = TOKENIZER.encode("a film")
     assert TOKENIZER.encode("a film", begin=True, end=True) == [2, *plain, TOKENIZER.end_id]
     assert TOKENIZER.decode([2, *plain, 3, 0, 0]) == "a film"
-    assert (TOKENIZER.pad_id, TOKENIZER.end_id) == (0, 3)
+    assert (TOKENIZER.pad_id, TOKENIZER.end_id, TOKENIZER.end_ids) == (0, 3, (3,))
     processor = TOKENIZER.processor
     assert (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()) == (0, 1, 2, 3)
 

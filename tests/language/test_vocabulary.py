@@ -34,6 +34,8 @@ def reward_model(vocabulary_size):
         (dict(reward=lambda: reward_model(5)), "the policy writes 6 tokens, but the reward model knows 5"),
         (dict(reward=lambda: PythonReward(len, Letters(9))), "the policy writes 6 tokens, but the tokenizer of the reward knows 9"),
         (dict(end_id=7), r"end_id=7 is not one of the 6 tokens of the policy, 0\.\.5"),
+        (dict(end_id=(3, 7)), r"end_id=7 is not one of the 6 tokens of the policy, 0\.\.5"),
+        (dict(end_id=[9, 3]), r"end_id=9 is not one of the 6 tokens of the policy, 0\.\.5"),
         (dict(pad_id=6), "pad_id=6 is not one of the 6 tokens"),
         (dict(policy=tiny_agent("mlp", (4,), 3)), r"policy is an agent's: it chooses by Categorical\(3\)"),
         (dict(policy=tiny_agent("mlp", (4,), DiagonalGaussian(2))), r"chooses by DiagonalGaussian\(2\)\. Use a language model"),
@@ -51,6 +53,7 @@ def test_parts_of_one_vocabulary_are_taken():
     """Catches: parts that do not say what they know, or say the same, refused."""
     for reward in (NOTHING, PythonReward(len, Letters(None)), PythonReward(len, Letters(6)), reward_model(6)):
         LanguagePPO(random_table(6), reward, 5, 0, 4)
+    LanguagePPO(random_table(6), NOTHING, (5, 2), 0, 4)
     LanguagePPO(random_table(6), NOTHING, 6, 0, 4)  # a token that is never written: responses have full length
 
 

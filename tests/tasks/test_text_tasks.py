@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from helpers import random_table
 from ppo_keras.config import LoggingConfig
 from ppo_keras.datasets.loader import load_pairs
 from ppo_keras.errors import DataWarning
@@ -18,7 +19,7 @@ from ppo_keras.language.generation import Responses, map_prompts
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy
-from ppo_keras.tasks import answering, classification
+from ppo_keras.tasks import answering, classification, generation
 from ppo_keras.tasks.config import AnsweringConfig, ClassificationConfig, QuestionAnsweringConfig
 from ppo_keras.tasks.question_answering import QuestionAnswering
 from runs_of_texts import NEWS, PHRASES, QUESTIONS, REVIEWS, TINY, run
@@ -183,6 +184,16 @@ def test_control_codes_ask_for_labels(place):
     assert any(code not in s["prompt"].split(":")[1] for code, s in zip(asked, done.samples)) and "positive_after" not in done.summary
     said = run("generate", "generation", "--prompt", "sport: news")
     assert said.code == 0 and said.out.startswith("sport: news")
+
+
+@pytest.mark.parametrize("job", [answering.AnsweringJob, generation.GenerationJob])
+def test_every_end_token_of_the_tokenizer_reaches_the_learner(job):
+    """Catches: a task that trains a checkpoint, and knows only the first of its end tokens."""
+    config = types.SimpleNamespace(ppo=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, responses_per_prompt=1, seed=0, reward="len")
+    facts = dict(policy=random_table(), reward=len, function=len, response_length=4, usual_length=4.0, known=[("a", "b")], reference=None, judge=None)
+    tokenizer = types.SimpleNamespace(end_id=3, end_ids=(3, 5), pad_id=0, decode_pairs=None)
+    learner = job.make_learner(types.SimpleNamespace(config=config, tokenizer=tokenizer, **facts))
+    assert learner.end_id == (3, 5)
 
 
 def test_the_reward_of_a_prompt_is_for_its_own_references(place):
