@@ -1,5 +1,6 @@
 """Tasks that begin with a checkpoint: whole trainings of its adapters, as small as they get, and all that is done with such a run."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -80,8 +81,6 @@ def test_a_run_names_its_checkpoint(place):
     """Catches: a checksum of the name instead of the weights, a tokenizer of our own beside the checkpoint."""
     config = json.loads((place / "runs/generation/config.json").read_text())
     policy, tokenizer = load_pretrained("checkpoint", lora_rank=2, memory=16)
-    import hashlib
-
     assert config["checkpoint"]["pretrained"] == "checkpoint"
     assert config["checkpoint_sha256"] == hashlib.sha256((place / "checkpoint/model.safetensors").read_bytes()).hexdigest()
     saved = load_tokenizer("runs/generation/tokenizer.model")
@@ -206,7 +205,7 @@ def test_a_chat_in_generation_answers_whole_texts(place):
         (["--prompt-format", "Write: {}"], "goes on with the beginnings of texts"),
         (["--chat"], "labels of theirs teach no reward"),
         (["--chat", "--reward", "short:short", "--response-length", "5"], "Give --supervised-epochs 0"),
-        (["--response-length", "5000"], "tokens, but checkpoint knows 64. Use a smaller --prompt-length or --response-length"),
+        (["--response-length", "5000"], "tokens, but checkpoint knows 128. Use a smaller --prompt-length or --response-length"),
     ],
 )
 def test_what_cannot_be_is_one_line(place, options, words):
