@@ -17,9 +17,11 @@ from ppo_keras.pretrained.files import AGAIN, needed, one_line
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # kind of a value: its code in `struct`
 TEXT, ARRAY = 8, 9
 
+AT_ONCE = 1 << 20  # values of a tensor that are read at a time
+
 
 class Tensor(NamedTuple):
-    """One tensor in a GGUF file; `gguf.quants.dequantize(tensor.data(), tensor.kind)` is its values."""
+    """One tensor in a GGUF file."""
 
     name: str
     kind: int  # a `gguf.GGMLQuantizationType`
@@ -28,12 +30,19 @@ class Tensor(NamedTuple):
     path: Path
     place: int  # in the file
 
-    def data(self):
-        """Its bytes, uint8 `(..., row)`. They are read, not mapped: what was read of a mapped file counts as this process's memory."""
-        shape = (*self.shape[:-1], self.row)
-        data = np.fromfile(self.path, np.uint8, math.prod(shape), offset=self.place)
-        require(data.size == math.prod(shape), f"{self.path} has become shorter since it was opened. {AGAIN}")
-        return data.reshape(shape)
+    def values(self):
+        """Its values, float32 of its shape. Some rows are read at a time, so that little more memory is needed than they take; they are not mapped,
+        for what was read of a mapped file counts as this process's memory."""
+        from gguf import quants
+
+        rows, width = math.prod(self.shape[:-1]), self.shape[-1]
+        values, at_once = np.empty([rows, width], np.float32), max(1, AT_ONCE // width)
+        for begin in range(0, rows, at_once):
+            count = min(at_once, rows - begin)
+            data = np.fromfile(self.path, np.uint8, count * self.row, offset=self.place + begin * self.row)
+            require(data.size == count * self.row, f"{self.path} has become shorter since it was opened. {AGAIN}")
+            values[begin : begin + count] = quants.dequantize(data.reshape(count, self.row), self.kind)
+        return values.reshape(self.shape)
 
 
 def read_gguf(path):

@@ -87,11 +87,9 @@ class GGUFWeights(Weights):
         return float(str(np.float32(value))) if isinstance(value, float) else value  # 1e-5, as it was written, not 9.99999975e-06
 
     def _read(self, name):
-        from gguf import quants
-
         tensor = self._tensors[name]
         try:
-            array = quants.dequantize(tensor.data(), tensor.kind)
+            array = tensor.values()
         except NotImplementedError as error:
             raise InputError(f"{self.path}: {name} is quantised as {self.dtype(name)}, which is not known. Use a file in Q8_0, Q4_K_M or F16.") from error
         layer = tensor.name.split(".")[-2]
@@ -211,7 +209,7 @@ def _rope_scaling(weights, head_size, factors):
         return None
     unlike = f"{weights.path}: rope_freqs.weight is not the scaling of Llama 3, and no other is known. Use another model."
     require(factors.kind.name == "F32" and factors.shape == (head_size // 2,), unlike)
-    given, base = factors.data().view(np.float32).astype(np.float64), weights.value("rope.freq_base", 10_000.0, float)
+    given, base = factors.values().astype(np.float64), weights.value("rope.freq_base", 10_000.0, float)
     if np.all(given == 1.0):
         return None
     require(np.all(given >= 1.0), unlike)
@@ -231,4 +229,4 @@ def _llama3_factor(wavelength, scaling):
 
 def _same(first, second):
     """Whether two tensors of a GGUF file are there and hold the same bytes."""
-    return first is not None and second is not None and first.kind == second.kind and np.array_equal(first.data(), second.data())
+    return first is not None and second is not None and first.kind == second.kind and np.array_equal(first.values(), second.values())
