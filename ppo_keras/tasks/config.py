@@ -308,10 +308,10 @@ def settings_for(task, pretrained=None, chat=False):
 
 _WITH_CHECKPOINT = {
     "generation": dict(
-        iterations=30, batch_size=32, checkpoint_every=5, reward_epochs=15, reward_learning_rate=2e-3,
+        iterations=45, batch_size=32, checkpoint_every=5, reward_epochs=15, reward_learning_rate=2e-3,
         supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),
-        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, epochs=1, max_gradient_norm=1.0, temperature=0.8),
-        kl=KLConfig(kl_coefficient=0.05, kl_target=8.0, kl_horizon=300), optimizer=OptimizerConfig(learning_rate=1e-3),
+        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.03, epochs=1, max_gradient_norm=1.0, temperature=0.8),
+        kl=KLConfig(kl_coefficient=0.08, kl_target=4.5, kl_horizon=300), optimizer=OptimizerConfig(learning_rate=1e-3),
         logging=LoggingConfig(log_every=10),
     ),
     "classification": dict(
@@ -319,9 +319,9 @@ _WITH_CHECKPOINT = {
         ppo=PPOConfig(discount=1.0, entropy_coefficient=0.3, epochs=1), optimizer=OptimizerConfig(learning_rate=2e-4), logging=LoggingConfig(log_every=4),
     ),
     "question-answering": dict(
-        iterations=60, batch_size=64, checkpoint_every=10, supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),
-        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, epochs=1, max_gradient_norm=1.0), kl=KLConfig(kl_coefficient=0.0),
-        optimizer=OptimizerConfig(learning_rate=1e-3), logging=LoggingConfig(log_every=10),
+        iterations=40, batch_size=64, checkpoint_every=10, supervised=SupervisedConfig(supervised_epochs=3, supervised_batch_size=16, supervised_learning_rate=5e-4),
+        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, epochs=1, max_gradient_norm=1.0), kl=KLConfig(kl_coefficient=0.0),
+        optimizer=OptimizerConfig(learning_rate=5e-4), logging=LoggingConfig(log_every=10),
     ),
     "translation": dict(
         iterations=60, batch_size=64, checkpoint_every=10, supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),

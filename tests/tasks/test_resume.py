@@ -25,11 +25,13 @@ NOT_REPEATED = ("time/iteration_seconds", "time/steps_per_second", "time/tokens_
 TEXT = "--no-jit --layers 1 --width 16 --heads 2 --vocabulary-size 300 --supervised-epochs 3 --checkpoint-every 2 --epochs 1 --minibatches 2".split()
 FEW = "--data few.csv --supervised-batch-size 8 --iterations 5 --batch-size 8".split()
 AGENT = "--no-jit --environments 4 --steps 16 --environment-steps 384 --epochs 1 --minibatches 2 --width 8 --evaluation-episodes 2 --checkpoint-every 2".split()
-CHECKPOINT = "--pretrained checkpoint --lora-rank 2 --reward-epochs 2 --prompt-length 4 --response-length 6 --evaluation-samples 8".split()
-WITHOUT = ("--layers", "1", "--width", "16", "--heads", "2", "--vocabulary-size", "300")  # what a checkpoint brings itself
-TASKS = {  # what each keeps: dropout, adaptive KL, a reward model and a judge; answers; the best policy, two seeds; carry, statistics, two seeds; a memory
+CHECKPOINT = (
+    "--no-jit --pretrained checkpoint --lora-rank 2 --supervised-epochs 2 --reward-epochs 2 --checkpoint-every 2 --epochs 1 --minibatches 2 "
+    "--prompt-length 4 --response-length 6 --evaluation-samples 8"
+).split()
+TASKS = {  # what each keeps: dropout, adaptive KL, a reward model and a judge; adapters, those of the reference too; answers; the best policy, two seeds; carry, statistics, two seeds; a memory
     "generation": (6, ["generation", *TEXT, *FEW, "--model", "lstm", "--prompt-length", "4", "--response-length", "6", "--evaluation-samples", "8"]),
-    "adapters": (4, ["generation", *[word for word in TEXT if word not in WITHOUT], *FEW, *CHECKPOINT]),
+    "adapters": (4, ["generation", *FEW, *CHECKPOINT]),
     "answers": (4, ["question-answering", *TEXT, *FEW, "--question-column", "text", "--answer-column", "label", "--supervised-share", "0.5", "--responses-per-prompt", "2"]),
     "labels": (3, ["classification", *TEXT, *FEW, "--validate-every", "1", "--costs", "0 1; 5 0", "--seeds", "2"]),
     "gym": (4, ["gym:Pendulum-v1", *AGENT, "--seeds", "2", "--normalize-observations", "--normalize-rewards"]),
