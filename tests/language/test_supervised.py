@@ -400,3 +400,11 @@ def test_pairs_that_do_not_differ_are_left_out(monkeypatch):
     train_preferences(bag(), (chosen, rejected), (chosen[1:2], rejected[1:2]), 3, 0)
     (better, _, worse, _), targets, weights = fitted[0]
     assert better.tolist() == [[1, 2, 5], [1, 2, 0]] and worse.tolist() == [[1, 2, 6], [1, 2, 3]] and len(targets) == len(weights) == 2
+
+
+def test_no_epochs_change_nothing():
+    """Catches: an error at 0 epochs, or a step that is taken all the same."""
+    policy = tiny_policy("transformer")
+    before = policy.get_weights()
+    ended = train_language_model(policy, counting(12), counting(6), 8, PAD, SupervisedConfig(supervised_epochs=0), jit_compile=False)
+    assert ended.history == {} and all(np.array_equal(old, new) for old, new in zip(before, policy.get_weights()))

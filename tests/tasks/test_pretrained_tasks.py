@@ -11,11 +11,14 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
+from ppo_keras.commands.parser import parse
+from ppo_keras.config import SupervisedConfig
 from ppo_keras.pretrained.chat import ChatTemplate
 from ppo_keras.pretrained.loading import load_pretrained
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy, load_reference
+from ppo_keras.tasks.config import TASKS, GenerationConfig, settings_for
 from ppo_keras.tasks.generation import GenerationJob
 from ppo_keras.tasks.opening import open_job
 from runs_of_texts import QUESTIONS, REVIEWS, run
@@ -218,6 +221,25 @@ def test_settings_of_a_checkpoint_need_one(place):
     """Catches: `--chat` or `--weights` of a model from nothing, which would change nothing."""
     for options in (["--chat"], ["--weights", "bfloat16"], ["--prompt-format", "Say: {}"]):
         assert "is of a checkpoint" in refused("train", "generation", "--data", "reviews.tsv", *options)
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_a_checkpoint_has_defaults_of_its_own(task):
+    """Catches: a checkpoint trained for the many epochs of a network from nothing, defaults that replace what was given, supervised training of a chat."""
+    plain, suited = settings_for(task), parse(["train", task, "--pretrained", "smollm2", "--epochs", "3"]).config
+    assert plain == type(plain)() == parse(["train", task]).config and plain.checkpoint.pretrained is None
+    assert suited.checkpoint.pretrained == "smollm2" and suited.ppo.epochs == 3 and suited.ppo.minibatches == settings_for(task, "smollm2").ppo.minibatches
+    assert suited.supervised.supervised_epochs < plain.supervised.supervised_epochs and suited.batch_size <= 64
+    chats = settings_for(task, "smollm2", chat=True).supervised.supervised_epochs
+    assert chats == (0 if task == "generation" else suited.supervised.supervised_epochs)
+
+
+def test_the_reward_model_keeps_its_epochs():
+    """Catches: a reward model that learns for the one epoch of the writer, or for none."""
+    for epochs, reward_epochs, expected in ((1, 7, 7), (4, None, 4), (0, None, 15)):
+        config = GenerationConfig(supervised=SupervisedConfig(supervised_epochs=epochs), reward_epochs=reward_epochs, reward_learning_rate=0.5)
+        assert config.scoring.supervised_epochs == expected and config.scoring.supervised_learning_rate == 0.5
+    assert GenerationConfig().scoring == GenerationConfig().supervised
 
 
 def changed(place, file):
