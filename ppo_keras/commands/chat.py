@@ -40,7 +40,7 @@ def chat(options):
     try:
         for number, line in enumerate(read_lines()):
             seed = (options.seed + number) % 2**31  # int32 ends there
-            if line == NEW and turns:
+            if line == NEW and job.asking.template:
                 turns = []
                 continue
             try:
@@ -50,7 +50,7 @@ def chat(options):
                     continue
                 answer = respond(job, prompt, seed, options.greedy, turns)
                 if job.asking.template:
-                    turns += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+                    turns += [{"role": "user", "content": job.asking.written(prompt)}, {"role": "assistant", "content": answer}]
             except InputError as error:
                 print(f"ppo-keras: error: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -47,7 +47,7 @@ class LanguagePPO(PPO):
         usual_length: tokens that a response usually has; needed with `short_penalty`.
         responses_per_prompt: K. With several, a score counts from the mean score of the prompt's other responses (leave
             one out; Kool et al. 2019): what makes one prompt harder than another then adds no noise to the advantages.
-        reference: a frozen copy of the policy at the start; None makes one now, and of a policy with adapters takes it without them.
+        reference: a frozen copy of the policy at the start; None makes one now, which of a policy with adapters shares its frozen weights.
         judge: a TensorFlow function like a reward, to log-odds float32 `(B,)`; it is reported and never rewarded.
         seed: of all randomness.
 

@@ -11,5 +11,5 @@ def check_adapters(rank, alpha=None, layers="attention"):
     """Raises `InputError` where `add_adapters` would."""
     check_count("lora_rank", rank, example=16)
     require(layers in LAYERS, f"lora_layers={shown(layers)} is unknown. Use {' or '.join(LAYERS)}.")
-    sound = alpha is None or (isinstance(alpha, Real) and not isinstance(alpha, bool) and alpha > 0)
+    sound = alpha is None or (isinstance(alpha, Real) and not isinstance(alpha, bool) and 0 < alpha < float("inf"))
     require(sound, f"lora_alpha={shown(alpha)} is not positive. Use a number such as {2 * rank}.")

@@ -130,7 +130,7 @@ class Frozen:
     trainable = False
 
     def __init__(self, policy):
-        require(adapted(policy), "the policy has no adapters, so without them it would follow what it learns. Use policy.copy().")
+        require(adapted(policy), "the policy has no adapters, so it shares no frozen weights. Use policy.copy().")
         self.policy = policy
         new = not any(np.any(layer.lora_kernel_b.numpy()) for layer in adapted(policy))
         self.switch = adapters_off if new else lambda policy: contextlib.nullcontext()

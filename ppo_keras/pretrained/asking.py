@@ -19,6 +19,10 @@ class Asking:
         self.tokenizer, self.answers, self.format = tokenizer, answers or settings.chat, settings.prompt_format
         self.template = ChatTemplate.of(tokenizer) if settings.chat else None
 
+    def written(self, text):
+        """A prompt with what is written around it."""
+        return self.format.replace("{}", text)
+
     def ids(self, text, before=()):
         """Token ids of a prompt.
 
@@ -26,7 +30,7 @@ class Asking:
             text: str.
             before: the turns of a chat so far, dicts with "role" and "content".
         """
-        text = self.format.replace("{}", text)
+        text = self.written(text)
         if self.template:
             return self.template.ids(self.tokenizer, [*before, {"role": "user", "content": text}])
         return self.tokenizer.encode_question(text) if self.answers else self.tokenizer.encode(text, begin=True)

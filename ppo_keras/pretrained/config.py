@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Optional
 
 from ppo_keras.config import check_kinds, optional, require, switch
@@ -26,12 +26,13 @@ class PretrainedConfig:
 
     def __post_init__(self):
         check_kinds(self)
+        require(self.pretrained != "", "--pretrained names no checkpoint. Name one, such as smollm2, or leave it out.")
         check_loading(self.lora_rank, self.lora_alpha, self.lora_layers, self.weights)
         require(
             self.prompt_format.count("{}") == 1, f"prompt_format={self.prompt_format!r} has no single {{}} for the prompt. Write one such as 'Question: {{}}'."
         )
         if self.pretrained is None:
-            for name, default in (("weights", "float32"), ("chat", False), ("prompt_format", "{}")):
+            for name, default in ((field.name, field.default) for field in fields(self)):
                 require(getattr(self, name) == default, f"{name} is of a checkpoint. Name one, such as --pretrained smollm2, or leave it out.")
 
 

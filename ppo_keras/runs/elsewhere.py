@@ -38,14 +38,20 @@ def find_files(run, config):
     moved = {name: found_from(saved, path) for name in FILES if (path := getattr(config, name, None))}
     checkpoint = getattr(config, "checkpoint", None)  # of agents there is none
     if checkpoint and checkpoint.pretrained:
-        moved["checkpoint"] = replace(checkpoint, pretrained=found_from(saved, checkpoint.pretrained))
+        moved["checkpoint"] = replace(checkpoint, pretrained=checkpoint_from(saved, checkpoint.pretrained))
     return replace(config, **moved)
 
 
 def found_from(saved, path):
-    """A path as the `config.json` of a run has it; where it is not here but was where the run began, that one. A name on a hub stays what it is."""
+    """A path as the `config.json` of a run has it; where it is not here but was where the run began, that one."""
     began = Path(str(saved.get("working_folder", ""))) / path
     return str(began) if began.is_absolute() and not os.path.exists(path) and began.exists() else path
+
+
+def checkpoint_from(saved, name):
+    """The checkpoint of a run: a folder or file of that name where the run began rather than one of the same name here."""
+    began = Path(str(saved.get("working_folder", ""))) / name
+    return str(began) if began.is_absolute() and began.exists() else name
 
 
 def _check_module(run, module, began):

@@ -11,7 +11,7 @@ from ppo_keras.networks.adapters import Frozen, adapted
 from ppo_keras.pretrained.config import PretrainedConfig
 from ppo_keras.pretrained.files import needed
 from ppo_keras.pretrained.loading import Checkpoint
-from ppo_keras.runs.elsewhere import found_from
+from ppo_keras.runs.elsewhere import checkpoint_from
 
 
 def save_policy(run, policy, name):
@@ -55,6 +55,7 @@ def load_reference(run, policy):
 def take_learned(run, policy, name):
     """Gives a policy of the run's checkpoint what was learned. Raises `InputError` where it does not fit."""
     path, learned = run.path(run.adapters(name)), _learned(policy)
+    require(run.has(name), f"{path} is missing. Put it back, or train the run again.")
     try:
         arrays = needed("safetensors.numpy").load_file(path)
     except Exception as error:  # a missing, damaged or altered file fails in many ways
@@ -79,16 +80,17 @@ def load_settings(run):
 def _untrained(run, memory):
     """The policy that a run began with."""
     settings, saved = load_settings(run), run.load_json("config.json")
-    missing = [name for name in ("checkpoint_sha256", "memory") if name not in saved]
-    require(settings.pretrained and not missing, f"{run.path('config.json')} does not say which checkpoint the run began with. Train the run again.")
-    checksum, trained, labels = saved["checkpoint_sha256"], saved["memory"], saved.get("labels")
-    checkpoint = Checkpoint(found_from(saved, settings.pretrained))
+    checksum, trained, labels = saved.get("checkpoint_sha256"), saved.get("memory"), saved.get("labels")
+    count = lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0
+    known = settings.pretrained and isinstance(checksum, str) and count(trained) and (labels is None or count(labels))
+    require(known, f"{run.path('config.json')} does not say which checkpoint the run began with. Train the run again.")
+    checkpoint = Checkpoint(checkpoint_from(saved, settings.pretrained))
     require(
         checkpoint.checksum == checksum,
-        f"{run.folder} began with another checkpoint than {settings.pretrained} now is (sha256 {checksum[:12]}..., found {checkpoint.checksum[:12]}...). "
+        f"{run.folder} began with another checkpoint than {checkpoint.name} now is (sha256 {checksum[:12]}..., found {checkpoint.checksum[:12]}...). "
         "Put its weights back as they were, or train the run again.",
     )
-    memory = min(memory or trained, checkpoint.most_steps)
+    memory = min(max(memory or 0, trained), checkpoint.most_steps)
     return checkpoint.policy(memory, settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights, labels=labels)
 
 

@@ -66,7 +66,8 @@ class AnsweringJob(WriterJob):
                 f"Use a larger share, or a --supervised-batch-size of at most {count}."
             )
         rows = np.random.default_rng(config.seed).permutation(len(train.texts))
-        known, self.practice = rows[:count], rows[count:] if count < len(rows) else rows
+        known, taught = rows[:count], config.supervised.supervised_epochs > 0
+        self.practice = rows[count:] if taught and count < len(rows) else rows
         self.take_tokenizer(train.texts + [reference for i in known for reference in train.references[i]], answers=True)
         self.known = self.pairs(train, known)
         self.response_length = config.response_length or usual_length([answer for _, answer in self.known])

@@ -73,7 +73,7 @@ class ClassificationJob(TextJob):
         self.take_tokenizer(train.texts)
         lengths = [len(ids) for ids in self.encode(train.texts)]
         self.text_length = config.text_length or int(np.percentile(lengths, 99))
-        self.take_memory(self.text_length)
+        self.take_memory(self.text_length, "Use a smaller --text-length")
         self.texts = {name: self.pad(getattr(self.corpus, name).texts) for name in ("train", "validation", "test")}
         self.labels = {name: getattr(self.corpus, name).labels for name in self.texts}
         read = lambda model, texts: [part[:, 0] for part in model(texts[:, tf.newaxis], training=False)]  # logits (B, K), values (B,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import ClassVar, Optional
 
 from ppo_keras.config import (
     KLConfig,
@@ -66,12 +66,18 @@ class TextConfig:
         if self.checkpoint.pretrained is not None:
             self.check_pretrained()
 
+    free_sizes: ClassVar = ()  # of the network, which other networks than the policy have too
+
     def check_pretrained(self):
         """Raises `InputError` where a setting is of a model from nothing, but a checkpoint was named."""
         require(self.model == "transformer", f"--pretrained brings a transformer, but --model is {self.model}. Leave one of them out.")
         default = type(self).vocabulary_size
         require(self.vocabulary_size == default, f"--pretrained brings its tokenizer, so --vocabulary-size {self.vocabulary_size} has no use. Leave it out.")
         require(self.network.shared_trunk, "--pretrained has one trunk for policy and value. Leave out --no-shared-trunk.")
+        default = type(self).network
+        for name in ("layers", "width", "heads", "dropout"):
+            value, free = getattr(self.network, name), name in self.free_sizes
+            require(free or value == getattr(default, name), f"--pretrained brings its own sizes, so --{name} {value} has no use. Leave it out.")
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,8 @@ class GenerationConfig(TextConfig):
         )
         check_response_length(self.response_length)
 
+    free_sizes: ClassVar = ("layers", "width", "heads", "dropout")  # of the reward model and the judge
+
     @property
     def scoring(self):
         """The `SupervisedConfig` of the reward model and of the judge."""
@@ -150,6 +158,10 @@ class GenerationConfig(TextConfig):
         super().check_pretrained()
         require(not self.control_codes, "--control-codes are pieces of a tokenizer of their own, but --pretrained brings its tokenizer. Leave one out.")
         chat = self.checkpoint.chat
+        given = [name for name in ("label_column", "positive_label") if chat and getattr(self, name)]
+        require(not given, f"--chat answers the texts and reads no labels, so --{'-'.join(given[:1]).replace('_', '-')} has no use. Leave it out.")
+        usual = type(self).prompt_length
+        require(not chat or self.prompt_length == usual, f"--chat asks whole texts, so --prompt-length {self.prompt_length} has no use. Leave it out.")
         require(
             chat or self.checkpoint.prompt_format == "{}",
             "--prompt-format is of prompts that are answered, but generation goes on with the beginnings of texts. Add --chat, or leave it out.",
@@ -195,6 +207,12 @@ class ClassificationConfig(TextConfig):
             f"text_length={self.text_length} is less than 2. Use a number of tokens such as 64.",
         )
         self.cost_table()
+
+    def check_pretrained(self):
+        """See `TextConfig`."""
+        super().check_pretrained()
+        plain = not self.checkpoint.chat and self.checkpoint.prompt_format == "{}"
+        require(plain, "--chat and --prompt-format are of prompts that are answered, but a classifier reads a text as it is. Leave them out.")
 
     def cost_table(self):
         """`costs` as a list of rows of numbers, or None; raises `InputError` where it holds something else."""

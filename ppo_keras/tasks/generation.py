@@ -86,7 +86,8 @@ class GenerationJob(WriterJob):
             self.codes = ControlCodes(map(self.tokenizer.id_of, self.code_texts), UNKNOWN)
         self.code_length = max(len(self.tokenizer.encode(code)) for code in self.code_texts)
         self.take_lengths()
-        self.take_memory(self.text_length)
+        chat = "Use a smaller --response-length, or shorten the longest text of the data"
+        self.take_memory(self.text_length, *([chat] if config.checkpoint.chat else []))
         if train.rejected is not None:
             self.check_pairs_differ()
         self.prompts = self.make_prompts(self.corpus.test, config.evaluation_samples, seed=config.seed + 1)
@@ -109,7 +110,8 @@ class GenerationJob(WriterJob):
             self.response_length = config.response_length or max(4, longest - 1)
             self.usual_length = min(self.response_length, max(1.0, np.mean(lengths) - config.prompt_length))
         self.context = self.prompt_length + self.response_length
-        self.text_length = max(self.context, longest + self.code_length)
+        longest = min(longest + self.code_length, self.checkpoint.most_steps if self.checkpoint else longest + self.code_length)
+        self.text_length = max(self.context, longest)
 
     def make_halves(self):
         """Of train and validation, the halves of the reward model and of the judge, `(Split, Split)` each; none without labels or pairs.

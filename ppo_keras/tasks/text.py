@@ -62,14 +62,12 @@ class TextJob:
             self.tokenizer = Tokenizer.train(texts, self.config.vocabulary_size, symbols)
         self.asking = Asking(self.tokenizer, settings, answers)
 
-    def take_memory(self, steps):
+    def take_memory(self, steps, advice="Use a smaller --prompt-length or --response-length"):
         """Sets `self.memory`, how far a policy looks back. Raises `InputError` where it is more than a checkpoint knows, or its weights do not fit."""
         self.memory = steps
         if self.checkpoint:
             most, name = self.checkpoint.most_steps, self.checkpoint.name
-            require(
-                steps <= most, f"prompt and response have up to {steps} tokens, but {name} knows {most}. Use a smaller --prompt-length or --response-length."
-            )
+            require(steps <= most, f"the policy would read up to {steps} tokens, but {name} knows a context of {most}. {advice}.")
             self.checkpoint.check(steps, self.config.checkpoint.weights)
 
     def save_settings(self, run, **facts):

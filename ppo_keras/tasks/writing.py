@@ -56,7 +56,7 @@ class WriterJob(TextJob):
         ids = self.encode_prompt(prompt, before)
         room = self.context - len(ids)
         if room < 1:
-            what = "the chat with this prompt" if before else "the prompt"
-            raise InputError(f"{what} has {len(ids)} tokens, but the context of this run holds {self.context - 1} and a response. Shorten it.")
+            what, mend = ("the chat with this prompt", "Shorten the prompt, or type new") if before else ("the prompt", "Shorten it")
+            raise InputError(f"{what} has {len(ids)} tokens, but the context of this run holds {self.context - 1} and a response. {mend}.")
         prompts = pad_prompts([ids], len(ids), self.tokenizer.pad_id)
         return examine(self.learner, prompts, min(self.response_length, room), 1, seed, score, greedy, jit_compile=False)

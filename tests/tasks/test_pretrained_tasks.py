@@ -160,7 +160,7 @@ def test_a_chat_remembers_its_turns(monkeypatch):
     assert done.code == 0, done.err
     typed = [messages for messages in asked if messages[-1]["content"] in ("Count: one", "Count: two", "Count: three")]
     assert [len(messages) for messages in typed] == [1, 3, 1]
-    assert [one["role"] for one in typed[1]] == ["user", "assistant", "user"] and typed[1][0]["content"] == "one"
+    assert [one["role"] for one in typed[1]] == ["user", "assistant", "user"] and typed[1][0]["content"] == "Count: one"
     assert typed[1][1]["content"] in done.out
 
 
@@ -208,7 +208,7 @@ def test_a_chat_in_generation_answers_whole_texts(place):
         (["--prompt-format", "Write: {}"], "goes on with the beginnings of texts"),
         (["--chat"], "labels of theirs teach no reward"),
         (["--chat", "--reward", "short:short", "--response-length", "5"], "Give --supervised-epochs 0"),
-        (["--response-length", "5000"], "tokens, but checkpoint knows 128. Use a smaller --prompt-length or --response-length"),
+        (["--response-length", "5000"], "tokens, but checkpoint knows a context of 128. Use a smaller --prompt-length or --response-length"),
     ],
 )
 def test_what_cannot_be_is_one_line(place, options, words):
@@ -264,8 +264,10 @@ def test_another_checkpoint_is_refused(place, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_that_lies_elsewhere_is_found(place, tmp_path, monkeypatch):
-    """Catches: a path that is taken from the folder where one happens to be."""
+    """Catches: a path that is taken from the folder where one happens to be, where another checkpoint may have the same name."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "checkpoint", "checkpoint")
+    changed(place, "checkpoint/model.safetensors")
     done = run("generate", str(place / "runs/generation"), "--prompt", "good")
     assert done.code == 0, done.err
 
