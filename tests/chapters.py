@@ -24,7 +24,7 @@ QUICK = {  # chapter: what is put in place of what; its assertions still hold
         "BATCH, GROUP = 512, 8": "BATCH, GROUP = 256, 8",
         "supervised_epochs=18": "supervised_epochs=12",
     },
-    "06_5_large_language_model": {"ITERATIONS, RESPONSE = 8, 6": "ITERATIONS, RESPONSE = 5, 6"},
+    "06_5_large_language_model": {"ITERATIONS, RESPONSE = 8, 6": "ITERATIONS, RESPONSE = 6, 6"},
     "07_tools": {"ITERATIONS = 16": "ITERATIONS = 10"},
     "08_outlook": {"ITERATIONS = 50": "ITERATIONS = 30"},
     "09_faq": {"SEEDS = 4": "SEEDS = 2"},
