@@ -24,6 +24,7 @@ QUICK = {  # chapter: what is put in place of what; its assertions still hold
         "BATCH, GROUP = 512, 8": "BATCH, GROUP = 256, 8",
         "supervised_epochs=18": "supervised_epochs=12",
     },
+    "06_5_large_language_model": {"ITERATIONS, RESPONSE = 8, 6": "ITERATIONS, RESPONSE = 6, 6"},
     "07_tools": {"ITERATIONS = 16": "ITERATIONS = 10"},
     "08_outlook": {"ITERATIONS = 50": "ITERATIONS = 30"},
     "09_faq": {"SEEDS = 4": "SEEDS = 2"},
@@ -33,20 +34,21 @@ QUICK = {  # chapter: what is put in place of what; its assertions still hold
 WITH_XLA = ("05_5_compiled_loops", "06_4_translation")
 
 
-def run_chapter(name, full=False):
+def run_chapter(name, full=False, environment=None):
     """Runs the English script with the solutions of its exercises.
 
     Args:
         name: of the chapter.
         full: as it is published; else with XLA only where it is the subject, and smaller.
+        environment: variables of its process.
 
     Returns:
-        What it printed, and the traceback of its end or "".
+        What it printed, and the traceback of its end or "". An early end by `SystemExit(0)` is none.
     """
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOADED)
     told, tell = processes.Pipe(duplex=False)
-    process = processes.Process(target=_child, args=(name, full, tell))
+    process = processes.Process(target=_child, args=(name, full, environment or {}, tell))
     process.start()
     tell.close()
     try:
@@ -57,10 +59,10 @@ def run_chapter(name, full=False):
         process.join()
 
 
-def _child(name, full, told):
+def _child(name, full, environment, told):
     path = ROOT / "tutorials" / "en" / f"{name}.py"
     code = path.read_text(encoding="utf-8")
-    os.environ[SOLVED] = "1"
+    os.environ.update(environment | {SOLVED: "1"})
     os.environ.pop("XLA_FLAGS", None)  # conftest's compile fast and run slowly
     if not full:
         tf.config.threading.set_intra_op_parallelism_threads(1)  # the other core has other tests to run
@@ -76,8 +78,9 @@ def _child(name, full, told):
         with contextlib.redirect_stdout(printed):
             exec(compile(code, str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})
         told.send((printed.getvalue(), ""))
-    except BaseException:
-        told.send((printed.getvalue(), traceback.format_exc()))
+    except BaseException as error:
+        well = isinstance(error, SystemExit) and not error.code
+        told.send((printed.getvalue(), "" if well else traceback.format_exc()))
     os._exit(0)
 
 

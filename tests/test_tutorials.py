@@ -13,6 +13,8 @@ import pytest
 import chapter as module
 from chapter import SOLVED, Chapter
 from chapters import run_chapter
+from ppo_keras.errors import InputError
+from ppo_keras.pretrained.sources import smollm2
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "tutorials"
@@ -20,7 +22,9 @@ NAMES = sorted(path.stem for path in (TUTORIALS / "en").glob("*.py"))
 PAGES = [*TUTORIALS.glob("[ez][nh]/*.py"), TUTORIALS / "README.md", ROOT / "README.md"]
 NOTEBOOKS = [TUTORIALS / language / f"{name}.ipynb" for name in NAMES for language in ("en", "zh")]
 ORDER = list(dict.fromkeys(re.findall(r"\(en/(\w+)\.ipynb\)", (TUTORIALS / "README.md").read_text(encoding="utf-8"))))
+PRETRAINED = "06_5_large_language_model"
 every_chapter = pytest.mark.parametrize("name", NAMES)
+running_chapters = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.pretrained) if name == PRETRAINED else name for name in NAMES])
 
 
 def cells_of(path):
@@ -28,20 +32,47 @@ def cells_of(path):
     return [(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
 
 
-@every_chapter
+def skip_without_its_model(name):
+    """Skips the test of a chapter whose checkpoint cannot be had."""
+    if name == PRETRAINED:
+        for package in ("gguf", "tokenizers", "jinja2"):
+            pytest.importorskip(package)
+        try:
+            smollm2()
+        except InputError as error:
+            pytest.skip(str(error))
+
+
+@running_chapters
 def test_a_chapter_runs_and_its_solutions_are_right(name):
     """Catches: a chapter that the package left behind, an assertion in it that fails, a solution that its check refuses."""
+    skip_without_its_model(name)
     printed, error = run_chapter(name)
     assert not error, error[-3000:]
     assert "exercise 2: right" in printed
 
 
 @pytest.mark.full
-@every_chapter
+@running_chapters
 def test_a_chapter_runs_as_it_is_published(name):
     """Catches: the same where only all iterations, or XLA, show it."""
+    skip_without_its_model(name)
     printed, error = run_chapter(name, full=True)
     assert not error, error[-3000:]
+
+
+def test_a_chapter_without_its_model_says_so(tmp_path):
+    """Catches: a traceback for a reader without a network."""
+    nowhere = {
+        "PPO_KERAS_CACHE": str(tmp_path),
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_FIND_LINKS": "",
+        "PIP_EXTRA_INDEX_URL": "",
+    }
+    printed, error = run_chapter(PRETRAINED, environment=nowhere)
+    assert not error, error[-3000:]
+    assert printed.startswith("SmolLM2 cannot be had, so the chapter ends here:") and printed.count("\n") == 1
 
 
 @every_chapter

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 6.4 Translation: a metric of sentences as the reward
 #
-# [Overview](../README.md) · before: [6.3 Question answering: a reward that can be checked](06_3_question_answering.ipynb) · next: [7. Tools: TensorBoard, the debugger, the profiler](07_tools.ipynb) · [中文](../zh/06_4_translation.ipynb)
+# [Overview](../README.md) · before: [6.3 Question answering: a reward that can be checked](06_3_question_answering.ipynb) · next: [6.5 A large language model: adapters, and a reference for nothing](06_5_large_language_model.ipynb) · [中文](../zh/06_4_translation.ipynb)
 #
 # **You will learn** to compute chrF by hand and to use it as the reward of single sentences, to find a hole in it before the
 # policy does, why training begins with a warm start, and why sampled translations gain more than greedy ones. Minutes: about 1.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 7. Tools: TensorBoard, the debugger, the profiler
 #
-# [Overview](../README.md) · before: [6.4 Translation: a metric of sentences as the reward](06_4_translation.ipynb) · next: [8. Outlook: small experiments instead of claims](08_outlook.ipynb) · [中文](../zh/07_tools.ipynb)
+# [Overview](../README.md) · before: [6.5 A large language model: adapters, and a reference for nothing](06_5_large_language_model.ipynb) · next: [8. Outlook: small experiments instead of claims](08_outlook.ipynb) · [中文](../zh/07_tools.ipynb)
 #
 # **You will learn** what each tab of TensorBoard holds and how to tell a healthy run from an ill one; to find the line in which an
 # infinity begins; and to see where the time of an iteration goes. Minutes: about 1. With `ITERATIONS = 60` the curves are those of a

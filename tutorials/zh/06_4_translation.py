@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 6.4 机器翻译:以句子的评分作奖励
 #
-# [目录](../README.md) · 上一章:[6.3 问答:可以验证的奖励](06_3_question_answering.ipynb) · 下一章:[7. 工具:TensorBoard、调试器、性能分析器](07_tools.ipynb) · [English](../en/06_4_translation.ipynb)
+# [目录](../README.md) · 上一章:[6.3 问答:可以验证的奖励](06_3_question_answering.ipynb) · 下一章:[6.5 大语言模型：适配器，以及不花钱的参考模型](06_5_large_language_model.ipynb) · [English](../en/06_4_translation.ipynb)
 #
 # **本章要学会**:手算chrF,并把它用作单个句子的奖励;在策略之前先找到它的一个漏洞;明白为什么要热启动,以及为什么采样的译文比贪心的译文提高得更多。
 # 需要约1分钟。(需要在克隆的仓库中`pip install -e ".[translation]"`,以安装sacrebleu。)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 7. 工具:TensorBoard、调试器、性能分析器
 #
-# [目录](../README.md) · 上一章:[6.4 机器翻译:以句子的评分作奖励](06_4_translation.ipynb) · 下一章:[8. 展望:用小实验代替断言](08_outlook.ipynb) · [English](../en/07_tools.ipynb)
+# [目录](../README.md) · 上一章:[6.5 大语言模型：适配器，以及不花钱的参考模型](06_5_large_language_model.ipynb) · 下一章:[8. 展望:用小实验代替断言](08_outlook.ipynb) · [English](../en/07_tools.ipynb)
 #
 # **本章要学会**:TensorBoard的每一页里有什么,怎样分辨健康的与生病的运行;怎样找到无穷大从哪一行开始;以及一次迭代的时间花在哪里。
 # 需要约1分钟。设`ITERATIONS = 60`,曲线就是真正运行的样子。

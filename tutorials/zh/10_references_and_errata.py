@@ -316,11 +316,13 @@ assert below.sum() == len(table)
 # - Shazeer, N. (2020). *GLU variants improve Transformer*. <https://arxiv.org/abs/2002.05202>
 # - Holtzman, A., Buys, J., Du, L., Forbes, M., Choi, Y. (2020). *The curious case of neural text degeneration*. ICLR. <https://arxiv.org/abs/1904.09751>
 # - Su, J., Lu, Y., Pan, S., Murtadha, A., Wen, B., Liu, Y. (2021). *RoFormer: Enhanced transformer with rotary position embedding*. <https://arxiv.org/abs/2104.09864>
+# - Hu, E. J., Shen, Y., Wallis, P., Allen-Zhu, Z., Li, Y., Wang, S., Wang, L., Chen, W. (2022). *LoRA: Low-rank adaptation of large language models*. ICLR. <https://arxiv.org/abs/2106.09685>
 # - Ainslie, J., Lee-Thorp, J., de Jong, M., Zemlyanskiy, Y., Lebrón, F., Sanghai, S. (2023). *GQA: Training generalized multi-query Transformer models from multi-head checkpoints*. EMNLP. <https://arxiv.org/abs/2305.13245>
 # - Jiang, A. Q., et al. (2023). *Mistral 7B*. <https://arxiv.org/abs/2310.06825>
 # - Touvron, H., et al. (2023). *LLaMA: Open and efficient foundation language models*. <https://arxiv.org/abs/2302.13971>
 # - Dubey, A., et al. (2024). *The Llama 3 herd of models*. <https://arxiv.org/abs/2407.21783>
 # - Yang, A., et al. (2024). *Qwen2 technical report*. <https://arxiv.org/abs/2407.10671>
+# - Ben Allal, L., et al. (2025). *SmolLM2: When Smol goes big. Data-centric training of a small language model*. <https://arxiv.org/abs/2502.02737>
 # - Gemma Team (2025). *Gemma 3 technical report*. <https://arxiv.org/abs/2503.19786>
 # - Yang, A., et al. (2025). *Qwen3 technical report*. <https://arxiv.org/abs/2505.09388>
 #
@@ -361,7 +363,7 @@ assert len({title for _, _, title, _ in entries}) == len(entries)  # none twice
 
 package = "\n".join(path.read_text(encoding="utf-8") for path in (chapter.root / "ppo_keras").rglob("*.py"))
 cited = set(re.findall(r"([A-Z][a-zü]+)(?: et al\.| and [A-Z][a-z]+)?,? \(?((?:19|20)\d\d)\b", package))
-known = lambda name, year: any(name in authors and year in (when, *re.findall(r"\d{4}", rest)) for authors, when, _, rest in entries)
+known = lambda name, year: any(re.search(rf"\b{name}\b", authors) and year in (when, *re.findall(r"\d{4}", rest)) for authors, when, _, rest in entries)
 missing = [f"{name} {year}" for name, year in sorted(cited) if not known(name, year)]
 print(chapter.text("entries:", "条目数:"), len(entries), chapter.text(" works cited in the package:", " 软件包引用的著作:"), len(cited))
 assert not missing, missing
