@@ -51,7 +51,9 @@ def found_from(saved, path):
 def checkpoint_from(saved, name):
     """The checkpoint of a run: a folder or file of that name where the run began rather than one of the same name here."""
     began = Path(str(saved.get("working_folder", ""))) / name
-    return str(began) if began.is_absolute() and began.exists() else name
+    if not began.is_absolute() or not began.exists() or (os.path.exists(name) and os.path.samefile(name, began)):
+        return name
+    return str(began)
 
 
 def _check_module(run, module, began):
