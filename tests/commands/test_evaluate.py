@@ -299,7 +299,7 @@ def test_a_chat_goes_on_and_ends_kindly(place, monkeypatch):
     assert done.code == 0 and "Shorten it" in done.err and len(totals) == len(set(totals)) == 2
     with monkeypatch.context() as patch:
         seeds = []
-        patch.setattr("ppo_keras.commands.chat.respond", lambda job, prompt, seed, greedy: seeds.append(seed))
+        patch.setattr("ppo_keras.commands.chat.respond", lambda job, prompt, seed, greedy, turns=(): seeds.append(seed))
         say(patch, "art: news\n" * 3, "writer", "--seed", str(2**31 - 2))
         assert seeds == [2**31 - 2, 2**31 - 1, 0]
     cold = say(monkeypatch, "art: news\n", "writer", "--temperature", "0.001", "--stage", "before").out
