@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ppo_keras import randomness
 from ppo_keras.advantages import generalized_advantages
-from ppo_keras.checkpoints import into_variables, of_variables
+from ppo_keras.checkpoints import changing, into_variables, of_variables
 from ppo_keras.config import PPOConfig
 from ppo_keras.distributions import acting
 from ppo_keras.errors import check_count, require, shown
@@ -127,11 +127,14 @@ class PPO(keras.Model):
         return metrics
 
     @property
+    def frozen_variables(self):
+        """Every variable that stays as it is: of the frozen models, and of the policy what adapters are trained in place of."""
+        return [variable for model in self.frozen for variable in model.variables] + getattr(self.policy, "frozen_variables", [])
+
+    @property
     def changing(self):
         """Every variable that training changes, the optimizer's too."""
-        frozen = [variable for model in self.frozen for variable in model.variables] + getattr(self.policy, "frozen_variables", [])
-        frozen = {id(variable) for variable in frozen}
-        return [variable for variable in (*self.variables, *self.optimizer.variables) if id(variable) not in frozen]
+        return changing(self, (*self.variables, *self.optimizer.variables))
 
     def state(self):
         """{name: array} of all that a stopped training needs to go on as if it had not been stopped."""

@@ -19,6 +19,11 @@ class Asking:
         self.tokenizer, self.answers, self.format = tokenizer, answers or settings.chat, settings.prompt_format
         self.template = ChatTemplate.of(tokenizer) if settings.chat else None
 
+    @property
+    def frames(self):
+        """Whether anything is written around a prompt."""
+        return self.template is not None or self.format != "{}"
+
     def written(self, text):
         """A prompt with what is written around it."""
         return self.format.replace("{}", text)

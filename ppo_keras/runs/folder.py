@@ -148,6 +148,10 @@ class Run:
         """Whether it was saved with all its weights."""
         return os.path.exists(self.checkpoint(name))
 
+    def has_learned(self):
+        """Whether of its policies only what they learned is saved, without the frozen weights of a checkpoint."""
+        return any(self.folder.glob(self.adapters("*")))
+
     def checkpoint(self, name):
         """Path of a saved model: before, after, reward or judge; policy, of an agent."""
         return str(self.folder / "checkpoints" / f"{name}.keras")

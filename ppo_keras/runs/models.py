@@ -33,7 +33,7 @@ def load_policy(run, name, memory=None):
     Raises:
         InputError: there is no such policy, a file is damaged, or the checkpoint is not the one that the run began with.
     """
-    if not run.has(name) or run.has_whole(name):
+    if run.has_whole(name) or not run.has_learned():
         return load_model(run, name, ActorCritic, "a policy")
     policy = _untrained(run, memory)
     take_learned(run, policy, name)
@@ -107,7 +107,7 @@ def load_reward_model(run, name):
 def load_model(run, name, kind, called):
     """A saved model of a run, of this class. Nothing in the file is executed: Keras's `safe_mode` is on."""
     path = run.checkpoint(name)
-    if not run.has(name):
+    if not run.has_whole(name):
         known = sorted(found.stem for found in run.folder.glob("checkpoints/*") if found.suffix in (".keras", ".safetensors"))
         raise InputError(
             f"{path} is missing. " + (f"There are: {', '.join(known)}." if known else "Was the run stopped before it saved any weights? Train it again.")

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from ppo_keras.datasets.cleaning import clean
-from ppo_keras.errors import DataWarning, InputError
+from ppo_keras.errors import DataWarning, InputError, require
 from ppo_keras.language.evaluation import Responder
 from ppo_keras.language.generation import map_prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
@@ -72,7 +72,7 @@ class AnsweringJob(WriterJob):
         self.known = self.pairs(train, known)
         self.response_length = config.response_length or usual_length([answer for _, answer in self.known])
         questions = {name: [self.asking.ids(text) for text in getattr(self.corpus, name).texts] for name in ("train", "validation", "test")}
-        self.prompt_length = config.prompt_length or usual_length(questions["train"])
+        self.prompt_length = self.length_of_prompts([ids for lists in questions.values() for ids in lists], usual_length(questions["train"]))
         self.context = self.prompt_length + self.response_length
         self.take_memory(self.context)
         self.prompts, self.references = {}, []  # of all splits, found by row; those of prompts held out are only looked at
@@ -82,6 +82,19 @@ class AnsweringJob(WriterJob):
         warn_of_equal_prompts(self.prompts.values(), self.corpus.name, max(map(len, sum(questions.values(), []))))
         self.reward = self.score_as(self)
         self.reward.score(train.texts[0], train.references[0][0], row=0)  # a mistake in it shows before the work begins
+
+    def length_of_prompts(self, token_lists, usual):
+        """Most tokens of a prompt. What is written around a prompt is never cut: then it is as long as the longest.
+
+        Raises:
+            InputError: `--prompt-length` would cut it.
+        """
+        if not self.asking.frames:
+            return self.config.prompt_length or usual
+        longest, given = max(map(len, token_lists)), self.config.prompt_length
+        cut = sum(len(ids) > (given or longest) for ids in token_lists)
+        require(not cut, f"--prompt-length {given} cuts {cut} prompts, and of them what the format or the chat template writes. Use {longest} or more.")
+        return given or longest
 
     def pairs(self, split, rows=None):
         """(prompt ids, answer ids) for every reference of a split, or of some rows of it."""

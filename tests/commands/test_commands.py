@@ -38,6 +38,7 @@ CHOICES = {
     "schedule": "cosine", "seed": 7, "shuffle_seed": 7, "entropy_coefficient": 0.25, "dual_clip": 3.0, "target_kl": 0.5, "response_length": 7,
     "validation_data": "b.tsv", "test_data": "c.tsv", "costs": "0 1; 5 0", "text_length": 9, "questions": "all", "question_column": "q",
     "answer_column": "a", "source_column": "s", "target_column": "t", "partial_credit": 0.5, "prompt_length": 9, "positive_label": "bad",
+    "reward_epochs": 7, "reward_learning_rate": 0.5,
 }  # fmt: skip
 FIELDS = [f.name for f in dataclasses.fields(GenerationConfig) if not dataclasses.is_dataclass(f.default)]
 NESTED = [(f.name, g.name) for f in dataclasses.fields(GenerationConfig) if dataclasses.is_dataclass(f.default) for g in dataclasses.fields(f.default)]
@@ -76,7 +77,6 @@ def test_every_setting_has_an_option_that_reaches_it(task, group, name):
     else:
         value = CHOICES.get(name, default * 2 if isinstance(default, int) else default / 2 if isinstance(default, float) else None)
         options = [flag, str(value)]
-    value, options = (7, [flag, "7"]) if name == "reward_epochs" else (0.5, [flag, "0.5"]) if name == "reward_learning_rate" else (value, options)
     assert value is not None and value != default
     config = parse(*partners, *options, task=task)
     assert get(config) == value and type(get(config)) is type(value)

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +14,19 @@ from safetensors.numpy import load_file, save_file
 
 from ppo_keras.commands.parser import parse
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.language import generation
+from ppo_keras.networks.adapters import adapter_settings
 from ppo_keras.pretrained.chat import ChatTemplate
+from ppo_keras.pretrained.config import PretrainedConfig
 from ppo_keras.pretrained.loading import load_pretrained
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy, load_reference
+from ppo_keras.tasks.answering import AnsweringJob
 from ppo_keras.tasks.config import TASKS, GenerationConfig, settings_for
 from ppo_keras.tasks.generation import GenerationJob
 from ppo_keras.tasks.opening import open_job
+from ppo_keras.tasks.question_answering import QuestionAnswering
 from runs_of_texts import QUESTIONS, REVIEWS, run
 from small_checkpoint import write_checkpoint
 
@@ -28,6 +34,7 @@ SMALL = (
     "--supervised-epochs 1 --supervised-batch-size 8 --iterations 2 --batch-size 16 --minibatches 2 --epochs 1 --checkpoint-every 1 --no-jit "
     "--pretrained checkpoint --lora-rank 2"
 ).split()
+ALL = "--lora-alpha 3 --lora-layers all".split()
 GENERATION = ["generation", "--data", "reviews.tsv", "--reward-epochs", "1", "--evaluation-samples", "8", "--response-length", "6"]
 ANSWERS = ["question-answering", "--data", "questions.tsv", "--responses-per-prompt", "2", "--chat", "--prompt-format", "Count: {}"]
 
@@ -42,7 +49,7 @@ def place(tmp_path_factory):
         (folder / f"{name}.tsv").write_text(content, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for arguments in (GENERATION, ANSWERS, ["classification", "--data", "reviews.tsv", "--weights", "bfloat16"]):
+        for arguments in ([*GENERATION, *ALL], ANSWERS, ["classification", "--data", "reviews.tsv", "--weights", "bfloat16"]):
             done = run("train", *arguments, *SMALL)
             assert done.code == 0, done.err
     return folder
@@ -70,7 +77,7 @@ def weights_of(name, stage):
 def test_a_run_keeps_what_was_learned_and_nothing_else(place, name, heads):
     """Catches: base weights in a run folder or in a state, adapters that did not learn, supervised training that passes them by."""
     before, after = weights_of(name, "before"), weights_of(name, "after")
-    layers = 2
+    layers = 8 if name == "generation" else 2  # of two blocks: four linear layers, or one
     assert len(before) == 2 * layers + 2 * heads  # A and B of each layer, kernel and bias of each head
     adapters = [key for key in before if "lora_kernel" in key]
     assert len(adapters) == 2 * layers and all(np.any(before[key]) for key in adapters)  # B is 0 until supervised training
@@ -92,7 +99,7 @@ def test_a_run_names_its_checkpoint(place):
 
 def test_what_is_loaded_is_what_was_trained(place):
     """Catches: adapters put into other layers, a reference that is the checkpoint although PPO began with trained adapters, heads that stay new."""
-    opened, base = Run("runs/generation"), load_pretrained("checkpoint", lora_rank=2, memory=64)[0]
+    opened, base = Run("runs/generation"), load_pretrained("checkpoint", 2, 3.0, "all", memory=64)[0]
     tokens = tf.constant([[5, 9, 100, 7]])
     plain = base(tokens)[0].numpy()
     for stage in ("before", "after"):
@@ -105,6 +112,45 @@ def test_what_is_loaded_is_what_was_trained(place):
     np.testing.assert_allclose(policy(tokens)[0], load_policy(opened, "after")(tokens)[0], atol=1e-5)
     assert np.abs(reference(tokens)[0] - plain).max() > 1e-3  # the supervised adapters
     assert len(reference.variables) == len(policy.trainable_variables)
+
+
+def test_a_policy_is_loaded_as_it_was_set(place):
+    """Catches: alpha, layers or the kind of the weights left out where a run is opened."""
+    for name, alpha, layers, kind in (
+        ("generation", 3.0, "all", "float32"),
+        ("question-answering", 4, "attention", "float32"),
+        ("classification", 4, "attention", "bfloat16"),
+    ):
+        policy = load_policy(Run(f"runs/{name}"), "after")
+        assert adapter_settings(policy) == dict(rank=2, alpha=alpha, layers=layers)
+        assert policy.encoder.embedding.embeddings.dtype == kind and policy.value_head.kernel.dtype == "float32"
+
+
+def test_the_best_weights_are_not_the_last(place):
+    """Catches: `best` saved with the weights of the end, or of the start, whatever earned most."""
+    scores = [float(line.split(",")[10]) for line in (place / "runs/generation/metrics.csv").read_text().splitlines()[1:]]
+    assert (place / "runs/generation/metrics.csv").read_text().split(",")[10] == "objective/scores"
+    opened, expected = (
+        Run("runs/generation"),
+        "before" if scores[0] >= scores[1] else None,
+    )  # weights wait for the next score: two iterations score the first two
+    best, before, after = (weights_of("generation", stage) for stage in ("best", "before", "after"))
+    assert any(not np.array_equal(best[key], after[key]) for key in best)
+    assert (expected == "before") == all(np.array_equal(best[key], before[key]) for key in best)
+    with np.load(opened.folder / "checkpoints/training-2.npz") as state:
+        kept = [state[f"best_weights/{i}"] for i in range(len(best))]
+    assert sorted(weight.tobytes() for weight in kept) == sorted(weight.tobytes() for weight in best.values())
+
+
+def test_labels_before_ppo_are_the_baselines(place):
+    """Catches: a baseline that follows the policy, whose labels before PPO are then those after it."""
+    rows = [json.loads(line) for line in (place / "runs/classification/samples.jsonl").read_text().splitlines()]
+    job = open_job(Run("runs/classification"), "after")
+    shares = {"before": job.probabilities(job.baseline, "test"), "after": job.probabilities(job.policy, "test")}
+    for stage, found in shares.items():
+        chosen = [job.names[i] for i in found.argmax(axis=1)]
+        assert [row["response"] for row in rows if row["stage"] == stage] == chosen
+    assert np.abs(shares["before"] - shares["after"]).max() > 0
 
 
 def test_the_policy_starts_as_the_reference_and_the_samples_are_its_own(place):
@@ -148,6 +194,74 @@ def test_a_question_is_asked_by_the_chat_template(place, monkeypatch):
     row = job.corpus.test.texts[0]
     asked = template.ids(job.tokenizer, [{"role": "user", "content": f"Count: {row}"}])
     assert list(job.prompts["test"].tokens[0][job.prompts["test"].mask[0] > 0]) == asked
+    known = job.corpus.train.texts[int(np.random.default_rng(0).permutation(len(job.corpus.train.texts))[0])]
+    assert job.known[0][0] == template.ids(job.tokenizer, [{"role": "user", "content": f"Count: {known}"}])  # what supervised training saw
+    assert job.learner.end_id == job.tokenizer.end_ids
+    read = []
+    write = generation.generate
+    monkeypatch.setattr(generation, "generate", lambda policy, prompts, *more: read.append(prompts.tokens.numpy()) or write(policy, prompts, *more))
+    assert run("generate", "question-answering", "--prompt", "What comes after 3?").code == 0
+    assert read[0][0].tolist() == expected
+
+
+def test_what_is_written_around_a_prompt_is_never_cut(place):
+    """Catches: a prompt whose front is cut, and with it the instruction or the user's turn."""
+    said = refused("train", *ANSWERS, *SMALL, "--run", "x", "--prompt-length", "16")
+    assert "--prompt-length 16 cuts 200 prompts, and of them what the format or the chat template writes. Use " in said
+    assert not (place / "runs/x").exists()
+
+
+def test_a_chat_has_more_room_than_its_training(place):
+    """Catches: a chat that ends after its first turn, because training needed no more."""
+    job = open_job(Run("runs/question-answering"), "after", chat_memory=2048)
+    trained = job.run.load_json("config.json")["memory"]
+    assert trained < job.context == 128 == job.policy.encoder.config["memory"]  # all that the checkpoint knows
+    assert open_job(Run("runs/question-answering"), "after").policy.encoder.config["memory"] == trained
+
+
+def test_missing_adapters_are_named(place, tmp_path, monkeypatch):
+    """Catches: a message that names a file which such a run never had, or a traceback."""
+    shutil.copytree(place / "runs/generation", tmp_path / "runs/generation")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/generation/checkpoints/before.safetensors").unlink()
+    for arguments in (["generate", "generation", "--prompt", "good", "--stage", "before"], ["evaluate", "generation", "--samples", "4"]):
+        assert "before.safetensors is missing" in refused(*arguments)
+
+
+@pytest.mark.parametrize("name, value", [("checkpoint_sha256", 5), ("memory", "a"), ("memory", True), ("labels", "two"), ("checkpoint", None)])
+def test_a_config_that_was_changed_is_one_line(place, tmp_path, monkeypatch, name, value):
+    """Catches: a traceback where a fact about the checkpoint is of another kind."""
+    shutil.copytree(place / "runs/generation", tmp_path / "runs/generation")
+    monkeypatch.chdir(tmp_path)
+    config = json.loads((tmp_path / "runs/generation/config.json").read_text())
+    (tmp_path / "runs/generation/config.json").write_text(json.dumps(config | {name: value}))
+    assert "config.json" in refused("generate", "generation", "--prompt", "good")
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [("--lora-rank", 3), ("--lora-alpha", 5.0), ("--lora-layers", "all"), ("--weights", "bfloat16"), ("--chat", True), ("--prompt-format", "Say: {}")],
+)
+def test_an_option_of_a_checkpoint_reaches_it(option, value):
+    """Catches: a field of `PretrainedConfig` that the command line does not offer, or that changes another."""
+    given = [option] if value is True else [option, str(value)]
+    config = parse(["train", "question-answering", "--pretrained", "smollm2", *given]).config
+    field = option[2:].replace("-", "_")
+    assert config.checkpoint == PretrainedConfig(pretrained="smollm2", **{field: value})
+
+
+def test_a_classifier_reads_no_chat(place):
+    """Catches: `--chat` that is dropped without a word."""
+    for options in (["--chat"], ["--prompt-format", "Label: {}"]):
+        assert "a classifier reads a text as it is" in refused("train", "classification", "--data", "reviews.tsv", *SMALL, "--run", "x", *options)
+
+
+def test_without_supervised_training_ppo_sees_every_prompt(place):
+    """Catches: prompts that are kept for a supervised training which is not made."""
+    config = parse(["train", *ANSWERS, *SMALL, "--supervised-epochs", "0"]).config
+    taught = replace(config, supervised=replace(config.supervised, supervised_epochs=1))
+    count = lambda one: len(AnsweringJob(one, QuestionAnswering(one)).practice)
+    assert (count(config), count(taught)) == (160, 144)
 
 
 def test_a_chat_remembers_its_turns(monkeypatch):
