@@ -142,15 +142,17 @@ def test_the_best_weights_are_not_the_last(place):
     assert sorted(weight.tobytes() for weight in kept) == sorted(weight.tobytes() for weight in best.values())
 
 
-def test_labels_before_ppo_are_the_baselines(place):
-    """Catches: a baseline that follows the policy, whose labels before PPO are then those after it."""
+def test_the_baseline_of_labels_never_follows(place):
+    """Catches: a baseline that is the policy itself, or shares its head or its adapters; labels before PPO that are not the baseline's."""
     rows = [json.loads(line) for line in (place / "runs/classification/samples.jsonl").read_text().splitlines()]
     job = open_job(Run("runs/classification"), "after")
-    shares = {"before": job.probabilities(job.baseline, "test"), "after": job.probabilities(job.policy, "test")}
-    for stage, found in shares.items():
-        chosen = [job.names[i] for i in found.argmax(axis=1)]
-        assert [row["response"] for row in rows if row["stage"] == stage] == chosen
-    assert np.abs(shares["before"] - shares["after"]).max() > 0
+    before, policy = job.probabilities(job.baseline, "test"), job.probabilities(job.policy, "test")
+    for stage, found in (("before", before), ("after", policy)):
+        assert [row["response"] for row in rows if row["stage"] == stage] == [job.names[i] for i in found.argmax(axis=1)]
+    for i, variable in enumerate(job.policy.trainable_variables):
+        variable.assign_add(tf.random.stateless_normal(variable.shape, [i, 1]))
+    assert np.abs(job.probabilities(job.policy, "test") - policy).max() > 0.01
+    np.testing.assert_array_equal(job.probabilities(job.baseline, "test"), before)
 
 
 def test_the_policy_starts_as_the_reference_and_the_samples_are_its_own(place):
