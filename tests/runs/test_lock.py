@@ -58,7 +58,7 @@ def test_a_killed_process_holds_nothing(tmp_path):
 @posix
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     """Catches: workers of an environment that outlive their killed parent, and nobody can resume the run."""
-    action = "import os; child = os.fork(); child and print(child, flush=True); time.sleep(60)"
+    action = "import os; os.fork() or print(os.getpid(), flush=True); time.sleep(60)"  # the child says it: by then it has let go
     with elsewhere(tmp_path / "run", action) as (process, child):
         process.kill()
         process.wait()
