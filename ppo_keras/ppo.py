@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ppo_keras import randomness
 from ppo_keras.advantages import generalized_advantages
+from ppo_keras.blocks import from_logits
 from ppo_keras.checkpoints import changing, into_variables, of_variables
 from ppo_keras.config import PPOConfig
 from ppo_keras.distributions import acting
@@ -242,17 +243,17 @@ class PPO(keras.Model):
         return tf.constant(1.0) if optimizer is None else tf.cast(optimizer.scale_loss(1.0), tf.float32)
 
     def read(self, trajectory):
-        """The policy as it is now, on what it did: logits `(B, T, A)`, values and log-ratios to the policy that acted, `(B, T)`."""
-        logits, values = self.policy(
-            trajectory.inputs,
-            initial_state=trajectory.initial_state,
-            starts=trajectory.starts,
-            context=trajectory.context,
-            training=False,
-        )
-        logits = self.behaviour(logits, trajectory.action_masks)
-        log_ratio = self.policy.distribution.log_probability(logits, trajectory.actions) - trajectory.log_probs
-        return logits, values, tf.where(trajectory.mask > 0, log_ratio, 0.0)
+        """The policy as it is now, on what it did: entropies, values and log-ratios to the policy that acted, float32 `(B, T)` each."""
+        distribution, masks = self.policy.distribution, trajectory.action_masks
+
+        def measure(logits, actions, *allowed):
+            logits = self.behaviour(logits, *allowed)
+            return distribution.log_probability(logits, actions), distribution.entropy(logits)
+
+        arrays = [trajectory.actions] if isinstance(masks, tuple) else [trajectory.actions, masks]
+        past = dict(initial_state=trajectory.initial_state, starts=trajectory.starts, context=trajectory.context)
+        (log_probs, entropy), values = from_logits(self.policy, measure, arrays, trajectory.inputs, **past, training=False)
+        return entropy, values, tf.where(trajectory.mask > 0, log_probs - trajectory.log_probs, 0.0)
 
     def gradients(self, experience, count):
         """Gradients of the PPO loss of some sequences, as their share of a minibatch of `count` real steps.
@@ -262,14 +263,13 @@ class PPO(keras.Model):
         They are float32 and those of the loss itself: of a scaled loss (see `loss_scale`) its scale is taken out again.
         """
         config, (trajectory, advantages, returns) = self.config, experience
-        mask, distribution = trajectory.mask, self.policy.distribution
+        mask = trajectory.mask
         variables = [v.value for v in self.policy.trainable_variables]
         with tf.GradientTape() as tape:
-            logits, values, log_ratio = self.read(trajectory)
+            entropy, values, log_ratio = self.read(trajectory)
             ratio = tf.exp(log_ratio)  # r = pi(a|s) / pi_old(a|s)
             policy_loss = clipped_policy_loss(ratio, advantages, config.clip_ratio, config.dual_clip)
             value_loss = clipped_value_loss(values, trajectory.values, returns, config.value_clip)
-            entropy = distribution.entropy(logits)
             losses = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy  # (B, T)
             loss = masked_sum(losses, mask) / count * self.loss_scale
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")

@@ -10,7 +10,7 @@ from ppo_keras.language.generation import (
     generate,
     is_end,
     map_prompts,
-    response_outputs,
+    of_responses,
 )
 from ppo_keras.losses import log_probability
 
@@ -59,8 +59,8 @@ class Evaluator:
     def __init__(self, policy, reference, score, judge, tokenizer, length, temperature, batch_size, jit_compile=True):
         def respond(batch, draw):
             responses = generate(policy, batch, length, ends_of(tokenizer), tokenizer.pad_id, draw, temperature)
-            logits, _ = response_outputs(reference, batch, responses)
-            at_temperature, plain = (tf.where(responses.mask > 0, log_probability(logits / by, responses.tokens), 0.0) for by in (temperature, 1.0))
+            at_both = lambda logits, tokens: [log_probability(logits / by, tokens) for by in (temperature, 1.0)]
+            at_temperature, plain = of_responses(reference, batch, responses, at_both)
             judged = tf.zeros_like(responses.mask[:, 0]) if judge is None else judge(batch, responses)
             return responses, at_temperature, plain, judged
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
+from ppo_keras.blocks import from_logits
 from ppo_keras.errors import InputError, check_count, check_role, require, shown
 from ppo_keras.losses import log_probability
 from ppo_keras.masking import episode_starts
@@ -102,16 +103,25 @@ def join(prompts, responses):
     return tokens, starts
 
 
-def response_outputs(policy, prompts, responses):
-    """Logits `(B, T, V)` and values `(B, T)` before each response token, by one `call`."""
+def of_responses(policy, prompts, responses, function):
+    """What a function makes of the logits that predict each response token, 0 on padding.
+
+    Args:
+        policy: an actor-critic.
+        prompts, responses: `Prompts`, `Responses`.
+        function: of logits `(..., V)` and tokens `(...)`, to a tuple of float32 arrays `(...)`.
+
+    Returns:
+        A tuple of float32 `(B, T)`.
+    """
     tokens, starts = join(prompts, responses)
-    return policy(tokens, starts=starts, context=prompts.tokens.shape[1] - 1, training=False)
+    found, _ = from_logits(policy, function, [responses.tokens], tokens, starts=starts, context=prompts.tokens.shape[1] - 1, training=False)
+    return tuple(tf.where(responses.mask > 0, numbers, 0.0) for numbers in found)
 
 
 def response_log_probs(policy, prompts, responses, temperature=1.0):
     """Log-probability of each response token under `policy`, float32 `(B, T)`; 0 on padding."""
-    logits, _ = response_outputs(policy, prompts, responses)
-    return tf.where(responses.mask > 0, log_probability(logits / temperature, responses.tokens), 0.0)
+    return of_responses(policy, prompts, responses, lambda logits, tokens: (log_probability(logits / temperature, tokens),))[0]
 
 
 def is_end(tokens, end_id):

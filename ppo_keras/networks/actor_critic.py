@@ -100,7 +100,7 @@ class ActorCritic(keras.Model):
         """
         inputs = self._normalized(inputs)
         hidden, state = zip(*[encoder.step(inputs, s, starts) for encoder, s in zip(self._encoders, state)])
-        return *self._heads(hidden), state
+        return self.logits(hidden[0]), self._values(hidden), state
 
     def read(self, inputs, initial_state=(), starts=None):
         """The state after reading `(B, T, ...)` inputs (a prompt), and nothing else."""
@@ -121,10 +121,16 @@ class ActorCritic(keras.Model):
         Returns:
             logits float32 `(B, T, A)`, values float32 `(B, T)`.
         """
+        hidden, values = self.hidden(inputs, initial_state, starts, context, training)
+        return self.logits(hidden), values
+
+    def hidden(self, inputs, initial_state=(), starts=None, context=0, training=None):
+        """What `call` makes its logits of, and the values: hidden states `(B, T, D)`, float32 `(B, T)`. Args: see `call`."""
         inputs = self._normalized(inputs)
         states = initial_state or [None] * len(self._encoders)
         read = dict(starts=starts, context=context, training=training)
-        return self._heads([encoder(inputs, state=s, **read)[0] for encoder, s in zip(self._encoders, states)])
+        hidden = [encoder(inputs, state=s, **read)[0] for encoder, s in zip(self._encoders, states)]
+        return hidden[0], self._values(hidden)
 
     def start_value_from_policy(self):
         """A critic for a policy that can read already: the policy's encoder, and V = 0 everywhere.
@@ -154,10 +160,9 @@ class ActorCritic(keras.Model):
     def _normalized(self, inputs):
         return inputs if self.normalization is None else self.normalization(inputs)
 
-    def _heads(self, hidden):
-        """Logits and values from the hidden states, in float32 also under mixed precision."""
-        values = tf.squeeze(self.value_head(hidden[-1]), axis=-1)
-        return self.logits(hidden[0]), tf.cast(values, tf.float32)
+    def _values(self, hidden):
+        """Values from the hidden states of each encoder, float32 also under mixed precision."""
+        return tf.cast(tf.squeeze(self.value_head(hidden[-1]), axis=-1), tf.float32)
 
     def logits(self, hidden):
         """Parameters of the action distribution, float32 `(..., A)`, from hidden states of the policy's encoder `(..., D)`."""

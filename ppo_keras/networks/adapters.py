@@ -157,6 +157,16 @@ class Frozen:
         with self._as_it_was():
             return self.policy(*args, **kwargs)
 
+    def hidden(self, *args, **kwargs):
+        """See `ActorCritic`."""
+        with self._as_it_was():
+            return self.policy.hidden(*args, **kwargs)
+
+    def logits(self, hidden):
+        """See `ActorCritic`."""
+        with self._as_it_was():
+            return self.policy.logits(hidden)
+
     def step(self, *args, **kwargs):
         """See `ActorCritic`."""
         with self._as_it_was():

@@ -10,7 +10,7 @@ from ppo_keras.language.generation import (
     Responses,
     generate,
     map_prompts,
-    response_outputs,
+    of_responses,
 )
 from ppo_keras.losses import entropy
 from ppo_keras.ppo import raw_advantages
@@ -47,8 +47,7 @@ def examine(learner, prompts, length, batch_size, seed, score, greedy=False, jit
     @tf.function(jit_compile=jit_compile, autograph=False)
     def respond(batch, draw):
         responses = generate(learner.policy, batch, length, learner.end_id, learner.pad_id, draw, temperature, greedy)
-        logits, _ = response_outputs(learner.policy, batch, responses)  # (B, T, V)
-        entropies = tf.where(responses.mask > 0, entropy(logits / temperature), 0.0)
+        (entropies,) = of_responses(learner.policy, batch, responses, lambda logits, _: (entropy(logits / temperature),))
         return responses, learner.reference_log_probs(batch, responses), entropies
 
     def measure(batch, draw):
