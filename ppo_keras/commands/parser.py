@@ -12,6 +12,7 @@ from ppo_keras.commands.train import train
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import settings_for
 from ppo_keras.errors import InputError
+from ppo_keras.pretrained.export_settings import DTYPES
 from ppo_keras.runs.folder import STAGES
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 from ppo_keras.tasks.config import settings_for as settings_for_texts
@@ -33,6 +34,7 @@ EXAMPLES = """examples:
   ppo-keras train question-answering --data questions.csv --question-column q --answer-column a
   ppo-keras train translation --model lstm --run lstm
   ppo-keras generate generation --prompt "The ending" --count 3
+  ppo-keras export generation exported
   ppo-keras bench text
 """
 

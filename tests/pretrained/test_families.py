@@ -13,7 +13,8 @@ from helpers import assert_close
 from ppo_keras.errors import InputError
 from ppo_keras.masking import episode_starts
 from ppo_keras.networks.transformer import rotary_frequencies
-from ppo_keras.pretrained.families import new_policy, read_into, settings_of
+from ppo_keras.pretrained.families import new_policy, settings_of
+from ppo_keras.pretrained.tensors import read_into
 from ppo_keras.pretrained.weights import open_weights
 
 GOLDEN = Path(__file__).parent / "golden"
