@@ -108,6 +108,24 @@ def build_parser(arguments=()):
     _add_source(writing)
     writing.set_defaults(command=_later("generate", "generate"))
 
+    exporting = commands.add_parser(
+        "export", help="write the model of a run for other libraries",
+        description="Writes the model of a run into a new folder in Hugging Face's format, which transformers, vLLM and llama.cpp's converter load: the weights "
+        "with their adapters added, the config and the tokenizer. Of a network from nothing this is a GPT-NeoX. The value head is left out.",
+        epilog="examples:\n  ppo-keras export generation exported --stage best\n  ppo-keras export smollm2 adapters --adapters-only", **style,
+    )  # fmt: skip
+    exporting.add_argument("run", metavar="RUN", help="name or folder of a run whose model writes text")
+    exporting.add_argument("folder", metavar="FOLDER", help="a new folder, or an empty one")
+    _add_stage(exporting)
+    layouts = exporting.add_mutually_exclusive_group()
+    layouts.add_argument("--adapters-only", action="store_true", help="the adapters alone, in PEFT's format")
+    layouts.add_argument("--gguf", action="store_true", help="a GGUF file, FOLDER/model.gguf (Llama, Mistral, Qwen, GPT-2 with a byte-level tokenizer)")
+    exporting.add_argument(
+        "--dtype", help=f"{', '.join(DTYPES)} (that of the checkpoint; of a GGUF file float16; of adapters and networks from nothing float32)"
+    )
+    exporting.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
+    exporting.set_defaults(command=_later("export", "export"))
+
     bench = commands.add_parser("bench", help="measure speed", description="Measures speed; the last line is JSON.", **style)
     kinds = bench.add_subparsers(title="what", metavar="WHAT", required=True)
     text = kinds.add_parser(

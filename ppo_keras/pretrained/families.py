@@ -12,7 +12,6 @@ from ppo_keras.networks.actor_critic import TransformerActorCritic
 from ppo_keras.networks.transformer import Form
 from ppo_keras.pretrained import names
 
-
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # three names of one approximation
 
 

@@ -119,7 +119,9 @@ def _slowed(config):
     if scaling.get("rope_type", scaling.get("type")) != "llama3":
         return None
     unlike = {name: scaling.get(name) for name, value in LLAMA3.items() if scaling.get(name) != value}
-    require(not unlike, f"the rotary scaling of the checkpoint, {unlike}, is not that of Llama 3, the only one of its kind that is read in GGUF files. {ADVICE}")
+    require(
+        not unlike, f"the rotary scaling of the checkpoint, {unlike}, is not that of Llama 3, the only one of its kind that is read in GGUF files. {ADVICE}"
+    )
     base, size = scaling.get("rope_theta") or config["rope_theta"], config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     return np.array([llama3_factor(2 * math.pi * base ** (2 * i / size), scaling) for i in range(size // 2)], np.float32)
 

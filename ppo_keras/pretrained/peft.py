@@ -88,7 +88,9 @@ class PeftAdapters:
         self.settings = dict(rank=rank, alpha=alpha, layers=kind)
         base = str(config.get("base_model_name_or_path") or name)
         if Path(base).name != Path(str(name)).name:
-            warnings.warn(DataWarning(f"the adapters in {self.folder} were trained on {shown(base)}, and go on {name} here: their shapes fit it."), stacklevel=2)
+            warnings.warn(
+                DataWarning(f"the adapters in {self.folder} were trained on {shown(base)}, and go on {name} here: their shapes fit it."), stacklevel=2
+            )
 
     @property
     def checksum(self):
@@ -109,7 +111,9 @@ class PeftAdapters:
         require(config.get("peft_type") == "LORA", f"{place} says peft_type={shown(config.get('peft_type'))}, but only 'LORA' is here. {advice}")
         for name in UNKNOWN:
             require(not config.get(name), f"{place} says {name}={shown(config.get(name), 60)}, which is not here. {advice}")
-        require(config.get("bias", "none") == "none", f"{place} says bias={shown(config['bias']) if 'bias' in config else ''}, but biases are frozen here. {advice}")
+        require(
+            config.get("bias", "none") == "none", f"{place} says bias={shown(config['bias']) if 'bias' in config else ''}, but biases are frozen here. {advice}"
+        )
         begun = str(config.get("init_lora_weights", "")).lower()
         require(not begun.startswith(OTHER_BASE), f"{place} says init_lora_weights={begun!r}, which changes the frozen weights, too. {advice}")
 
@@ -117,7 +121,9 @@ class PeftAdapters:
         """{module: {"A": (r, inputs), "B": (outputs, r)}}, float32."""
         path = self.folder / WEIGHTS
         held = sorted(one.name for one in self.folder.iterdir())
-        require(path.is_file(), f"{self.folder} holds no {WEIGHTS}. {advice_on_other_weights(held) or 'Save the adapters again, with safe_serialization=True.'}")
+        require(
+            path.is_file(), f"{self.folder} holds no {WEIGHTS}. {advice_on_other_weights(held) or 'Save the adapters again, with safe_serialization=True.'}"
+        )
         try:
             tensors = needed("safetensors.numpy").load_file(path)
         except InputError:
@@ -146,7 +152,10 @@ class PeftAdapters:
             rank, expected = len(parts["A"]), config["r"] if (own := _pattern(config, "rank_pattern", module)) is None else own
             found = (parts["A"].shape, parts["B"].shape)
             require(rank == expected, f"{path} has an adapter of rank {rank} for {module}, but {CONFIG} says {expected}. Save the adapters again.")
-            require(found == ((rank, inputs), (outputs, rank)), f"{path} has for {module} the shapes {found[0]} and {found[1]}, and it is {outputs, inputs}. {another}")
+            require(
+                found == ((rank, inputs), (outputs, rank)),
+                f"{path} has for {module} the shapes {found[0]} and {found[1]}, and it is {outputs, inputs}. {another}",
+            )
             alpha = config["lora_alpha"] if (own := _pattern(config, "alpha_pattern", module)) is None else own
             check_adapters(rank, alpha)
             if alpha / rank != self.scale:

@@ -110,7 +110,9 @@ def gguf_of(content, facts, end_ids, size):
     """
     advice = "Export it without --gguf, and convert the folder with llama.cpp's convert_hf_to_gguf.py."
     model = content["model"]
-    require('"ByteLevel"' in json.dumps(content.get("decoder")), f"the tokenizer is not of the byte-level kind, and no other is written into a GGUF file. {advice}")
+    require(
+        '"ByteLevel"' in json.dumps(content.get("decoder")), f"the tokenizer is not of the byte-level kind, and no other is written into a GGUF file. {advice}"
+    )
     found = _plain(content.get("pre_tokenizer")), _plain(content.get("normalizer")), bool(model.get("ignore_merges"))
     pre = next((name for name, parts in _pre_tokenizers().items() if (_plain(parts[0]), _plain(parts[1]), parts[2]) == found), None)
     require(pre, f"the tokenizer cuts texts by {shown(content.get('pre_tokenizer'), 80)}, for which GGUF has no name that is known here. {advice}")
