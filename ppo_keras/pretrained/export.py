@@ -166,10 +166,13 @@ def write_safetensors(folder, tensors, most=SHARD_BYTES):
 def _save(tensors, path):
     """One safetensors file, of the kind that transformers reads."""
     library = needed("safetensors")
+    path.touch()
+    readable = path.stat().st_mode  # as other files are: the library's own is for its owner alone
     try:
         needed("safetensors.numpy").save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, metadata={"format": "pt"})
     except library.SafetensorError as error:
         raise InputError(f"cannot write {path.name} ({line_of(error)}). Is the disk full?") from error
+    path.chmod(readable)
 
 
 def _whole(folder, write):

@@ -100,6 +100,7 @@ def test_large_weights_are_several_files(tmp_path):
     names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
     assert sorted(os.listdir(tmp_path)) == [*names, "model.safetensors.index.json"] and index["metadata"] == {"total_size": 500}
     assert index["weight_map"] == {"t0": names[0], "t1": names[0], "t2": names[1], "t3": names[1], "t4": names[2]}
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1  # readable for whom the index is
     for name, home in index["weight_map"].items():
         np.testing.assert_array_equal(load_file(tmp_path / home)[name], tensors[name])
 
