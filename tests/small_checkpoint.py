@@ -14,7 +14,7 @@ VOCABULARY = 600  # its tokenizer fills fewer
 def write_checkpoint(place, family="llama", dtype=np.float32):
     """Writes a checkpoint of width 24 with a byte-level tokenizer into a folder, one of the golden ones with a larger vocabulary. Returns the folder."""
     tensors, random = load_file(GOLDEN / family / "model.safetensors"), np.random.default_rng(0)
-    for name in ("model.embed_tokens.weight", "transformer.wte.weight", "lm_head.weight"):
+    for name in ("model.embed_tokens.weight", "transformer.wte.weight", "lm_head.weight", "gpt_neox.embed_in.weight", "embed_out.weight"):
         if name in tensors:
             tensors[name] = random.normal(0, 0.3, [VOCABULARY, 24])
     save_file({name: tensor.astype(dtype) for name, tensor in tensors.items()}, place / "model.safetensors", metadata={"format": "pt"})

@@ -82,9 +82,9 @@ class PeftAdapters:
         check_adapters(rank, alpha if alpha is not None else "none")
         self.scale, self.given = alpha / rank, self._read()
         self._check_shapes(weights, config, name)
-        ranks = {layer: self._rank(layer) for layer in LAYERS["all"]}
-        ranks = {layer: own for layer, own in ranks.items() if own}
-        kind = next((kind for kind, layers in LAYERS.items() if ranks == dict.fromkeys(layers, rank)), ranks)
+        self.shared = {layer for layer in LAYERS["all"] if self._shares(layer)}
+        self.ranks = {layer: own for layer in LAYERS["all"] if (own := self._rank(layer))}
+        kind = next((kind for kind, layers in LAYERS.items() if self.ranks == dict.fromkeys(layers, rank)), self.ranks)
         self.settings = dict(rank=rank, alpha=alpha, layers=kind)
         base = str(config.get("base_model_name_or_path") or name)
         if Path(base).name != Path(str(name)).name:
@@ -99,7 +99,7 @@ class PeftAdapters:
 
     def fill(self, policy):
         """Gives a policy that has adapters of these `settings` their values."""
-        for layer in adapter_layers(self.settings["layers"]):
+        for layer in self.ranks:
             for i, block in enumerate(policy.encoder.trunk.blocks):
                 a, b = self._joined(layer, i)
                 getattr(block, layer).lora_kernel_a.assign(a)
@@ -182,15 +182,15 @@ class PeftAdapters:
         ranks = {tuple(len(one["A"]) for one in self._modules(layer, i) if one) for i in range(self.checkpoint.layers)}
         require(len(ranks) == 1, f"{self.folder / WEIGHTS} has other ranks in some layers than in others. Use adapters of one rank for a module.")
         (each,) = ranks
-        return each[0] if each and self._shares(layer) else sum(each)
+        return each[0] if each and layer in self.shared else sum(each)
 
     def _joined(self, layer, i):
         """A `(inputs, R)` and B `(R, outputs)` of our fused layer."""
         modules, source, checkpoint = self._modules(layer, i), self.kernels[layer], self.checkpoint
         outputs = {"query_key_value": (checkpoint.heads + 2 * checkpoint.form.key_heads) * checkpoint.form.head_size}
         outputs |= {"expand": checkpoint.form.mlp_width * (1 + checkpoint.form.gated)}
-        rows, rank = rows_of(source, outputs.get(layer, checkpoint.width), checkpoint), self._rank(layer)
-        shared, begin, parts = self._shares(layer), 0, []
+        rows, rank = rows_of(source, outputs.get(layer, checkpoint.width), checkpoint), self.ranks[layer]
+        shared, begin, parts = layer in self.shared, 0, []
         for one, count in zip(modules, rows):
             part = np.zeros([count, rank], np.float32)
             if one:
@@ -213,11 +213,6 @@ def kernels_of(model_type, form):
 def modules_of(source):
     """The names of the modules whose weights a `Source` is."""
     return [name.removesuffix(".weight") for name in source.names]
-
-
-def adapter_layers(layers):
-    """The names of our layers that have adapters, of `add_adapters`' argument."""
-    return list(layers) if isinstance(layers, dict) else LAYERS[layers]
 
 
 def _short(module, others):

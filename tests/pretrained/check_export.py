@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-FAMILIES = ["gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma3"]
+FAMILIES = ["gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma3", "gpt_neox"]
 GGUF = ["gpt2", "llama", "mistral", "qwen2", "qwen3"]
 HUB = ("gpt2", "qwen2", "qwen3")  # families that KerasHub 0.32 converts rightly: of Llama it drops the epsilon, Mistral and Gemma 3 differ, too
 TEXTS = ["A fine film, and a dull one.", "The  ending was  good", " In 2024 it cost 350.", "naïve café 电影", "a\n\nb", "x"]
@@ -38,6 +38,7 @@ def older(config):
     """What transformers 4 and KerasHub read instead of `rope_parameters`."""
     rotary = config.get("rope_parameters") or {}
     entries = {"rope_theta": rotary.get("rope_theta"), "rope_local_base_freq": rotary.get("sliding_attention", {}).get("rope_theta")}
+    entries |= {"rotary_pct": rotary.get("partial_rotary_factor"), "rotary_emb_base": rotary.get("rope_theta")}
     entries["rope_scaling"] = rotary if rotary.get("rope_type") == "llama3" else None
     return {name: value for name, value in entries.items() if value}
 
@@ -107,7 +108,7 @@ def peft(folder):
     from transformers import AutoModelForCausalLM
 
     print("peft", peft.__version__)
-    targets = {"gpt2": ["c_attn"]}
+    targets = {"gpt2": ["c_attn"], "gpt_neox": ["query_key_value", "attention.dense", "dense_h_to_4h"]}
     for name, place, tokens, expected in made(folder):
         if (place / "adapters").exists():
             tokens = torch.tensor(tokens.astype(np.int64))

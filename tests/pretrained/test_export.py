@@ -21,7 +21,7 @@ from ppo_keras.pretrained.loading import Checkpoint
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer
 from small_checkpoint import write_checkpoint
 
-FAMILY_NAMES = ["gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma3"]
+FAMILY_NAMES = ["gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma3", "gpt_neox"]
 TOKENS = np.random.default_rng(0).integers(0, 500, [2, 7]).astype(np.int32)
 TEXTS = ["A fine film, and a dull one.", "The  ending was  good", " In 2024 it cost 350.", "电影很好", "", "x" * 30, "naïve <s> café\n"]
 

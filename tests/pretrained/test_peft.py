@@ -49,7 +49,7 @@ def write_adapters(folder, targets, rank=2, alpha=3, ranks=None, change=None, **
         change(tensors)
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "bias": "none", "target_modules": list(targets), "rank_pattern": ranks or {}}
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "checkpoint0", "lora_dropout": 0.1} | entries))
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_dropout": 0.1} | entries))
     return folder, products
 
 
