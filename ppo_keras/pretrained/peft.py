@@ -111,9 +111,11 @@ class PeftAdapters:
         require(config.get("peft_type") == "LORA", f"{place} says peft_type={shown(config.get('peft_type'))}, but only 'LORA' is here. {advice}")
         for name in UNKNOWN:
             require(not config.get(name), f"{place} says {name}={shown(config.get(name), 60)}, which is not here. {advice}")
-        require(
-            config.get("bias", "none") == "none", f"{place} says bias={shown(config['bias']) if 'bias' in config else ''}, but biases are frozen here. {advice}"
-        )
+        require(config.get("bias", "none") == "none", f"{place} says bias={shown(config.get('bias'))}, but biases are frozen here. {advice}")
+        for name in ("rank_pattern", "alpha_pattern"):
+            pattern = config.get(name) or {}
+            plain = isinstance(pattern, dict) and all(re.fullmatch(r"[\w.]+", key) for key in pattern)
+            require(plain, f"{place} says {name}={shown(pattern, 60)}, expected names of modules. {advice}")
         begun = str(config.get("init_lora_weights", "")).lower()
         require(not begun.startswith(OTHER_BASE), f"{place} says init_lora_weights={begun!r}, which changes the frozen weights, too. {advice}")
 

@@ -143,6 +143,8 @@ def test_adapters_of_another_model_are_a_warning_where_they_fit(tmp_path, checkp
         ({"modules_to_save": ["lm_head"]}, "modules_to_save=['lm_head']"),
         ({"layers_to_transform": [1]}, "layers_to_transform=[1]"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights='pissa_niter_4', which changes the frozen weights"),
+        ({"alpha_pattern": {r"layers\.[01]\..*q_proj": 9}}, "expected names of modules"),
+        ({"rank_pattern": ["q_proj"]}, "rank_pattern=['q_proj'], expected names of modules"),
         ({"peft_type": "IA3"}, "peft_type='IA3', but only 'LORA' is here"),
         ({"r": 3}, "of rank 2 for model.layers.0.self_attn.q_proj, but adapter_config.json says 3"),
         ({"r": 0}, "r=0 is no whole number"),
