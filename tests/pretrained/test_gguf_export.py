@@ -85,6 +85,9 @@ def test_tokenizers_that_gguf_has_no_name_for_are_refused():
     other = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     with pytest.raises(InputError, match="cuts texts by .* for which GGUF has no name"):
         gguf_metadata(config, PretrainedTokenizer(content_of(pre_tokenizer=other), {"eos_token": "<|im_end|>"}), 16)
+    whole_words = json.loads(content_of())["model"] | {"ignore_merges": True}
+    with pytest.raises(InputError, match="for which GGUF has no name"):
+        gguf_metadata(config, PretrainedTokenizer(content_of(model=whole_words), {"eos_token": "<|im_end|>"}), 16)
     with pytest.raises(InputError, match="not of gemma3_text"):
         gguf_metadata({"model_type": "gemma3_text"}, BYTES, 16)
 

@@ -13,7 +13,7 @@ from helpers import assert_close
 from ppo_keras import export_pretrained, load_pretrained
 from ppo_keras.errors import DataWarning, InputError
 from ppo_keras.networks.adapter_settings import LAYERS
-from ppo_keras.networks.adapters import adapter_settings, adapter_variables
+from ppo_keras.networks.adapters import adapter_settings, adapter_variables, add_adapters
 from ppo_keras.pretrained.tensors import tensors_of
 from small_checkpoint import write_checkpoint
 
@@ -84,6 +84,17 @@ def test_names_and_config_are_those_of_peft(tmp_path, checkpoint):
     assert config["base_model_name_or_path"] == str(checkpoint) and sorted(path.name for path in folder.iterdir()) == sorted(
         ["adapter_config.json", "adapter_model.safetensors"]
     )
+
+
+def test_a_name_that_two_modules_end_with_is_written_longer(tmp_path):
+    """Catches: c_proj of the attention and of the MLP, of which only one has an adapter, both targeted."""
+    (tmp_path / "checkpoint").mkdir()
+    place = write_checkpoint(tmp_path / "checkpoint", "gpt2")
+    policy, tokenizer = load_pretrained(place, lora_rank=0, memory=16)
+    add_adapters(policy, 2, layers={"query_key_value": 2, "contract": 2})
+    folder = export_pretrained(policy, tokenizer, tmp_path / "adapters", checkpoint=place, layout="adapters").folder
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["c_attn", "mlp.c_proj"] and config["fan_in_fan_out"] is True
 
 
 @pytest.mark.parametrize(
