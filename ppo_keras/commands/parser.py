@@ -110,8 +110,8 @@ def build_parser(arguments=()):
 
     exporting = commands.add_parser(
         "export", help="write the model of a run for other libraries",
-        description="Writes the model of a run into a new folder in Hugging Face's format, which transformers, vLLM and llama.cpp's converter load: the weights "
-        "with their adapters added, the config and the tokenizer. Of a network from nothing this is a GPT-NeoX. The value head is left out.",
+        description="Writes the model of a run into a new folder in Hugging Face's format, which transformers and others load: the weights with their "
+        "adapters added, the config and the tokenizer. Of a network from nothing this is a GPT-NeoX. The value head is left out.",
         epilog="examples:\n  ppo-keras export generation exported --stage best\n  ppo-keras export smollm2 adapters --adapters-only", **style,
     )  # fmt: skip
     exporting.add_argument("run", metavar="RUN", help="name or folder of a run whose model writes text")

@@ -1,6 +1,6 @@
 """Families of checkpoints: which `Form` of our Transformer each is, by its `config.json`; what their weights are called says `names.py`.
 
-A family is a function of the parsed `config.json` to `Settings`, and of a form to names; some know the way back, for networks of our own. What a config
+A family is a function of the parsed `config.json` to `Settings`, and of a form to names; `config_for` is the way back, for networks of our own. What a config
 asks for and we do not have is refused by name: weights that run in another network give fluent nonsense.
 """
 

@@ -10,7 +10,6 @@ from ppo_keras.pretrained.files import needed
 from ppo_keras.pretrained.gguf_weights import ARCHITECTURES, LLAMA3, TRANSPOSED, llama3_factor
 from ppo_keras.pretrained.tokenizer_files import gguf_of
 
-DTYPES = ("float32", "float16")
 HOMES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gpt2": "gpt2"}  # model_type: GGUF's name of its network
 ADVICE = "Export it without --gguf."
 
@@ -90,7 +89,7 @@ def in_dtype(name, array, dtype):
         dtype = ml_dtypes.bfloat16
     with np.errstate(over="ignore"):  # said below
         array = np.ascontiguousarray(array.astype(dtype))
-    require(np.isfinite(array).all(), f"{name} has values that are not finite as {np.dtype(dtype).name}. Use --dtype float32.")
+    require(np.isfinite(array).all(), f"{name} has values that are not finite as {np.dtype(dtype).name}. Use float32.")
     return array
 
 

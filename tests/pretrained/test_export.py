@@ -243,6 +243,6 @@ def test_weights_that_float16_cannot_hold_are_named(tmp_path, checkpoint):
     policy, tokenizer = load_pretrained(checkpoint, lora_rank=0, memory=16)
     scale = policy.encoder.trunk.norm.scale
     scale.assign(scale + 1e5)
-    with pytest.raises(InputError, match="model.norm.weight has values that are not finite as float16. Use --dtype float32"):
+    with pytest.raises(InputError, match="model.norm.weight has values that are not finite as float16. Use float32"):
         export_pretrained(policy, tokenizer, tmp_path / "exported", checkpoint=Checkpoint(checkpoint), dtype="float16")
     assert not os.listdir(tmp_path)
