@@ -121,7 +121,10 @@ def build_parser(arguments=()):
     layouts.add_argument("--adapters-only", action="store_true", help="the adapters alone, in PEFT's format")
     layouts.add_argument("--gguf", action="store_true", help="a GGUF file, FOLDER/model.gguf (Llama, Mistral, Qwen, GPT-2 with a byte-level tokenizer)")
     exporting.add_argument(
-        "--dtype", help=f"{', '.join(DTYPES)} (that of the checkpoint; of a GGUF file float16; of adapters and networks from nothing float32)"
+        "--dtype",
+        type=str,
+        metavar="KIND",
+        help=f"{', '.join(DTYPES)} (that of the checkpoint; of a GGUF file float16; of adapters and networks from nothing float32)",
     )
     exporting.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
     exporting.set_defaults(command=_later("export", "export"))
