@@ -47,6 +47,7 @@ _HOME = {  # public name: the module that defines it
     "Tokenizer": "language.tokenizer",
     "Prompts": "language.generation",
     "generate": "language.generation",
+    "export_pretrained": "pretrained.export",
     "load_pairs": "datasets.loader",
     "load_pretrained": "pretrained.loading",
     "load_texts": "datasets.loader",

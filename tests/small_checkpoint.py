@@ -1,4 +1,4 @@
-"""A small checkpoint in Hugging Face's format; nothing here is a test."""
+"""Small checkpoints in Hugging Face's format; nothing here is a test."""
 
 import json
 import shutil
@@ -11,13 +11,15 @@ GOLDEN = Path(__file__).parent / "pretrained" / "golden"
 VOCABULARY = 600  # its tokenizer fills fewer
 
 
-def write_checkpoint(place):
-    """Writes a Llama of width 24 with a byte-level tokenizer into a folder. Returns the folder."""
-    tensors = load_file(GOLDEN / "llama" / "model.safetensors")
-    tensors["model.embed_tokens.weight"] = np.random.default_rng(0).normal(0, 0.3, [VOCABULARY, 24]).astype(np.float32)
-    save_file(tensors, place / "model.safetensors")
-    config = json.loads((GOLDEN / "llama" / "config.json").read_text())
-    (place / "config.json").write_text(json.dumps(config | {"vocab_size": VOCABULARY}))
+def write_checkpoint(place, family="llama", dtype=np.float32):
+    """Writes a checkpoint of width 24 with a byte-level tokenizer into a folder, one of the golden ones with a larger vocabulary. Returns the folder."""
+    tensors, random = load_file(GOLDEN / family / "model.safetensors"), np.random.default_rng(0)
+    for name in ("model.embed_tokens.weight", "transformer.wte.weight", "lm_head.weight", "gpt_neox.embed_in.weight", "embed_out.weight"):
+        if name in tensors:
+            tensors[name] = random.normal(0, 0.3, [VOCABULARY, 24])
+    save_file({name: tensor.astype(dtype) for name, tensor in tensors.items()}, place / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((GOLDEN / family / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | {"vocab_size": VOCABULARY, "dtype": np.dtype(dtype).name}))
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(GOLDEN / "byte_level" / name, place)
     return place

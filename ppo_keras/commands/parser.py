@@ -12,6 +12,7 @@ from ppo_keras.commands.train import train
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import settings_for
 from ppo_keras.errors import InputError
+from ppo_keras.pretrained.export_settings import DTYPES
 from ppo_keras.runs.folder import STAGES
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 from ppo_keras.tasks.config import settings_for as settings_for_texts
@@ -33,6 +34,7 @@ EXAMPLES = """examples:
   ppo-keras train question-answering --data questions.csv --question-column q --answer-column a
   ppo-keras train translation --model lstm --run lstm
   ppo-keras generate generation --prompt "The ending" --count 3
+  ppo-keras export generation exported
   ppo-keras bench text
 """
 
@@ -105,6 +107,27 @@ def build_parser(arguments=()):
     writing.add_argument("--top-p", type=float, help="sample among the most probable tokens that hold this probability")
     _add_source(writing)
     writing.set_defaults(command=_later("generate", "generate"))
+
+    exporting = commands.add_parser(
+        "export", help="write the model of a run for other libraries",
+        description="Writes the model of a run into a new folder in Hugging Face's format, which transformers and others load: the weights with their "
+        "adapters added, the config and the tokenizer. Of a network from nothing this is a GPT-NeoX. The value head is left out.",
+        epilog="examples:\n  ppo-keras export generation exported --stage best\n  ppo-keras export smollm2 adapters --adapters-only", **style,
+    )  # fmt: skip
+    exporting.add_argument("run", metavar="RUN", help="name or folder of a run whose model writes text")
+    exporting.add_argument("folder", metavar="FOLDER", help="a new folder, or an empty one")
+    _add_stage(exporting)
+    layouts = exporting.add_mutually_exclusive_group()
+    layouts.add_argument("--adapters-only", action="store_true", help="the adapters alone, in PEFT's format")
+    layouts.add_argument("--gguf", action="store_true", help="a GGUF file, FOLDER/model.gguf (Llama, Mistral, Qwen, GPT-2 with a byte-level tokenizer)")
+    exporting.add_argument(
+        "--dtype",
+        type=str,
+        metavar="KIND",
+        help=f"{', '.join(DTYPES)} (that of the checkpoint; of a GGUF file float16; of adapters and networks from nothing float32)",
+    )
+    exporting.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
+    exporting.set_defaults(command=_later("export", "export"))
 
     bench = commands.add_parser("bench", help="measure speed", description="Measures speed; the last line is JSON.", **style)
     kinds = bench.add_subparsers(title="what", metavar="WHAT", required=True)

@@ -56,7 +56,7 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
         policy: a `TransformerActorCritic` without adapters, shared.
         rank: columns of A.
         alpha: None for twice the rank.
-        layers: "attention" (queries, keys, values) or "all".
+        layers: "attention" (queries, keys, values), "all", or {layer of a block: a rank of its own}, whose alpha is in the same proportion.
 
     Raises:
         InputError: an argument out of range, or a policy that has adapters.
@@ -71,9 +71,10 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
     require(policy.shared, "the policy has a critic of its own, which would stay without adapters. Use shared=True.")
     for variable in policy.encoder.variables:
         variable.trainable = False
+    ranks = layers if isinstance(layers, dict) else dict.fromkeys(LAYERS[layers], rank)
     for block in blocks:
-        for name in LAYERS[layers]:
-            getattr(block, name).enable_lora(rank, lora_alpha=alpha)
+        for name, own in ranks.items():
+            getattr(block, name).enable_lora(own, lora_alpha=alpha if own == rank else alpha / rank * own)
 
 
 def adapted(policy):
@@ -88,8 +89,10 @@ def adapter_settings(policy):
     layers = adapted(policy)
     if not layers:
         return {}
-    kind = "all" if policy.encoder.trunk.blocks[0].contract.lora_rank else "attention"
-    return dict(rank=layers[0].lora_rank, alpha=layers[0].lora_alpha, layers=kind)
+    first, rank = policy.encoder.trunk.blocks[0], layers[0].lora_rank
+    ranks = {name: own for name in LAYERS["all"] if (own := getattr(first, name).lora_rank)}
+    kind = next((kind for kind, names in LAYERS.items() if ranks == dict.fromkeys(names, rank)), ranks)
+    return dict(rank=rank, alpha=layers[0].lora_alpha, layers=kind)
 
 
 def adapter_variables(policy):

@@ -20,6 +20,7 @@ class PretrainedConfig:
     lora_rank: int = 16  # of the adapters; 0 trains every weight
     lora_alpha: Optional[float] = optional(None)  # alpha / rank multiplies an adapter; none: twice the rank
     lora_layers: str = "attention"  # which layers have adapters: attention or all
+    adapters: Optional[str] = None  # a folder in PEFT's format, whose adapters are trained further; rank, alpha and layers are theirs
     weights: str = "float32"  # of the frozen weights: float32 or bfloat16
     chat: bool = switch(False)  # a prompt becomes the user's turn of the checkpoint's chat template
     prompt_format: str = "{}"  # what is written around a prompt, in the place of {}: "Translate into French: {}"
@@ -27,7 +28,8 @@ class PretrainedConfig:
     def __post_init__(self):
         check_kinds(self)
         require(self.pretrained != "", "--pretrained names no checkpoint. Name one, such as smollm2, or leave it out.")
-        check_loading(self.lora_rank, self.lora_alpha, self.lora_layers, self.weights)
+        require(self.adapters != "", "--adapters names no folder. Name one that holds adapter_config.json, or leave it out.")
+        check_loading(self.lora_rank, self.lora_alpha, self.lora_layers, self.weights, self.adapters)
         require(
             self.prompt_format.count("{}") == 1, f"prompt_format={self.prompt_format!r} has no single {{}} for the prompt. Write one such as 'Question: {{}}'."
         )
@@ -36,8 +38,11 @@ class PretrainedConfig:
                 require(getattr(self, name) == default, f"{name} is of a checkpoint. Name one, such as --pretrained smollm2, or leave it out.")
 
 
-def check_loading(lora_rank, lora_alpha, lora_layers, weights):
+def check_loading(lora_rank, lora_alpha, lora_layers, weights, adapters=None):
     """Raises `InputError` where a checkpoint cannot be loaded so."""
+    for name, given in (("lora_rank", lora_rank), ("lora_alpha", lora_alpha), ("lora_layers", lora_layers)):
+        default = getattr(PretrainedConfig, name)
+        require(adapters is None or given == default, f"{name}={given!r} has no use: adapters={str(adapters)!r} bring their own. Leave one of them out.")
     check_count("lora_rank", lora_rank, least=0, example=16)
     if lora_rank:
         check_adapters(lora_rank, lora_alpha, lora_layers)

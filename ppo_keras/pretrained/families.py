@@ -1,17 +1,18 @@
-"""Families of checkpoints: which `Form` of our Transformer each is, and what its weights are called there.
+"""Families of checkpoints: which `Form` of our Transformer each is, by its `config.json`; what their weights are called says `names.py`.
 
-A family is a function of the parsed `config.json` to `Settings`, and a function of a layer's number to names. What a config asks
-for and we do not have is refused by name: weights that run in another network give fluent nonsense.
+A family is a function of the parsed `config.json` to `Settings`, and of a form to names; `config_for` is the way back, for networks of our own. What a config
+asks for and we do not have is refused by name: weights that run in another network give fluent nonsense.
 """
 
-import math
+from dataclasses import replace
 from typing import NamedTuple
-
-import numpy as np
 
 from ppo_keras.errors import InputError, require
 from ppo_keras.networks.actor_critic import TransformerActorCritic
 from ppo_keras.networks.transformer import Form
+from ppo_keras.pretrained import names
+
+TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # three names of one approximation
 
 
 class Settings(NamedTuple):
@@ -23,6 +24,27 @@ class Settings(NamedTuple):
     heads: int
     most_steps: int  # the longest context for which it is this network
     form: Form
+
+    def plain(self):
+        """The same network with nothing left to defaults, so that two ways to write it are equal; `most_steps` is left out."""
+        form, positions = self.form, {}
+        if form.positions == "learned":
+            positions = dict(rotary_bases=(), rotary_scaling=())
+        elif len(form.rotary_bases) == 1:
+            positions = dict(rotary_bases=form.rotary_bases * self.layers)
+        size = form.head_size or self.width // self.heads
+        form = replace(
+            form, key_heads=form.key_heads or self.heads, head_size=size, mlp_width=form.mlp_width or 4 * self.width,
+            query_scale=size**-0.5 if form.query_scale is None else form.query_scale,
+            embedding_scale=self.width**0.5 if form.embedding_scale is None else form.embedding_scale, **positions,
+        )  # fmt: skip
+        return self._replace(form=form, most_steps=0)
+
+    @classmethod
+    def of(cls, policy):
+        """Those of a `TransformerActorCritic` that is a language model."""
+        config = policy.encoder.config
+        return cls(config["vocabulary_size"], config["width"], config["layers"], config["heads"], config["memory"], policy.encoder.form)
 
 
 def settings_of(config):
@@ -127,6 +149,24 @@ def _gemma3(config):
     return _within_window(settings, config.get("sliding_window"))
 
 
+def _gpt_neox(config):
+    """Black et al. (2022), of which a network of our own is one: layer norms, rotary positions, biases. Pythia adds attention and MLP in parallel instead."""
+    config = {"use_parallel_residual": True, "attention_bias": True, "hidden_act": "gelu"} | config  # what is so where nothing is said
+    _refuse_unless(config, use_parallel_residual=False, attention_bias=True)
+    activation, parameters = config["hidden_act"], config.get("rope_parameters") or {}
+    require(activation in TANH_GELU, f"config.json says hidden_act={activation!r}, but only {' and '.join(map(repr, TANH_GELU))} are here.")
+    share = parameters.get("partial_rotary_factor", config.get("rotary_pct", 0.25))
+    require(share == 1.0, f"config.json says rotary_pct={share}, but only 1.0 is here: all of a head turns. Use another checkpoint.")
+    scaling, base = _rotary(config, parameters, default=config.get("rotary_emb_base", 10_000.0))
+    form = Form(
+        mlp_width=config["intermediate_size"], epsilon=config.get("layer_norm_eps", 1e-5), rotary_bases=(base,), rotary_scaling=scaling, embedding_scale=1.0,
+        tied=config.get("tie_word_embeddings", False),
+    )  # fmt: skip
+    return Settings(
+        config["vocab_size"], config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"], config["max_position_embeddings"], form
+    )
+
+
 def _rotary(config, parameters, default=10_000.0):
     """(rotary_scaling, base) of a `Form`, from the older entries of a config or from `rope_parameters`."""
     scaling = parameters or config.get("rope_scaling") or {}
@@ -154,76 +194,53 @@ def _within_window(settings, window):
     return settings if not window else settings._replace(most_steps=min(settings.most_steps, int(window)))
 
 
+def config_for(settings):
+    """The `config.json`, a dictionary, of a network of our own: of the first family whose network it is exactly.
+
+    Raises:
+        InputError: there is none.
+    """
+    form = settings.form
+    config = {"vocab_size": settings.vocabulary_size, "tie_word_embeddings": form.tied}
+    sizes = {
+        "hidden_size": settings.width, "intermediate_size": form.mlp_width or 4 * settings.width, "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads, "max_position_embeddings": settings.most_steps,
+    }  # fmt: skip
+    theta = form.rotary_bases[0]
+    tried = [
+        {"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"], **sizes, "hidden_act": "gelu_new", "layer_norm_eps": form.epsilon, "rotary_pct": 1.0,
+         "rotary_emb_base": theta, "use_parallel_residual": False, "attention_bias": True},
+        {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **sizes, "hidden_act": "silu", "rms_norm_eps": form.epsilon, "rope_theta": theta,
+         "num_key_value_heads": form.key_heads or settings.heads, "head_dim": form.head_size or settings.width // settings.heads,
+         "attention_bias": form.query_key_value_bias, "mlp_bias": form.mlp_bias},
+        {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_embd": settings.width, "n_layer": settings.layers, "n_head": settings.heads,
+         "n_positions": form.most_positions, "n_inner": form.mlp_width, "layer_norm_epsilon": form.epsilon, "activation_function": "gelu_new"},
+    ]  # fmt: skip
+    for one in tried:
+        if (one["model_type"] == "gpt2") == (form.positions == "learned") and settings_of(one | config).plain() == settings.plain():
+            return one | config
+    raise InputError(
+        f"no architecture of Hugging Face's that is written here ({', '.join(one['model_type'] for one in tried)}) is this Transformer exactly "
+        f"({', '.join(f'{name}={value!r}' for name, value in form.settings().items())}). Keep it as a run, or train a checkpoint with --pretrained."
+    )
+
+
 class Family(NamedTuple):
-    """How to read the checkpoints of one `model_type`."""
+    """How to read and write the checkpoints of one `model_type`."""
 
     settings: callable
-    names: callable  # of a form: {our weight: Source}, with {} for the number of a layer
+    names: callable  # of a form: {our weight: `names.Source`}, with {} for the number of a layer
     leftover: tuple  # ends of names that are no weights, or weights that are there twice
 
 
-class Source(NamedTuple):
-    """Where one of our weights comes from: tensors of the checkpoint, joined along their first axis, then turned.
-
-    PyTorch's linear layers keep `(outputs, inputs)`, Keras's `(inputs, outputs)`.
-    """
-
-    names: tuple
-    turned: bool = False
-    added: float = 0.0  # Gemma's norms multiply by 1 + w
-
-
-def _gpt2_names(form):
-    layer = "h.{}."
-    found = {"embedding/embeddings": Source(("wte.weight",)), "trunk/positions/embeddings": Source(("wpe.weight",))}
-    for ours, theirs in (("attention_norm", "ln_1"), ("mlp_norm", "ln_2")):
-        found |= {
-            f"trunk/block_{{}}/{ours}/gamma": Source((f"{layer}{theirs}.weight",)),
-            f"trunk/block_{{}}/{ours}/beta": Source((f"{layer}{theirs}.bias",)),
-        }
-    linear = {"query_key_value": "attn.c_attn", "output_projection": "attn.c_proj", "expand": "mlp.c_fc", "contract": "mlp.c_proj"}
-    for ours, theirs in linear.items():  # its Conv1D keeps (inputs, outputs), as Keras does
-        found |= {
-            f"trunk/block_{{}}/{ours}/kernel": Source((f"{layer}{theirs}.weight",)),
-            f"trunk/block_{{}}/{ours}/bias": Source((f"{layer}{theirs}.bias",)),
-        }
-    found |= {"trunk/norm/gamma": Source(("ln_f.weight",)), "trunk/norm/beta": Source(("ln_f.bias",))}
-    return found | _head(form, "lm_head.weight")
-
-
-def _llama_names(form, added=0.0):
-    layer, block = "model.layers.{}.", "trunk/block_{}/"
-    found = {"embedding/embeddings": Source(("model.embed_tokens.weight",)), "trunk/norm/scale": Source(("model.norm.weight",), added=added)}
-    norms = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
-    if form.sandwich:
-        norms |= {"attended_norm": "post_attention_layernorm", "mlp_norm": "pre_feedforward_layernorm", "contracted_norm": "post_feedforward_layernorm"}
-    if form.normalize_heads:
-        norms |= {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
-    found |= {f"{block}{ours}/scale": Source((f"{layer}{theirs}.weight",), added=added) for ours, theirs in norms.items()}
-    linear = {
-        "query_key_value": (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), form.query_key_value_bias),
-        "output_projection": (("self_attn.o_proj",), form.output_bias),
-        "expand": (("mlp.up_proj", "mlp.gate_proj"), form.mlp_bias),
-        "contract": (("mlp.down_proj",), form.mlp_bias),
-    }
-    for ours, (theirs, biased) in linear.items():
-        found[f"{block}{ours}/kernel"] = Source(tuple(f"{layer}{name}.weight" for name in theirs), turned=True)
-        if biased:
-            found[f"{block}{ours}/bias"] = Source(tuple(f"{layer}{name}.bias" for name in theirs))
-    return found | _head(form, "lm_head.weight")
-
-
-def _head(form, name):
-    return {} if form.tied else {"embedding/reverse_embeddings": Source((name,), turned=True)}
-
-
 FAMILIES = {
-    "gpt2": Family(_gpt2, _gpt2_names, (".attn.bias", ".attn.masked_bias")),
-    "llama": Family(_llama, _llama_names, (".rotary_emb.inv_freq",)),
-    "mistral": Family(_mistral, _llama_names, (".rotary_emb.inv_freq",)),
-    "qwen2": Family(_qwen2, _llama_names, (".rotary_emb.inv_freq",)),
-    "qwen3": Family(_qwen3, _llama_names, ()),
-    "gemma3_text": Family(_gemma3, lambda form: _llama_names(form, added=1.0), ()),
+    "gpt2": Family(_gpt2, names.gpt2_names, (".attn.bias", ".attn.masked_bias")),
+    "llama": Family(_llama, names.llama_names, (".rotary_emb.inv_freq",)),
+    "mistral": Family(_mistral, names.llama_names, (".rotary_emb.inv_freq",)),
+    "qwen2": Family(_qwen2, names.llama_names, (".rotary_emb.inv_freq",)),
+    "qwen3": Family(_qwen3, names.llama_names, ()),
+    "gemma3_text": Family(_gemma3, lambda form: names.llama_names(form, added=1.0), ()),
+    "gpt_neox": Family(_gpt_neox, names.gpt_neox_names, (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")),
 }
 
 
@@ -233,58 +250,3 @@ def new_policy(settings, memory, weights="float32", labels=None):
     return TransformerActorCritic(
         **read, width=settings.width, layers=settings.layers, heads=settings.heads, memory=memory, form=settings.form, dtype=weights, name="policy",
     )  # fmt: skip
-
-
-def read_into(encoder, weights, report=lambda done, total: None):
-    """Fills a `TokenEncoder` with the weights of a checkpoint, tensor by tensor.
-
-    Args:
-        encoder: of the checkpoint's `Settings`.
-        weights: of `open_weights`: `config`, `names()`, `shape(name)`, `read(name)`.
-        report: called with the number of values that are read, and of all.
-
-    Raises:
-        InputError: a tensor that lacks, has another shape than the config says, or is not understood.
-    """
-    family, layers = FAMILIES[weights.config["model_type"]], encoder.config["layers"]
-    known, prefix = set(weights.names()), ""
-    if weights.config["model_type"] == "gpt2" and "wte.weight" not in known:
-        prefix = "transformer."
-    sources = {}
-    for ours, source in family.names(encoder.form).items():
-        for i in range(layers) if "{}" in ours else (0,):
-            sources[ours.format(i)] = source._replace(names=tuple(_prefixed(prefix, name.format(i)) for name in source.names))
-    variables = {variable.path.partition("/")[2]: variable for variable in encoder.variables}
-    used = {name for source in sources.values() for name in source.names}
-    missing = sorted(used - known)
-    require(
-        not missing, f"the checkpoint has no tensor {', '.join(missing[:3])} ({len(missing)} lack). Download it again, or look whether config.json is its own."
-    )
-    strange = sorted(name for name in known - used if not name.endswith(family.leftover) and not (encoder.form.tied and name == "lm_head.weight"))
-    require(
-        not strange,
-        f"the checkpoint has the tensor {', '.join(strange[:3])} ({len(strange)} in all), which a {weights.config['model_type']} of this config.json does not. "
-        "Use the config.json of these weights.",
-    )
-    done, total = 0, sum(math.prod(variable.shape) for path, variable in variables.items() if path in sources)
-    for path, source in sources.items():
-        variable = variables[path]
-        shapes = [tuple(weights.shape(name)) for name in source.names]
-        joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-        expected = tuple(variable.shape)
-        if len({shape[1:] for shape in shapes}) != 1 or (joined[::-1] if source.turned else joined) != expected:
-            raise InputError(
-                f"{' and '.join(source.names)} of the checkpoint have the shapes {', '.join(map(str, shapes))}, but by config.json they make "
-                f"{expected[::-1] if source.turned else expected}. Use the config.json of these weights."
-            )
-        parts = [weights.read(name) for name in source.names]
-        value = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if source.added:
-            value = value + np.asarray(source.added, value.dtype)
-        variable.assign(value.T if source.turned else value)
-        done += value.size
-        report(done, total)
-
-
-def _prefixed(prefix, name):
-    return name if name == "lm_head.weight" else prefix + name

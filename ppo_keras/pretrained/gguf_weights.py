@@ -214,12 +214,12 @@ def _rope_scaling(weights, head_size, factors):
         return None
     require(np.all(given >= 1.0), unlike)
     scaling = {"rope_type": "llama3", "factor": float(given.max())} | LLAMA3
-    expected = [_llama3_factor(2 * math.pi * base ** (2 * i / head_size), scaling) for i in range(head_size // 2)]
+    expected = [llama3_factor(2 * math.pi * base ** (2 * i / head_size), scaling) for i in range(head_size // 2)]
     require(np.allclose(given, expected, rtol=1e-3), unlike)
     return scaling
 
 
-def _llama3_factor(wavelength, scaling):
+def llama3_factor(wavelength, scaling):
     """By how much a frequency is slowed: 1 where it turns often in the original context, `factor` where not once, between them smoothly."""
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     turns = scaling["original_max_position_embeddings"] / wavelength

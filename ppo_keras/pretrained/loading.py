@@ -7,13 +7,17 @@ from tqdm import tqdm
 from ppo_keras.errors import check_count, require
 from ppo_keras.networks.adapters import add_adapters
 from ppo_keras.pretrained.config import check_loading
-from ppo_keras.pretrained.families import new_policy, read_into, settings_of
+from ppo_keras.pretrained.families import new_policy, settings_of
+from ppo_keras.pretrained.peft import PeftAdapters
 from ppo_keras.pretrained.sources import find_checkpoint
+from ppo_keras.pretrained.tensors import read_into
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer
 from ppo_keras.pretrained.weights import check_memory, open_weights
 
 
-def load_pretrained(name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None):
+def load_pretrained(
+    name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None, adapters=None
+):  # fmt: skip
     """A pretrained language model as an actor-critic whose value is 0 everywhere, and its tokenizer.
 
     Args:
@@ -24,20 +28,21 @@ def load_pretrained(name, lora_rank=16, lora_alpha=None, lora_layers="attention"
         weights: "float32" or "bfloat16", of the frozen weights; adapters are float32.
         revision: of a name on the hub.
         report: called with how much is fetched or read, and of how much; None draws a progress bar.
+        adapters: a folder in PEFT's format, which are trained further; their rank, alpha and layers are those of its `adapter_config.json`.
 
     Returns:
         A `TransformerActorCritic` and a `PretrainedTokenizer`.
 
     Raises:
-        InputError: no such checkpoint, one that is damaged, of another family, too large for this machine's memory, or an argument
-            out of range.
+        InputError: no such checkpoint, one that is damaged, of another family, too large for this machine's memory, adapters of another model, or an
+            argument out of range.
 
     Example:
         >>> writer, tokenizer = load_pretrained("smollm2", lora_rank=8)  # doctest: +SKIP
     """
-    check_loading(lora_rank, lora_alpha, lora_layers, weights)
+    check_loading(lora_rank, lora_alpha, lora_layers, weights, adapters)
     check_count("memory", memory, example=256)
-    checkpoint = Checkpoint(name, revision, report)
+    checkpoint = Checkpoint(name, revision, report, adapters)
     return checkpoint.policy(memory, lora_rank, lora_alpha, lora_layers, weights, report), checkpoint.tokenizer
 
 
@@ -48,20 +53,22 @@ class Checkpoint:
     |---|---|
     | `tokenizer` | a `PretrainedTokenizer` |
     | `most_steps` | the longest context that it knows |
+    | `adapters` | the `PeftAdapters` that were named, or None |
 
     Args:
-        name, revision, report: see `load_pretrained`.
+        name, revision, report, adapters: see `load_pretrained`.
 
     Raises:
         InputError: see `load_pretrained`.
     """
 
-    def __init__(self, name, revision=None, report=None):
+    def __init__(self, name, revision=None, report=None, adapters=None):
         self.name, place = name, find_checkpoint(name, revision, report or Bar("fetching", "B"))
         self.weights = open_weights(place)
         self.settings = settings_of(self.weights.config)
         self.most_steps = self.settings.most_steps
         self.tokenizer = PretrainedTokenizer.from_folder(place) if place.is_dir() else PretrainedTokenizer.from_gguf_metadata(self.weights.metadata)
+        self.adapters = None if adapters is None else PeftAdapters(adapters, self.weights, self.settings, name)
 
     @property
     def checksum(self):
@@ -80,7 +87,7 @@ class Checkpoint:
         """A new `TransformerActorCritic` with these weights.
 
         Args:
-            memory, lora_rank, lora_alpha, lora_layers, weights, report: see `load_pretrained`.
+            memory, lora_rank, lora_alpha, lora_layers, weights, report: see `load_pretrained`. Adapters that were named have sizes of their own.
             labels: how many actions it has where it reads a whole text of `memory` tokens as one observation; None for a language model.
 
         Raises:
@@ -90,7 +97,10 @@ class Checkpoint:
         policy = new_policy(self.settings, memory, weights, labels)
         read_into(policy.encoder, self.weights, report or Bar("reading", " weights"))
         policy.start_value_from_policy()
-        if lora_rank:
+        if self.adapters:
+            add_adapters(policy, **self.adapters.settings)
+            self.adapters.fill(policy)
+        elif lora_rank:
             add_adapters(policy, lora_rank, lora_alpha, lora_layers)
         return policy
 

@@ -114,6 +114,11 @@ class PretrainedTokenizer(BaseTokenizer):
         require(isinstance(content, dict) and {"tokenizer", "facts"} <= set(content), "the file holds no tokenizer of a checkpoint. Use one that save wrote.")
         return cls(json.dumps(content["tokenizer"]), content["facts"], content["facts"], content["facts"])
 
+    @property
+    def begins(self):
+        """The ids that the checkpoint puts before a text, a list: its begin token, or none."""
+        return list(self._prefix)
+
     def encode(self, text, begin=False, end=False):
         """Token ids of a text.
 

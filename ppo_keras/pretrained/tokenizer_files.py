@@ -7,7 +7,8 @@ from ppo_keras.errors import InputError, line_of, require, shown
 NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # Llama 3's and Qwen's
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # kinds of tokens in GGUF
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # kinds of tokens in GGUF
+GGUF_IDS = {"unk": "unknown", "pad": "padding"}  # how GGUF calls their ids
 
 
 def parsed(text):
@@ -95,6 +96,52 @@ def parts_of_gguf(metadata):
     return json.dumps(content), settings, {"eos_token_id": ends}, {"vocab_size": len(tokens)}
 
 
+def gguf_of(content, facts, end_ids, size):
+    """The metadata of a GGUF file that say what a tokenizer is: the way back from `parts_of_gguf`.
+
+    Args:
+        content: a `tokenizer.json`, a dict.
+        facts: see `facts_of`.
+        end_ids: all tokens that end a text.
+        size: how many tokens there are to be; those that lack are made up, as llama.cpp's converter does.
+
+    Raises:
+        InputError: no byte-level tokenizer, or one whose texts are cut as no name in GGUF says.
+    """
+    advice = "Export it without --gguf, and convert the folder with llama.cpp's convert_hf_to_gguf.py."
+    model = content["model"]
+    require(
+        '"ByteLevel"' in json.dumps(content.get("decoder")), f"the tokenizer is not of the byte-level kind, and no other is written into a GGUF file. {advice}"
+    )
+    found = _plain(content.get("pre_tokenizer")), _plain(content.get("normalizer")), bool(model.get("ignore_merges"))
+    pre = next((name for name, parts in _pre_tokenizers().items() if (_plain(parts[0]), _plain(parts[1]), parts[2]) == found), None)
+    require(pre, f"the tokenizer cuts texts by {shown(content.get('pre_tokenizer'), 80)}, for which GGUF has no name that is known here. {advice}")
+    added = {token["id"]: token for token in content["added_tokens"]}
+    pieces = {i: piece for piece, i in model["vocab"].items()} | {i: token["content"] for i, token in added.items()}
+    kinds = {i: CONTROL if token["special"] else USER_DEFINED for i, token in added.items()}
+    known = {piece: i for i, piece in pieces.items()}
+    ids = {"eos": end_ids[0]} | {name: known[facts[f"{name}_token"]] for name in ("bos", "unk") if f"{name}_token" in facts}
+    ids |= {"eot": end_ids[1]} if len(end_ids) > 1 else {}
+    ids |= {"pad": known[facts["pad_token"]]} if "pad_token" in facts else {}
+    entries = {
+        "model": "gpt2", "pre": pre, "tokens": [pieces.get(i, f"[PAD{i}]") for i in range(size)],
+        "token_type": [kinds.get(i, NORMAL if i in pieces else UNUSED) for i in range(size)],
+        "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges", [])],
+    }  # fmt: skip
+    entries |= {f"{GGUF_IDS.get(name, name)}_token_id": i for name, i in ids.items()}
+    entries |= {"add_bos_token": bool(facts["add_bos_token"])} if "add_bos_token" in facts else {}
+    metadata = {f"tokenizer.ggml.{name}": value for name, value in entries.items()}
+    return metadata | ({"tokenizer.chat_template": facts["chat_template"]} if "chat_template" in facts else {})
+
+
+def _plain(part):
+    """A part of a `tokenizer.json` without what changes no id."""
+    if isinstance(part, dict):
+        defaults = {"use_regex": True} if part.get("type") == "ByteLevel" else {}
+        return defaults | {name: _plain(value) for name, value in part.items() if name != "trim_offsets"}
+    return [_plain(one) for one in part] if isinstance(part, list) else part
+
+
 def _added(i, token, special):
     return {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
 
@@ -103,18 +150,23 @@ def _byte_level(use_regex):
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
 
-def _pre_tokenizer(kind):
-    """How a GGUF file's texts are cut before they are merged: the pre-tokenizer, the normalizer, whether whole words go before merges."""
+def _pre_tokenizers():
+    """How a GGUF file's texts are cut before they are merged, by its `tokenizer.ggml.pre`: the pre-tokenizer, the normalizer, whether whole words go before
+    merges."""
     sequence = lambda *parts: {"type": "Sequence", "pretokenizers": list(parts)}
     words = lambda digits: {"type": "Split", "pattern": {"Regex": WORDS % digits}, "behavior": "Isolated", "invert": False}
-    kinds = {
+    return {
         "smollm": (sequence({"type": "Digits", "individual_digits": True}, _byte_level(use_regex=True)), None, False),
         "gpt-2": (_byte_level(use_regex=True), None, False),
-        "default": (_byte_level(use_regex=True), None, False),  # of converters that did not name it
+        "default": (_byte_level(use_regex=True), None, False),  # the same, of converters that did not name it
         "llama-bpe": (sequence(words("{1,3}"), _byte_level(use_regex=False)), None, True),
         "qwen2": (sequence(words(""), _byte_level(use_regex=False)), {"type": "NFC"}, False),
     }
-    advice = "Use the checkpoint's folder with tokenizer.json."
+
+
+def _pre_tokenizer(kind):
+    """One of `_pre_tokenizers`."""
+    kinds, advice = _pre_tokenizers(), "Use the checkpoint's folder with tokenizer.json."
     require(isinstance(kind, str) and kind in kinds, f"the GGUF file's tokenizer.ggml.pre is {shown(kind)}, expected {', '.join(kinds)}. {advice}")
     return kinds[kind]
 

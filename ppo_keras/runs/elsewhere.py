@@ -38,7 +38,8 @@ def find_files(run, config):
     moved = {name: found_from(saved, path) for name in FILES if (path := getattr(config, name, None))}
     checkpoint = getattr(config, "checkpoint", None)  # of agents there is none
     if checkpoint and checkpoint.pretrained:
-        moved["checkpoint"] = replace(checkpoint, pretrained=checkpoint_from(saved, checkpoint.pretrained))
+        found = {name: checkpoint_from(saved, place) for name in ("pretrained", "adapters") if (place := getattr(checkpoint, name))}
+        moved["checkpoint"] = replace(checkpoint, **found)
     return replace(config, **moved)
 
 

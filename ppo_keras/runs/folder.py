@@ -13,7 +13,7 @@ from ppo_keras.errors import InputError, ResumeError
 
 STAGES = ("before", "after", "best")  # of the weights that a run keeps
 PLACE = ("run", "runs_folder", "overwrite")  # settings that say where a run lies, which may change
-FILES = ("data", "validation_data", "test_data", "map", "pretrained")  # settings that name a file, which may be moved: its content is compared
+FILES = ("data", "validation_data", "test_data", "map", "pretrained", "adapters")  # settings that name a file, which may be moved: its content is compared
 
 
 class Run:

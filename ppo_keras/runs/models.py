@@ -91,7 +91,10 @@ def _untrained(run, memory):
         "Put its weights back as they were, or train the run again.",
     )
     memory = min(max(memory or 0, trained), checkpoint.most_steps)
-    return checkpoint.policy(memory, settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights, labels=labels)
+    given = dict(rank=settings.lora_rank, alpha=settings.lora_alpha, layers=settings.lora_layers)
+    if settings.adapters and isinstance(kept := saved.get("adapter_settings"), dict):  # their folder is not needed any more
+        given |= kept
+    return checkpoint.policy(memory, given["rank"], given["alpha"], given["layers"], settings.weights, labels=labels)
 
 
 def _learned(policy):

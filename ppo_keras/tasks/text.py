@@ -56,7 +56,7 @@ class TextJob:
         if self.run is not None:
             self.tokenizer = load_tokenizer(self.run.path("tokenizer.model"))
         elif settings.pretrained:
-            self.checkpoint = Checkpoint(settings.pretrained)
+            self.checkpoint = Checkpoint(settings.pretrained, adapters=settings.adapters)
             self.tokenizer = self.checkpoint.tokenizer
         else:
             self.tokenizer = Tokenizer.train(texts, self.config.vocabulary_size, symbols)
@@ -74,6 +74,8 @@ class TextJob:
         """Writes `config.json` and the tokenizer."""
         if self.checkpoint:
             facts |= {"checkpoint_sha256": self.checkpoint.checksum, "memory": self.memory}
+            if adapters := self.checkpoint.adapters:
+                facts |= {"adapters_sha256": adapters.checksum, "adapter_settings": adapters.settings}
         run.save_config(self.config, task=self.task_name, corpus=self.corpus.name, texts=self.corpus.fingerprint, **facts)
         run.save_tokenizer(self.tokenizer)
 

@@ -44,6 +44,20 @@ def test_an_adapted_layer_by_hand():
     assert_close(layer(x), expected, atol=1e-4)
 
 
+def test_layers_may_have_ranks_of_their_own():
+    """Catches: a rank for all layers, a factor that is not the same for all, adapters where none were asked for, a copy that has others."""
+    policy = adapted_policy(rank=2, alpha=3.0, layers={"query_key_value": 6, "contract": 2})
+    block = policy.encoder.trunk.blocks[0]
+    assert [layer.lora_rank for layer in adapted(policy)] == [6, 2] and block.expand.lora_rank is None
+    assert {layer.lora_alpha / layer.lora_rank for layer in adapted(policy)} == {1.5}
+    twin = policy.copy()
+    assert adapter_settings(twin) == adapter_settings(policy) == dict(rank=6, alpha=9.0, layers={"query_key_value": 6, "contract": 2})
+    assert_close(twin(TOKENS)[0], policy(TOKENS)[0], rtol=0, atol=0)
+    for layers in ({}, {"embedding": 2}, {"contract": 0}):
+        with pytest.raises(InputError, match="lora_layers"):
+            add_adapters(tiny_policy(), 2, layers=layers)
+
+
 @pytest.mark.parametrize("layers", list(LAYERS))
 def test_what_is_trained(layers):
     """Catches: biases, norms or embeddings that are trained beside the adapters, or a value head that is not."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMON = dict(
@@ -30,6 +30,10 @@ CONFIGS = {
     "gemma3": Gemma3TextConfig(
         **COMMON | {"num_hidden_layers": 3}, head_dim=10, sliding_window=32, query_pre_attn_scalar=12,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "gpt_neox": GPTNeoXConfig(
+        vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128, hidden_act="gelu_new",
+        use_parallel_residual=False, rope_parameters={"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 1.0}, bos_token_id=1, eos_token_id=2,
     ),
 }  # fmt: skip
 LENGTHS = (9, 4, 1)

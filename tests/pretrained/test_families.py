@@ -13,11 +13,12 @@ from helpers import assert_close
 from ppo_keras.errors import InputError
 from ppo_keras.masking import episode_starts
 from ppo_keras.networks.transformer import rotary_frequencies
-from ppo_keras.pretrained.families import new_policy, read_into, settings_of
+from ppo_keras.pretrained.families import new_policy, settings_of
+from ppo_keras.pretrained.tensors import read_into
 from ppo_keras.pretrained.weights import open_weights
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ["gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma3"]
+NAMES = ["gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma3", "gpt_neox"]
 every_family = pytest.mark.parametrize("name", NAMES)
 MADE = {}
 
@@ -88,6 +89,10 @@ def config_of(name, **changes):
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
         ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0"),
         ("gemma3", {"layer_types": ["full_attention"]}, "1 layer_types"),
+        ("gpt_neox", {"use_parallel_residual": True}, "use_parallel_residual=True"),
+        ("gpt_neox", {"rope_parameters": None}, "rotary_pct=0.25, but only 1.0 is here"),
+        ("gpt_neox", {"hidden_act": "gelu"}, "hidden_act='gelu'"),
+        ("gpt_neox", {"attention_bias": False}, "attention_bias=False"),
         ("llama", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised (bitsandbytes)"),
         ("llama", {"rope_theta": [1], "rope_parameters": None}, "entry of another kind"),
         ("llama", {"hidden_size": "wide", "head_dim": 6}, "width='wide', which is no size"),
@@ -98,6 +103,14 @@ def test_what_is_not_here_is_refused_by_name(name, changes, words):
     with pytest.raises(InputError) as error:
         settings_of(config_of(name, **changes))
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_a_gpt_neox_does_not_say_is_as_in_pythia():
+    """Catches: a checkpoint whose config leaves out that attention and MLP are parallel, read as if they were not."""
+    config = config_of("gpt_neox")
+    del config["use_parallel_residual"]
+    with pytest.raises(InputError, match="use_parallel_residual=True"):
+        settings_of(config)
 
 
 def test_an_entry_that_lacks_is_named():

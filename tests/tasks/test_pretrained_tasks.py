@@ -14,14 +14,16 @@ from safetensors.numpy import load_file, save_file
 
 from ppo_keras.commands.parser import parse
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.errors import InputError, ResumeError
 from ppo_keras.language import generation
-from ppo_keras.networks.adapters import adapter_settings
+from ppo_keras.networks.adapters import adapter_settings, adapter_variables
 from ppo_keras.pretrained.chat import ChatTemplate
 from ppo_keras.pretrained.config import PretrainedConfig
+from ppo_keras.pretrained.export import export_pretrained
 from ppo_keras.pretrained.loading import load_pretrained
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
 from ppo_keras.runs.folder import Run
-from ppo_keras.runs.models import load_policy, load_reference
+from ppo_keras.runs.models import load_policy, load_reference, save_policy
 from ppo_keras.tasks.answering import AnsweringJob
 from ppo_keras.tasks.config import TASKS, GenerationConfig, settings_for
 from ppo_keras.tasks.generation import GenerationJob
@@ -242,7 +244,15 @@ def test_a_config_that_was_changed_is_one_line(place, tmp_path, monkeypatch, nam
 
 @pytest.mark.parametrize(
     "option, value",
-    [("--lora-rank", 3), ("--lora-alpha", 5.0), ("--lora-layers", "all"), ("--weights", "bfloat16"), ("--chat", True), ("--prompt-format", "Say: {}")],
+    [
+        ("--lora-rank", 3),
+        ("--lora-alpha", 5.0),
+        ("--lora-layers", "all"),
+        ("--weights", "bfloat16"),
+        ("--chat", True),
+        ("--prompt-format", "Say: {}"),
+        ("--adapters", "folder"),
+    ],
 )
 def test_an_option_of_a_checkpoint_reaches_it(option, value):
     """Catches: a field of `PretrainedConfig` that the command line does not offer, or that changes another."""
@@ -321,6 +331,8 @@ def test_a_chat_in_generation_answers_whole_texts(place):
         (["--lora-rank", "-1"], "lora_rank=-1"),
         (["--lora-rank", "0", "--weights", "bfloat16"], "cannot be trained whole"),
         (["--prompt-format", "no place"], "has no single {}"),
+        (["--adapters", "checkpoint"], "lora_rank=2 has no use: adapters='checkpoint' bring their own"),
+        (["--adapters", "checkpoint", "--lora-rank", "16"], "checkpoint holds no adapter_config.json"),
         (["--prompt-format", "Write: {}"], "goes on with the beginnings of texts"),
         (["--chat"], "labels of theirs teach no reward"),
         (["--chat", "--reward", "short:short", "--response-length", "5"], "Give --supervised-epochs 0"),
@@ -335,7 +347,7 @@ def test_what_cannot_be_is_one_line(place, options, words):
 
 def test_settings_of_a_checkpoint_need_one(place):
     """Catches: `--chat` or `--weights` of a model from nothing, which would change nothing."""
-    for options in (["--chat"], ["--weights", "bfloat16"], ["--prompt-format", "Say: {}"]):
+    for options in (["--chat"], ["--weights", "bfloat16"], ["--prompt-format", "Say: {}"], ["--adapters", "checkpoint"]):
         assert "is of a checkpoint" in refused("train", "generation", "--data", "reviews.tsv", *options)
 
 
@@ -409,3 +421,51 @@ def test_every_weight_can_be_trained(place):
     policy, base = load_policy(Run("runs/whole"), "after"), load_pretrained("checkpoint", lora_rank=0, memory=16)[0]
     assert all(not np.array_equal(a, b) for a, b in zip(policy.encoder.get_weights(), base.encoder.get_weights()))
     assert (place / "runs/whole/checkpoints/after.keras").exists()
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+def test_a_run_is_exported(place, tmp_path, stage):
+    """Catches: weights of another stage, adapters of the run that are left out, the name of the checkpoint lost."""
+    done = run("export", "generation", str(tmp_path / "merged"), "--stage", stage)
+    assert done.code == 0 and "merged holds a llama: 0.1 MB in float32. The value head is left out." in done.out, done.err
+    assert run("export", "generation", str(tmp_path / "adapters"), "--stage", stage, "--adapters-only").code == 0
+    tokens = tf.constant([[5, 9, 100, 7]])
+    expected = load_policy(Run("runs/generation"), stage)(tokens)[0]
+    np.testing.assert_allclose(load_pretrained(tmp_path / "merged", lora_rank=0, memory=16)[0](tokens)[0], expected, atol=1e-4)
+    np.testing.assert_allclose(load_pretrained("checkpoint", adapters=tmp_path / "adapters", memory=16)[0](tokens)[0], expected, atol=1e-6)
+    assert json.loads((tmp_path / "adapters/adapter_config.json").read_text())["base_model_name_or_path"] == "checkpoint"
+
+
+def test_a_classifier_is_not_exported(tmp_path):
+    """Catches: a trunk without its head, passed off as a model."""
+    assert "whose policy writes no text" in refused("export", "classification", str(tmp_path / "exported"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_begins_with_adapters(place, tmp_path, monkeypatch):
+    """Catches: adapters that are new although a folder was named, a run that cannot be opened without it, one that goes on with other adapters."""
+    shutil.copytree(place / "checkpoint", tmp_path / "checkpoint")
+    shutil.copy(place / "questions.tsv", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    policy, tokenizer = load_pretrained("checkpoint", lora_rank=3, lora_alpha=4.0, lora_layers="all", memory=16)
+    for i, variable in enumerate(adapter_variables(policy)):
+        variable.assign(0.1 * tf.random.stateless_normal(variable.shape, [i, 3]))
+    export_pretrained(policy, tokenizer, "given", checkpoint="checkpoint", layout="adapters")
+    options = " ".join(SMALL).replace("--lora-rank 2", "--adapters given --supervised-epochs 0").split()
+    config = parse(["train", *ANSWERS, *options]).config
+    begin = lambda: AnsweringJob(config, QuestionAnswering(config))
+    job, opened = begin(), Run.create("runs", "further")
+    job.save_settings(opened)
+    save_policy(opened, job.new_policy(), "before")
+    moved = load_file("given/adapter_model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in moved.items()}, "given/adapter_model.safetensors")
+    with pytest.raises(ResumeError, match="adapters_sha256 was"):
+        begin().save_settings(Run.resume("runs", "further"))
+    shutil.rmtree("given")
+    before = load_policy(opened, "before")
+    assert adapter_settings(before) == dict(rank=3, alpha=4.0, layers="all")
+    assert all(np.array_equal(one, other) for one, other in zip(adapter_variables(before), adapter_variables(policy)))
+    saved = opened.load_json("config.json")
+    opened.save_json("config.json", saved | {"adapter_settings": {"rank": "x"}})
+    with pytest.raises(InputError, match="lora_rank='x'"):
+        load_policy(opened, "before")
