@@ -14,6 +14,7 @@ from ppo_keras import (
     TransformerActorCritic,
 )
 from ppo_keras.distributions import Categorical
+from ppo_keras.language.generation import join
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.runs.glossary import METRIC_NAMES
 
@@ -31,6 +32,12 @@ def tiny_policy(network="transformer", shared=True, layers=1, memory=16, actions
     random = np.random.default_rng(seed)
     policy.set_weights([random.normal(1.0 if w.path.endswith("gamma") else 0.0, spread, w.shape) for w in policy.weights])
     return policy
+
+
+def response_outputs(policy, prompts, responses):
+    """Logits `(B, T, V)` and values `(B, T)` before each response token, all at once."""
+    tokens, starts = join(prompts, responses)
+    return policy(tokens, starts=starts, context=prompts.tokens.shape[1] - 1, training=False)
 
 
 def tiny_agent(network="mlp", observation=(4,), actions=3, shared=False, layers=1, memory=16, normalize=False, seed=0, spread=0.5):

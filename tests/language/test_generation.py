@@ -4,10 +4,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import END, NETWORKS, PAD, VOCABULARY, TablePolicy, assert_all_close, assert_close, mask_of, ragged_prompts, random_table, tiny_policy
+from helpers import (
+    END,
+    NETWORKS,
+    PAD,
+    VOCABULARY,
+    TablePolicy,
+    assert_all_close,
+    assert_close,
+    mask_of,
+    ragged_prompts,
+    random_table,
+    response_outputs,
+    tiny_policy,
+)
 from ppo_keras import Prompts, generate
 from ppo_keras.errors import InputError
-from ppo_keras.language.generation import Responses, _restrict, is_end, join, pad_prompts, response_log_probs, response_outputs
+from ppo_keras.language.generation import Responses, _restrict, is_end, join, pad_prompts, response_log_probs
 from ppo_keras.masking import episode_starts
 
 SEED = tf.constant([5, 6])

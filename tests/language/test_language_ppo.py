@@ -20,6 +20,7 @@ from helpers import (
     mask_of,
     ragged_prompts,
     random_table,
+    response_outputs,
     tiny_agent,
     tiny_learner,
     tiny_policy,
@@ -27,7 +28,7 @@ from helpers import (
 )
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward, ReferenceReward
 from ppo_keras.errors import InputError
-from ppo_keras.language.generation import Responses, response_outputs
+from ppo_keras.language.generation import Responses
 from ppo_keras.language.ppo import check_prompts
 from test_advantages import plain_advantages
 
