@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar, Optional
 
@@ -92,7 +93,10 @@ class GenerationConfig(TextConfig):
     chosen_column: Optional[str] = None  # preference pairs instead of labels: the better text
     rejected_column: Optional[str] = None  # and the worse one
     control_codes: bool = switch(False)  # prompts begin with a label, "positive:"; the reward is that the text has it
-    reward: Optional[str] = None  # module:function of (prompt, response) to a number, instead of a learned reward
+    reward: Optional[str] = None  # module:function of (prompt, response, columns of the data...) to a number or to parts by name, instead of a learned reward
+    reward_weights: Optional[str] = None  # of the parts that the function returns, in their sum: correct=1,format=0.5; by default 1 each
+    reward_processes: int = 0  # processes that call the function, where it is slow; 0: it is called in this one
+    reward_timeout: Optional[float] = optional(None)  # most seconds of one call of the function, which then has a process of its own; none: any number
     prompt_length: int = 5  # most tokens of a prompt, the begin token included; prompts are beginnings of texts
     response_length: Optional[int] = None  # most tokens of a response; by default what 95 in 100 of the texts need
     missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
@@ -138,6 +142,15 @@ class GenerationConfig(TextConfig):
             self.reward_learning_rate is None or self.reward_learning_rate > 0,
             f"reward_learning_rate={self.reward_learning_rate} is not positive. Use a value such as 2e-3, or leave it out.",
         )
+        for name in ("reward_weights", "reward_processes", "reward_timeout"):
+            given = f"--{name.replace('_', '-')} is of a function of yours, but"
+            require(self.reward is not None or not getattr(self, name), f"{given} there is none. Give --reward module:function, or leave it out.")
+        require(self.reward_processes >= 0, f"reward_processes={self.reward_processes} is negative. Use a number such as 4, or 0 for none.")
+        require(
+            self.reward_timeout is None or 0 < self.reward_timeout < float("inf"),
+            f"reward_timeout={self.reward_timeout} is not positive. Use a number of seconds such as 10, or none.",
+        )
+        self.part_weights()
         require(self.evaluation_samples >= 1, f"evaluation_samples={self.evaluation_samples} is less than 1. Use a number such as 256.")
         require(
             self.prompt_length >= 2,
@@ -152,6 +165,17 @@ class GenerationConfig(TextConfig):
         """The `SupervisedConfig` of the reward model and of the judge."""
         supervised, epochs = self.supervised, self.reward_epochs or self.supervised.supervised_epochs or SupervisedConfig.supervised_epochs
         return replace(supervised, supervised_epochs=epochs, supervised_learning_rate=self.reward_learning_rate or supervised.supervised_learning_rate)
+
+    def part_weights(self):
+        """`reward_weights` as {part: weight}; raises `InputError` where it holds something else."""
+        weights = {}
+        for pair in self.reward_weights.split(",") if self.reward_weights else []:
+            name, equals, weight = (word.strip() for word in pair.rpartition("="))
+            number = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", weight)
+            good = equals and name and number and name not in weights
+            require(good, f"--reward-weights {self.reward_weights!r} is no list of parts and numbers. Write each part once, such as correct=1,format=0.5.")
+            weights[name] = float(weight)
+        return weights
 
     def check_pretrained(self):
         """See `TextConfig`."""

@@ -44,6 +44,11 @@ class TextJob:
                 f"{self.run.folder} was trained on other texts (checksum {saved}) than {corpus.name} now holds ({corpus.fingerprint}). "
                 "Put the data back as they were, or train the run again."
             )
+        columns = dict(self.run.load_json("config.json").get("columns") or []) if self.run else {}
+        changed = [name for name, checksum in corpus.column_fingerprints if columns.get(name, checksum) != checksum]
+        require(
+            not changed, f"the column {', '.join(changed)} of {corpus.name} is another than when this run was trained. Put it back, or train the run again."
+        )
 
     def take_tokenizer(self, texts, symbols=(), answers=False):
         """Sets `self.tokenizer`: of a run that is opened its own, of a checkpoint that one's, else one that is trained on the texts; and `self.asking`.
