@@ -218,7 +218,8 @@ class GenerationJob(WriterJob):
         """Supervised training of the writer, the reward model and the judge."""
         config, train = self.config, self.corpus.train
         facts = {"label_names": list(self.corpus.label_names)} if self.codes else {}
-        facts |= {"columns": self.corpus.column_fingerprints} if config.reward else {}
+        columns = self.corpus.column_fingerprints
+        facts |= {"columns": columns} if columns else {}
         self.save_settings(run, context=self.context, response_tokens=self.response_length, reward_is=self.reward_is, **facts)
         print(
             f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "

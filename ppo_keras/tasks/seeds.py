@@ -53,6 +53,7 @@ class SeveralSeeds:
                 summaries.append(part.load_json("summary.json"))
                 continue
             if seed != self.config.seed:
+                self.close()
                 self.job = self.make(seed)
                 self.job.prepare(part, interrupt)
             summaries.append(self.job.improve(part, interrupt))
