@@ -277,7 +277,7 @@ class PythonReward:
         sizes = [len(next(part for part in (*call.texts, *call.named.values()))) for call in calls]
         for size, value in zip(sizes, values):
             if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) == 0 or len(value) != size:
-                got = f"{len(value)} values" if isinstance(value, (list, tuple)) or np.ndim(value) else shown(value)
+                got = f"{len(value)} value{'s' * (len(value) != 1)}" if isinstance(value, (list, tuple)) or np.ndim(value) else shown(value)
                 raise RewardError(f"reward {self.name} returned {got} for {size} responses. A function of lists must return a list with one value for each.")
         return [one for value in values for one in value]
 

@@ -177,7 +177,7 @@ def json_fits(prompt, response, schema=None):
         value = json.loads(fenced[1] if fenced else response, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return 0.0
-    return float(checker is None or checker.is_valid(value))
+    return float(checker is None or checker(value))
 
 
 def _no_constant(name):
@@ -185,6 +185,7 @@ def _no_constant(name):
 
 
 def _checker(schema):
+    """A function that says whether a value fits."""
     try:
         import jsonschema
         import referencing
@@ -196,7 +197,15 @@ def _checker(schema):
         kind.check_schema(schema)
     except (ValueError, TypeError, jsonschema.SchemaError) as error:
         raise ValueError(f"{schema!r} is no JSON Schema: {getattr(error, 'message', error)}") from error
-    return kind(schema, registry=referencing.Registry())
+    checker = kind(schema, registry=referencing.Registry())  # without one, jsonschema would fetch what a schema refers to
+
+    def fits(value):
+        try:
+            return checker.is_valid(value)
+        except referencing.exceptions.Unresolvable as error:
+            raise ValueError(f"{schema!r} refers to what is not in it: {error}") from error
+
+    return fits
 
 
 def length(prompt, response, least_words=None, most_words=None, least_characters=None, most_characters=None):

@@ -25,7 +25,7 @@ from helpers import (
     tiny_policy,
     weights_of,
 )
-from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward, ReferenceReward
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import Responses, response_outputs
 from ppo_keras.language.ppo import check_prompts

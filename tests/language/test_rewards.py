@@ -409,7 +409,7 @@ def test_lists_in_one_call():
 @pytest.mark.parametrize(
     "returned, said",
     [
-        ([1.0], "returned 1 values for 2 responses"),
+        ([1.0], "returned 1 value for 2 responses"),
         ([1.0, 2.0, 3.0], "returned 3 values for 2 responses"),
         (np.zeros(3), "returned 3 values for 2 responses"),
         (1.0, "returned 1.0 for 2 responses"),

@@ -189,8 +189,8 @@ def test_control_codes_ask_for_labels(place):
 @pytest.mark.parametrize("job", [answering.AnsweringJob, generation.GenerationJob])
 def test_every_end_token_of_the_tokenizer_reaches_the_learner(job):
     """Catches: a task that trains a checkpoint, and knows only the first of its end tokens."""
-    config = types.SimpleNamespace(ppo=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, responses_per_prompt=1, seed=0, reward="len")
-    facts = dict(policy=random_table(), reward=len, function=len, response_length=4, usual_length=4.0, known=[("a", "b")], reference=None, judge=None)
+    config = types.SimpleNamespace(ppo=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, responses_per_prompt=1, seed=0)
+    facts = dict(policy=random_table(), reward=len, own_reward=len, response_length=4, usual_length=4.0, known=[("a", "b")], reference=None, judge=None)
     tokenizer = types.SimpleNamespace(end_id=3, end_ids=(3, 5), pad_id=0, decode_pairs=None)
     learner = job.make_learner(types.SimpleNamespace(config=config, tokenizer=tokenizer, **facts))
     assert learner.end_id == (3, 5)
