@@ -11,7 +11,7 @@ from ppo_keras.datasets.distinct import keep_distinct
 from ppo_keras.datasets.labels import number_labels, warn_of_guess
 from ppo_keras.datasets.sources import SPLITS, Columns, Wanted, read_files, read_tfds
 from ppo_keras.datasets.subsets import carve, check_classes, take
-from ppo_keras.errors import InputError, check_count, check_seed, shown
+from ppo_keras.errors import InputError, check_count, check_seed, require, shown
 
 
 class Split(NamedTuple):
@@ -171,7 +171,10 @@ def load_pairs(
 
 
 def _wanted(columns):
-    return columns if isinstance(columns, Wanted) else Wanted(tuple(columns))
+    if isinstance(columns, Wanted):
+        return columns
+    require(isinstance(columns, (list, tuple)), f"columns is {shown(columns)}, expected a list of names. Use columns=['answer'].")
+    return Wanted(tuple(columns))
 
 
 def _columns(text, label, chosen, rejected):
