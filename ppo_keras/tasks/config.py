@@ -98,6 +98,7 @@ class GenerationConfig(TextConfig):
     reward_processes: int = 0  # processes that call the function, where it is slow; 0: it is called in this one
     reward_timeout: Optional[float] = optional(None)  # most seconds of one call of the function, which then has a process of its own; none: any number
     prompt_length: int = 5  # most tokens of a prompt, the begin token included; prompts are beginnings of texts
+    prompt_widths: int = 1  # with --chat: widths that batches of prompts of like length are padded to; with several there is less padding, and more to compile
     response_length: Optional[int] = None  # most tokens of a response; by default what 95 in 100 of the texts need
     missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
     short_penalty: float = 0.7  # subtracted from the score in proportion to what a response lacks of the usual length
@@ -157,6 +158,11 @@ class GenerationConfig(TextConfig):
             f"prompt_length={self.prompt_length} leaves no room for a prompt after the begin token. Use 2 or more.",
         )
         check_response_length(self.response_length)
+        check_prompt_widths(self.prompt_widths)
+        require(
+            self.prompt_widths == 1 or self.checkpoint.chat,
+            f"prompt_widths={self.prompt_widths} is for prompts of varied length, but these are beginnings of up to {self.prompt_length} tokens. Leave it out.",
+        )
 
     free_sizes: ClassVar = ("layers", "width", "heads", "dropout")  # of the reward model and the judge
 
@@ -254,6 +260,7 @@ class AnsweringConfig(TextConfig):
 
     supervised_share: float = 0.5  # of the training pairs, which supervised training sees; PPO practises on the others
     prompt_length: Optional[int] = None  # most tokens of a prompt, of a longer one the end; by default what the longest needs
+    prompt_widths: int = 1  # widths that batches of prompts of like length are padded to; with several there is less padding, and more to compile
     response_length: Optional[int] = None  # most tokens of a response; by default what the longest known reference needs
     short_penalty: float = 0.0  # subtracted from the score in proportion to what a response lacks of the usual length
     responses_per_prompt: int = 4  # of an iteration's responses; with several, a score counts from the mean of the others
@@ -277,6 +284,7 @@ class AnsweringConfig(TextConfig):
         require(self.short_penalty >= 0, f"short_penalty={self.short_penalty} is negative. Use 0 to switch it off.")
         check_divides("responses_per_prompt", self.responses_per_prompt, "batch_size", self.batch_size)
         check_response_length(self.response_length)
+        check_prompt_widths(self.prompt_widths)
 
 
 @dataclass(frozen=True)
@@ -376,3 +384,8 @@ _WITH_CHECKPOINT = {
 def check_response_length(length):
     """Raises `InputError` for a response of no tokens."""
     require(length is None or length >= 1, f"response_length={length} is less than 1. Use a number such as 32.")
+
+
+def check_prompt_widths(widths):
+    """Raises `InputError` for no width, or more than anybody waits for to be compiled."""
+    require(1 <= widths <= 16, f"prompt_widths={widths} is outside [1, 16]. Use 1 for one width, or a number such as 4.")

@@ -44,7 +44,8 @@ FIELDS = [f.name for f in dataclasses.fields(GenerationConfig) if not dataclasse
 NESTED = [(f.name, g.name) for f in dataclasses.fields(GenerationConfig) if dataclasses.is_dataclass(f.default) for g in dataclasses.fields(f.default)]
 PARTNERS = {"validation_data": {"data": "a.tsv"}, "test_data": {"data": "a.tsv"}}  # settings that are refused alone
 PARTNERS |= {name: {"reward": "a:b"} for name in ("reward_weights", "reward_processes", "reward_timeout")}
-SETTINGS = [("generation", None, name) for name in FIELDS if name not in ("chosen_column", "rejected_column")]
+SETTINGS = [("generation", None, name) for name in FIELDS if name not in ("chosen_column", "rejected_column", "prompt_widths")]
+SETTINGS += [("translation", None, "prompt_widths")]
 SETTINGS += [("generation", *pair) for pair in NESTED if pair[0] != "checkpoint"]  # those of a checkpoint: test_pretrained_tasks.py
 for task, (settings, _) in TASKS.items():  # of the other tasks, what generation does not have
     SETTINGS += [(task, None, f.name) for f in dataclasses.fields(settings) if not dataclasses.is_dataclass(f.default) and f.name not in FIELDS]

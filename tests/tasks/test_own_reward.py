@@ -31,7 +31,7 @@ calls = 0
 def parts(prompt, response, answer, numbers, **columns):
     global calls
     calls += 1
-    if os.path.exists("dies") and calls == 30:  # in the second iteration
+    if os.path.exists("dies") and calls == 22:  # in the second iteration
         os._exit(3)
     return {"right": float(str(sum(numbers)) == answer), "long": float(len(response)), "other": float(len(columns["text"]))}
 """
@@ -127,7 +127,7 @@ def test_a_reward_that_dies_keeps_the_run_and_it_goes_on(place, done):
     assert died.code == 2 and "Traceback" not in died.err
     last = died.err.rstrip("\n").split("\n")[-1]
     assert last.startswith("ppo-keras: error: reward parts_of_a_test:parts ended its process with exit code 3 (prompt '")
-    assert "--resume runs/died" in died.err and len(metrics_of("died")) == 2
+    assert "--resume runs/died" in died.err and len(metrics_of("died")) == 1
     on = run("train", "generation", "--resume", "died")
     assert on.code == 0 and metrics_of("died") == metrics_of("whole")
     samples = [(place / "runs" / name / "samples.jsonl").read_text() for name in ("died", "whole")]

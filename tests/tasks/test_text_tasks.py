@@ -1,9 +1,13 @@
 """The tasks classification, question-answering and translation, and control codes: whole trainings, as small as they get."""
 
 import contextlib
+import csv
 import io
 import json
+import re
+import shutil
 import types
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -263,6 +267,50 @@ def test_prompts_of_full_length_are_told_nothing(place, recwarn):
     config = QuestionAnsweringConfig(data="questions.tsv", supervised_share=1.0, vocabulary_size=400)
     answering.AnsweringJob(config, QuestionAnswering(config))
     assert not [one for one in recwarn if one.category is DataWarning]
+
+
+def test_prompts_are_cut_only_when_asked_to(place):
+    """Catches: a prompt far longer than the others that is cut without a word, a test prompt longer than those of training, cut ones not counted."""
+    rows = "".join(f"What comes after {i}?{' Please tell me.' * 9 * (i == 7)}\t{i + 1}\n" for i in range(100))
+    (place / "one_long.tsv").write_text("question\tanswer\n" + rows)
+    config = QuestionAnsweringConfig(data="one_long.tsv", supervised_share=1.0, vocabulary_size=300, batch_size=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        whole = answering.AnsweringJob(config, QuestionAnswering(config))
+    lengths = np.concatenate([prompts.mask.sum(axis=1) for prompts in whole.prompts.values()])
+    assert whole.cut == 0 and whole.prompt_length == lengths.max() > 2 * np.median(lengths)
+    for length in (int(lengths.max()), int(np.median(lengths)) + 2):
+        config = replace(config, prompt_length=length)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            job = answering.AnsweringJob(config, QuestionAnswering(config))
+        said = (
+            f"1 prompts of one_long.tsv (of 100 in all) are longer than --prompt-length {length}, up to {int(lengths.max())} tokens; of these the end is read."
+        )
+        assert (job.cut, [str(one.message) for one in told]) == ((0, []) if length == lengths.max() else (1, [said]))
+        assert job.prompt_length == length == max(int(prompts.mask.sum(axis=1).max()) for prompts in job.prompts.values())
+
+
+def test_batches_of_like_length_train_and_go_on(place):
+    """Catches: a step that is compiled for one width only, prompts without their answers, batches that are others after `--resume`."""
+    rows = "".join(f"What comes after {i}?{' Please tell me now.' * (i % 3)}\t{i + 1}\n" for i in range(120))
+    (place / "varied.tsv").write_text("question\tanswer\n" + rows)
+    options = [*TINY, "--data", "varied.tsv", "--prompt-widths", "3", "--supervised-share", "0.2", "--iterations", "4", "--log-every", "1"]
+    done = run("train", "question-answering", *options, "--run", "widths")
+    assert done.code == 0, done.err
+    (told,) = [line for line in done.out.splitlines() if line.startswith("Batches of prompts of like length, padded to ")]
+    few, many = (int(share) for share in re.search(r"tokens: (\d+)% of them is padding \((\d+)% at one width\)", told).groups())
+    assert few < 5 < 20 < many
+    stopped = place / "runs" / "again"
+    shutil.copytree(place / "runs" / "widths", stopped)
+    for path in [stopped / "summary.json", *stopped.glob("checkpoints/training-[34].npz"), *stopped.glob("checkpoints/after*")]:
+        path.unlink()
+    on = run("train", "question-answering", "--resume", "again")
+    assert on.code == 0, on.err
+    metrics = [list(csv.DictReader(io.StringIO((place / "runs" / name / "metrics.csv").read_text()))) for name in ("widths", "again")]
+    for one, other in zip(*metrics):
+        assert all(one[key] == other[key] for key in one if not key.startswith("time/"))
+    assert len(metrics[0]) == len(metrics[1]) == 4
 
 
 class Spoiling:
