@@ -4,14 +4,24 @@ import collections
 import doctest
 import itertools
 
+import keras
 import numpy as np
 import pytest
 
+from helpers import END, PAD, random_table, state_of
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig, PythonReward
 from ppo_keras.errors import InputError
 from ppo_keras.language import batches
 from ppo_keras.language.batches import batches_of_like_length, choose_widths, padded_share
 from ppo_keras.language.generation import NumberedPrompts, Prompts, pad_prompts
 from ppo_keras.tasks.config import GenerationConfig, QuestionAnsweringConfig
+
+
+class Words:
+    """A tokenizer for the tests: the text of ids is the ids."""
+
+    def decode_pairs(self, prompts, responses):
+        return [[" ".join(str(int(t)) for t, m in zip(*pair) if m > 0) for pair in zip(part.tokens, part.mask)] for part in (prompts, responses)]
 
 
 def test_the_examples_are_true():
@@ -95,3 +105,32 @@ def test_settings_of_widths():
             QuestionAnsweringConfig(prompt_widths=widths)
     with pytest.raises(InputError, match="prompt_widths=2 is for prompts of varied length, but these are beginnings of up to 5 tokens"):
         GenerationConfig(prompt_widths=2)
+
+
+def test_a_learner_fits_batches_of_several_widths_and_goes_on():
+    """Catches: a step that is compiled for one width only or anew for each batch, rows that are lost, other batches or draws after a stop."""
+    prompts = pad_prompts([[4] * (row % 3 * 2 + 1) + [5] for row in range(24)], 6, 0).numbered()
+    scored = []
+
+    def learner():
+        note = lambda prompt, response, row: scored.append((len(prompt.split()), row)) or float(len(response) + row % 2)
+        reward = PythonReward(note, Words(), rows=[{"row": row} for row in range(24)])
+        one = LanguagePPO(random_table(), reward, END, PAD, 3, PPOConfig(discount=1.0, epochs=1, minibatches=2), KLConfig(), seed=2, name="learner")
+        one.compile(keras.optimizers.Adam(0.05), jit_compile=False)
+        return one
+
+    batches = batches_of_like_length(prompts, 4, [2, 6], seed=1)
+    whole, half = learner(), learner()
+    traced = []
+    improve = whole.improve
+    whole.improve = lambda trajectory: traced.append(trajectory.context) or improve(trajectory)
+    whole.trace_again()
+    whole.fit(batches, steps_per_epoch=8, verbose=0)
+    assert sorted(traced) == [1, 5] and whole.shelf.content.trajectory.context == list(batches.take(8))[-1].tokens.shape[1] - 1
+    assert len(scored) == 32 and all(length == row % 3 * 2 + 2 for length, row in scored)
+    half.fit(batches, steps_per_epoch=3, verbose=0)
+    rest = learner()
+    rest.restore(half.state())
+    rest.fit(batches.skip(3), steps_per_epoch=5, verbose=0)
+    for name, value in state_of(whole).items():
+        assert np.array_equal(value, state_of(rest)[name]), name

@@ -1,11 +1,8 @@
 """The tasks classification, question-answering and translation, and control codes: whole trainings, as small as they get."""
 
 import contextlib
-import csv
 import io
 import json
-import re
-import shutil
 import types
 import warnings
 from dataclasses import replace
@@ -19,13 +16,14 @@ from ppo_keras.config import LoggingConfig
 from ppo_keras.datasets.loader import load_pairs
 from ppo_keras.errors import DataWarning
 from ppo_keras.language.evaluation import in_batches
-from ppo_keras.language.generation import Responses, map_prompts
+from ppo_keras.language.generation import Responses, map_prompts, pad_prompts
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy
 from ppo_keras.tasks import answering, classification, generation
 from ppo_keras.tasks.config import AnsweringConfig, ClassificationConfig, QuestionAnsweringConfig
 from ppo_keras.tasks.question_answering import QuestionAnswering
+from ppo_keras.tasks.text import TextJob
 from runs_of_texts import NEWS, PHRASES, QUESTIONS, REVIEWS, TINY, run
 
 
@@ -291,26 +289,17 @@ def test_prompts_are_cut_only_when_asked_to(place):
         assert job.prompt_length == length == max(int(prompts.mask.sum(axis=1).max()) for prompts in job.prompts.values())
 
 
-def test_batches_of_like_length_train_and_go_on(place):
-    """Catches: a step that is compiled for one width only, prompts without their answers, batches that are others after `--resume`."""
-    rows = "".join(f"What comes after {i}?{' Please tell me now.' * (i % 3)}\t{i + 1}\n" for i in range(120))
-    (place / "varied.tsv").write_text("question\tanswer\n" + rows)
-    options = [*TINY, "--data", "varied.tsv", "--prompt-widths", "3", "--supervised-share", "0.2", "--iterations", "4", "--log-every", "1"]
-    done = run("train", "question-answering", *options, "--run", "widths")
-    assert done.code == 0, done.err
-    (told,) = [line for line in done.out.splitlines() if line.startswith("Batches of prompts of like length, padded to ")]
-    few, many = (int(share) for share in re.search(r"tokens: (\d+)% of them is padding \((\d+)% at one width\)", told).groups())
-    assert few < 5 < 20 < many
-    stopped = place / "runs" / "again"
-    shutil.copytree(place / "runs" / "widths", stopped)
-    for path in [stopped / "summary.json", *stopped.glob("checkpoints/training-[34].npz"), *stopped.glob("checkpoints/after*")]:
-        path.unlink()
-    on = run("train", "question-answering", "--resume", "again")
-    assert on.code == 0, on.err
-    metrics = [list(csv.DictReader(io.StringIO((place / "runs" / name / "metrics.csv").read_text()))) for name in ("widths", "again")]
-    for one, other in zip(*metrics):
-        assert all(one[key] == other[key] for key in one if not key.startswith("time/"))
-    assert len(metrics[0]) == len(metrics[1]) == 4
+def test_batches_of_like_length_where_they_are_asked_for(capsys):
+    """Catches: a setting without effect, widths of fewer prompts than a batch, the prompts of today in another order where nothing was asked for."""
+    prompts = pad_prompts([[row] * (1 + row % 5) for row in range(40)], 9, 0).numbered()
+    for widths in (1, 2):
+        job = types.SimpleNamespace(config=types.SimpleNamespace(prompt_widths=widths, seed=3), prompt_length=9)
+        some = list(TextJob.batches(job, prompts, 4).take(12).as_numpy_iterator())
+        assert {batch.tokens.shape for batch in some} == ({(4, 9)} if widths == 1 else {(4, 2), (4, 5)})
+        assert all((batch.tokens[:, -1] == batch.rows).all() for batch in some)
+        said = capsys.readouterr().out
+        expected = "Batches of prompts of like length, padded to 2, 5 tokens: 21% of them is padding (67% at one width).\n"
+        assert said == ("" if widths == 1 else expected)
 
 
 class Spoiling:
