@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import weakref
 
 from ppo_keras.errors import InputError
 from ppo_keras.language.reward_function import CallFailed, load_function
@@ -22,7 +21,7 @@ GROUPS = hasattr(os, "killpg")  # not on Windows
 
 
 class Workers:
-    """Calls a function in several processes, which begin with the first call, and end with `close`, with this object, or with Python.
+    """Calls a function in several processes, which begin with the first call, and end with `close`, or with this one: each hears its pipe closed.
 
     A function that draws random numbers draws others in each process, and after `--resume` others than before.
 
@@ -34,7 +33,6 @@ class Workers:
 
     def __init__(self, name, processes, timeout=None):
         self.name, self.processes, self.timeout, self.running = name, processes, timeout, []
-        self._end = weakref.finalize(self, _close, self.running, os.getpid())
 
     def __call__(self, calls):
         """The values of `Call`s, in their order.
@@ -82,13 +80,8 @@ class Workers:
 
     def close(self):
         """Ends the processes, whatever they are doing."""
-        _close(self.running, os.getpid())
-
-
-def _close(running, owner):
-    if os.getpid() == owner:  # a fork of the process has a copy of the list, but they are not its own
-        while running:
-            running.pop().end()
+        while self.running:
+            self.running.pop().end()
 
 
 class _Worker:

@@ -161,7 +161,7 @@ def test_nothing_is_left_where_the_parent_is_killed(workers, tmp_path):
 
 
 def test_nothing_is_left_at_the_end_of_python(workers):
-    """Catches: processes that are ended by `close` alone."""
+    """Catches: processes that only `close` ends."""
     code = "from ppo_keras.language.workers import Workers; w = Workers('worked_rewards:act', 1); w.start(); print(w.running[0].process.pid)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
