@@ -163,7 +163,8 @@ class GenerationJob(WriterJob):
     def reward_is(self):
         """What a score is, in words."""
         if self.config.reward:
-            return f"that of {self.config.reward}" + (f"; the judge tells {self.judged!r} from other texts" if self.halves else "")
+            weights = f" with the weights {self.config.reward_weights}" if self.config.reward_weights else ""
+            return f"that of {self.config.reward}{weights}" + (f"; the judge tells {self.judged!r} from other texts" if self.halves else "")
         if self.codes:
             return f"the probability of the label that the prompt asks for: {shorten_list(self.corpus.label_names)}"
         if self.positive_label is None:
@@ -199,7 +200,7 @@ class GenerationJob(WriterJob):
         """`count` prompts of a split: beginnings of texts, each of random length up to `prompt_length` tokens. NumPy `Prompts`.
 
         With control codes each asks for a random label, whatever that of its text is. Of a chat the prompts are whole texts. For a
-        reward of the user's own they are `NumberedPrompts`.
+        reward that reads columns they are `NumberedPrompts`.
         """
         texts = getattr(self.corpus, name).texts
         rows = np.arange(count) % len(texts)
@@ -212,7 +213,7 @@ class GenerationJob(WriterJob):
             token_lists = self.encode(texts, random.integers(0, len(self.code_texts), count) if self.codes else None)
             chosen = [ids[:-1][:length] for ids, length in zip(token_lists, lengths)]
         prompts = pad_prompts(chosen, self.prompt_length, self.tokenizer.pad_id)
-        return NumberedPrompts(*prompts, np.int32(self.first_row[name] + rows)) if self.config.reward else prompts
+        return prompts if self.corpus.train.rows is None else NumberedPrompts(*prompts, np.int32(self.first_row[name] + rows))
 
     def prepare(self, run, interrupt):
         """Supervised training of the writer, the reward model and the judge."""

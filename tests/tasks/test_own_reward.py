@@ -106,6 +106,7 @@ def test_parts_are_metrics_and_their_weighted_sum_the_score(done):
     assert len(events.Tensors("reward/long")) == 3
     config = folder.load_json("config.json")
     assert [name for name, _ in config["columns"]] == ["answer", "numbers", "text"]
+    assert config["reward_is"] == "that of parts_of_a_test:parts with the weights right=2,long=0.5"
     assert (config["reward_weights"], config["reward_processes"], config["reward_timeout"]) == ("right=2,long=0.5", 2, None)
     assert not os.path.exists("/proc") or not [path for path in os.listdir("/proc") if path.isdecimal() and serves(path)]
 
