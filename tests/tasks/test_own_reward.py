@@ -1,5 +1,6 @@
 """`train generation` with a reward that reads columns of the data, returns parts and runs in processes of its own."""
 
+import contextlib
 import csv
 import io
 import json
@@ -16,7 +17,9 @@ from ppo_keras.errors import InputError
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.glossary import PARTS
 from ppo_keras.tasks import generation
+from ppo_keras.tasks.config import GenerationConfig
 from ppo_keras.tasks.opening import open_job
+from ppo_keras.tasks.seeds import SeveralSeeds
 from runs_of_texts import run
 
 SMALL = (
@@ -163,3 +166,28 @@ def test_a_column_that_changed_is_told(place, done, tmp_path, monkeypatch):
     os.remove("runs/whole/summary.json")
     line = run("train", "generation", "--resume", "whole").err
     assert "columns was [['answer'," in line and "Resume with the version, the settings and the data that began it" in line
+
+
+def test_each_seed_ends_its_processes(tmp_path):
+    """Catches: the processes of every seed, idle until the last one has ended; a job that has none."""
+    told = []
+
+    class Job:
+        task_name = "generation"
+        prepare = lambda self, run, interrupt: None
+        improve = lambda self, run, interrupt: told.append(f"improve {self.seed}") or {"task": "generation", "model": "lstm", "score": 1.0, "seconds": 0.0}
+        close = lambda self: told.append(f"close {self.seed}")
+
+        def __init__(self, config):
+            self.seed = config.seed
+
+    config = GenerationConfig(seeds=2)
+    several, folder = SeveralSeeds(config, Job), Run.create(tmp_path, "seeds")
+    with contextlib.redirect_stdout(io.StringIO()):
+        several.prepare(folder, None)
+        several.improve(folder, None)
+    assert told == ["improve 0", "close 0", "improve 1", "close 1"]
+    several.close()  # there is none left
+    del Job.close
+    SeveralSeeds(config, Job).close()
+    assert len(told) == 4
