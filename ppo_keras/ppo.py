@@ -124,6 +124,7 @@ class PPO(keras.Model):
             trajectory, metrics = self.collect(data)
         with tf.name_scope("improve"):
             metrics = metrics | self._improve(trajectory)
+            self.shelf.turn_to(trajectory)
         self.iteration.assign_add(1)
         return metrics
 

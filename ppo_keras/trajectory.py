@@ -64,13 +64,23 @@ class Shelf:
 
     def put(self, nest):
         """Leaves a nest of tensors of static shape; `content` is then a nest of variables that hold it."""
-        key = tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(nest))
+        key = _shapes(nest)
         if key not in self._variables:
             new = lambda x: tf.Variable(tf.zeros(x.shape, x.dtype), trainable=False)
             with ThreadPoolExecutor(1) as elsewhere:  # even in `tf.init_scope`, a `tf.function` that makes a variable is traced twice
                 self._variables[key] = elsewhere.submit(tf.nest.map_structure, new, nest).result()
         self.content = self._variables[key]
         tf.nest.map_structure(lambda variable, x: variable.assign(x), self.content, nest)
+
+    def turn_to(self, part):
+        """Makes `content` what was put last and begins with tensors of the shapes of `part`: a compiled step that is called again, and
+        not traced, cannot say which of several batches it put."""
+        key = _shapes(part)
+        self.content = next((content for shapes, content in self._variables.items() if shapes[: len(key)] == key), self.content)
+
+
+def _shapes(nest):
+    return tuple((tuple(x.shape), x.dtype) for x in tf.nest.flatten(nest))
 
 
 def single_steps(nest):

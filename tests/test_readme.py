@@ -75,6 +75,15 @@ def test_the_example_reward_rewards():
     assert names["mentions_an_animal"]("The wolf", " runs.") == 0.0
 
 
+def test_the_reward_of_columns_rewards():
+    """Catches: an example that reads another column than it says, or whose parts are constant."""
+    (example,) = [block for block in blocks("python") if "right_and_brief" in block]
+    names = {}
+    exec(example, names)
+    assert names["right_and_brief"]("2 + 2", "It is 4.", answer="4") == {"right": 1.0, "brief": 1.0}
+    assert names["right_and_brief"]("2 + 2", "It is 5.", answer="4", most_words="2") == {"right": 0.0, "brief": 0.0}
+
+
 def test_the_test_command_is_the_one_that_ci_runs():
     """Catches: CI that passes with a command which the README does not name."""
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("pip install -e") and "pytest" in line]

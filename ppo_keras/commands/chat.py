@@ -14,7 +14,6 @@ from ppo_keras.reports.tables import print_labels_of, print_tokens
 from ppo_keras.runs.folder import Run
 from ppo_keras.tasks.classification import ClassificationJob
 from ppo_keras.tasks.environment import AgentJob
-from ppo_keras.tasks.generation import GenerationJob
 from ppo_keras.tasks.opening import check_temperature, open_job
 
 QUIT, NEW = ("quit", "exit"), "new"
@@ -73,14 +72,14 @@ def read_lines():
 
 
 def respond(job, prompt, seed, greedy, turns=()):
-    """Prints the response of a writer, and a table of its tokens. Of answers no reference is known, so they have no score. Returns its text.
+    """Prints the response of a writer, and a table of its tokens; it has no score where the reward compares with what the data know of a prompt. Returns its text.
 
     Args:
         job: a `WriterJob`.
         prompt, seed, greedy: str, int, bool.
         turns: of the chat before the prompt, dicts with "role" and "content".
     """
-    score = job.learner.score if isinstance(job, GenerationJob) else None
+    score = None if job.learner.needs_rows else job.learner.score
     examined = job.reply(prompt, seed, greedy, score, turns)
     length = int(examined.responses.mask[0].sum())
     ids, log_probs, values = (part[0, :length] for part in (examined.responses.tokens, examined.responses.log_probs, examined.responses.values))

@@ -9,9 +9,9 @@ import numpy as np
 
 from ppo_keras.datasets.distinct import keep_distinct
 from ppo_keras.datasets.labels import number_labels, warn_of_guess
-from ppo_keras.datasets.sources import SPLITS, Columns, read_files, read_tfds
+from ppo_keras.datasets.sources import SPLITS, Columns, Wanted, read_files, read_tfds
 from ppo_keras.datasets.subsets import carve, check_classes, take
-from ppo_keras.errors import InputError, check_count, check_seed, shown
+from ppo_keras.errors import InputError, check_count, check_seed, require, shown
 
 
 class Split(NamedTuple):
@@ -22,12 +22,15 @@ class Split(NamedTuple):
         labels: int32 `(N,)`, or None.
         rejected: list of N strings, or None where the texts are not preference pairs.
         references: list of N lists of strings, the right answers (or translations) of each text, or None.
+        rows: list of N dicts, {column: value}: what else was wanted of each row, as the data have it; or None. Of rows that
+            were put together (a prompt with several references), that of the first.
     """
 
     texts: list[str]
     labels: np.ndarray | None = None
     rejected: list[str] | None = None
     references: list[list[str]] | None = None
+    rows: list[dict] | None = None
 
     @property
     def kind(self):
@@ -55,13 +58,34 @@ class Corpus(NamedTuple):
     @property
     def fingerprint(self):
         """A checksum of all texts, labels and references: a run goes on only with the data that began it."""
-        splits = [[part.tolist() if isinstance(part, np.ndarray) else part for part in split] for split in self[1:4]]
-        return hashlib.sha256(json.dumps([splits, self.label_names]).encode()).hexdigest()[:16]
+        splits = [[part.tolist() if isinstance(part, np.ndarray) else part for part in split[:4]] for split in self[1:4]]
+        return _checksum([splits, self.label_names])
+
+    @property
+    def column_fingerprints(self):
+        """[[column, checksum], ...] of what else was wanted of the rows; see `fingerprint`."""
+        rows = [split.rows or [] for split in self[1:4]]
+        names = sorted({name for part in rows for row in part for name in row})
+        return [[name, _checksum([[row.get(name) for row in part] for part in rows])] for name in names]
+
+    def numbered_rows(self):
+        """All rows, of train, then validation, then test; and {split: the number of its first}."""
+        every, first = [], {}
+        for name in SPLITS:
+            split = getattr(self, name)
+            first[name] = len(every)
+            every += split.rows or [{}] * len(split.texts)
+        return every, first
+
+
+def _checksum(content):
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def load_texts(
     data=None, dataset=None, language="en", text_column=None, label_column=None, chosen_column=None, rejected_column=None,
     data_dir=None, seed=0, minimum=64, validation_data=None, test_data=None, two_labels=True, positive_label=None,
+    columns=(),
 ):  # fmt: skip
     """Loads texts from one of three places: the bundled film reviews (the default), a TFDS dataset, or a file.
 
@@ -86,6 +110,7 @@ def load_texts(
         validation_data, test_data: files of splits of their own; what is not given is taken out of `data`.
         two_labels: whether more than two labels are a mistake.
         positive_label: which of two labels is the positive one, as it is written in the data.
+        columns: names of further columns to keep, or `Wanted`: they are the `rows` of each split.
 
     Returns:
         A `Corpus`.
@@ -98,27 +123,27 @@ def load_texts(
         >>> corpus.name, len(corpus.train.texts), corpus.label_names
         ('film_reviews/zh', 384, ('negative', 'positive'))
     """
-    columns = _columns(text_column, label_column, chosen_column, rejected_column)
+    columns = _columns(text_column, label_column, chosen_column, rejected_column)._replace(wanted=_wanted(columns))
     if data is None and dataset is None and language not in ("en", "zh"):
         raise InputError(f"no film reviews in language={language!r}. Use 'en' or 'zh', or give a file or a dataset.")
     name, raw, classes = _read(data, validation_data, test_data, dataset, f"film_reviews/{language}", columns, data_dir, two_labels)
     raw, names = number_labels(raw, name, columns.label, classes, two_labels, positive_label)
     if names and two_labels and positive_label is None:
         warn_of_guess(names, name)
-    splits = {split: Split(rows.texts, rows.labels, rows.partners) for split, rows in raw.items()}
+    splits = {split: Split(rows.texts, rows.labels, rows.partners, rows=rows.rows) for split, rows in raw.items()}
     return _corpus(name, splits, names, seed, minimum, {"validation": validation_data, "test": test_data})
 
 
 def load_pairs(
     data=None, dataset=None, bundled="questions/all", prompt_column=None, reference_column=None, defaults=("question", "answer"),
-    data_dir=None, seed=0, minimum=64, validation_data=None, test_data=None,
+    data_dir=None, seed=0, minimum=64, validation_data=None, test_data=None, columns=(),
 ):  # fmt: skip
     """Loads prompts with their references (questions and answers, sources and translations).
 
     Splits are made as by `load_texts`. A prompt that comes several times is one prompt with several references.
 
     Args:
-        data, dataset, data_dir, seed, minimum, validation_data, test_data: see `load_texts`.
+        data, dataset, data_dir, seed, minimum, validation_data, test_data, columns: see `load_texts`.
         bundled: the dataset that is loaded where neither `data` nor `dataset` is given.
         prompt_column, reference_column: given together, or else `defaults`; a TFDS dataset that names its input and
             its target (`supervised_keys`) means these.
@@ -139,10 +164,17 @@ def load_pairs(
         raise InputError(f"--{defaults[0]}-column and --{defaults[1]}-column are given together or not at all.")
     names = (prompt_column, reference_column) if prompt_column else defaults
     options = f"--{defaults[0]}-column and --{defaults[1]}-column"
-    columns = Columns(names[0], None, names[1], asked=prompt_column is not None, partner_needed=True, options=options)
+    columns = Columns(names[0], None, names[1], asked=prompt_column is not None, partner_needed=True, options=options, wanted=_wanted(columns))
     name, raw, _ = _read(data, validation_data, test_data, dataset, bundled, columns, data_dir)
-    splits = {split: Split(rows.texts, references=[[text] for text in rows.partners]) for split, rows in raw.items()}
+    splits = {split: Split(rows.texts, references=[[text] for text in rows.partners], rows=rows.rows) for split, rows in raw.items()}
     return _corpus(name, splits, None, seed, minimum, {"validation": validation_data, "test": test_data})
+
+
+def _wanted(columns):
+    if isinstance(columns, Wanted):
+        return columns
+    require(isinstance(columns, (list, tuple)), f"columns is {shown(columns)}, expected a list of names. Use columns=['answer'].")
+    return Wanted(tuple(columns))
 
 
 def _columns(text, label, chosen, rejected):

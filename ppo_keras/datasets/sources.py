@@ -16,6 +16,32 @@ SPLITS = ("train", "validation", "test")
 EMPTY = "have an empty text"
 
 
+class Wanted(NamedTuple):
+    """Further columns, whose values are kept as the data have them, row by row: whatever a reward reads of a prompt.
+
+    Attributes:
+        needed: names of columns that must be there.
+        optional: of those that are kept where they are there.
+        every: whether all that are there are kept.
+        by: who wants them, for the message where one is missing; "" is whoever reads the data.
+    """
+
+    needed: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    every: bool = False
+    by: str = ""
+
+    def among(self, available, source):
+        """Those of the columns `available` that are kept, or None where nothing is wanted. Raises `InputError` where a needed one is missing."""
+        for column in self.needed:
+            if column not in available:
+                whose = f"{self.by} reads the column {column!r}, which {source} does not have" if self.by else f"{source} has no column {column!r}"
+                has = shorten_list([name for name in available if name])
+                raise InputError(f"{whose}. It has: {has}.{nearest(column, available) + separator_hint(available, source)}")
+        kept = [name for name in available if name and (self.every or name in (*self.needed, *self.optional))]
+        return kept if self != Wanted(by=self.by) else None
+
+
 class Columns(NamedTuple):
     """The columns to read.
 
@@ -27,6 +53,7 @@ class Columns(NamedTuple):
         label_asked: whether the user named `label`; a default may be absent.
         partner_needed: whether an empty partner is a mistake.
         options: of the command line, that name the columns.
+        wanted: further columns.
     """
 
     text: str
@@ -36,14 +63,19 @@ class Columns(NamedTuple):
     label_asked: bool = False
     partner_needed: bool = False
     options: str = "--text-column"
+    wanted: Wanted = Wanted()
 
 
 class Raw(NamedTuple):
-    """One split as it was read: lists of N strings, the texts clean and not empty; None where there is no such column."""
+    """One split as it was read: lists of N strings, the texts clean and not empty; None where there is no such column.
+
+    `rows` is a list of N dicts, {column: value}, of what is wanted beside them.
+    """
 
     texts: list[str]
     labels: list[str] | None = None
     partners: list[str] | None = None
+    rows: list[dict] | None = None
 
 
 def read_files(paths, columns):
@@ -65,7 +97,8 @@ def read_files(paths, columns):
 def _read_file(path, columns):
     table = read_table(path)
     columns = _resolve(columns, table.columns, path)
-    texts, labels, partners, places, empty = [], [], [], [], 0
+    kept = columns.wanted.among(table.columns, path)
+    texts, labels, partners, rows, places, empty = [], [], [], [], [], 0
     for line, row in zip(table.lines, table.rows):
         values, place = dict(zip(table.columns, row)), f"{path}, line {line}"
         cleaned = []
@@ -82,10 +115,11 @@ def _read_file(path, columns):
         texts.append(text)
         partners.append(partner)
         labels.append(values.get(columns.label))
+        rows.append({name: values[name] for name in kept or ()})
         places.append(place)
     warn_left_out(empty, len(table.rows), "rows", path, EMPTY)
     named = plain_labels(labels, places, columns.label, path) if columns.label else None
-    return Raw(texts, named, partners if columns.partner else None)
+    return Raw(texts, named, partners if columns.partner else None, None if kept is None else rows)
 
 
 def _resolve(columns, available, source, texts=None):
@@ -132,6 +166,7 @@ def read_tfds(name, columns, data_dir, two_labels=True):
     if not columns.asked and columns.text not in available and len(texts) == 1:
         columns = columns._replace(text=texts[0])
     columns = _resolve(columns, available, name, texts)
+    kept = _single(columns.wanted, columns.wanted.among(available, name), features, name)
     label = features[columns.label] if columns.label else None
     classes = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
     if two_labels and classes is not None and len(classes) != 2:  # said before a download
@@ -139,18 +174,29 @@ def read_tfds(name, columns, data_dir, two_labels=True):
     prepare(builder, name)
     if "train" not in builder.info.splits:
         raise InputError(f"the TFDS dataset {name} has no train split. It has: {shorten_list(list(builder.info.splits))}.")
-    splits = {split: _read_split(builder, name, split, columns, classes) for split in SPLITS if split in builder.info.splits}
+    splits = {split: _read_split(builder, name, split, columns, classes, kept) for split in SPLITS if split in builder.info.splits}
     return splits, classes
 
 
-def _read_split(builder, name, split, columns, classes):
+def _single(wanted, kept, features, name):
+    """The columns of TFDS that are kept, without those that hold several values a row; raises `InputError` where one of them is needed."""
+    several = [key for key in kept or () if features[key].shape != ()]
+    for key in several:
+        if key in wanted.needed:
+            raise InputError(f"the column {key!r} of {name} holds several values a row. Choose a column of texts or numbers.")
+    return kept and [key for key in kept if key not in several]
+
+
+def _read_split(builder, name, split, columns, classes, kept):
     """One split of TFDS, the labels as strings: of classes, their names."""
     keys = [key for key in (columns.text, columns.label, columns.partner) if key]
-    read = {key: [] for key in keys}
+    read, further = {key: [] for key in keys}, {key: [] for key in kept or ()}
     dataset = builder.as_dataset(split=split, shuffle_files=False)
-    for batch in dataset.map(lambda example: {key: example[key] for key in keys}).batch(1024).as_numpy_iterator():
-        for key, values in batch.items():
-            read[key].extend(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values)
+    for batch in dataset.map(lambda example: {key: example[key] for key in {*keys, *further}}).batch(1024).as_numpy_iterator():
+        for key in read:
+            read[key].extend(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in batch[key])
+        for key in further:
+            further[key].extend(_plain(value, builder.info.features[key]) for value in batch[key])
     place, total = f"the {split} split of {name}", len(read[columns.text])
     of_text = [key for key in keys if key != columns.label]
     for key in of_text:
@@ -166,4 +212,14 @@ def _read_split(builder, name, split, columns, classes):
     texts, labels, partners = ([read[key][i] for i in keep] if key else None for key in (columns.text, columns.label, columns.partner))
     if labels is not None:
         labels = [classes[int(value)] for value in labels] if classes else plain_labels(labels, [place] * len(labels), columns.label, place)
-    return Raw(texts, labels, partners)
+    rows = None if kept is None else [{key: further[key][i] for key in kept} for i in keep]
+    return Raw(texts, labels, partners, rows)
+
+
+def _plain(value, feature):
+    """A value of TFDS as Python has it: of a class, its name, and None where there is none."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if hasattr(feature, "int2str"):
+        return feature.int2str(int(value)) if value >= 0 else None
+    return value.item()

@@ -27,7 +27,7 @@ from ppo_keras.trajectory import Trajectory
 class LanguagePPO(PPO):
     """PPO that steers a language model towards a reward and keeps it near a frozen reference (Ziegler et al. 2019).
 
-    `fit` takes a data set of `Prompts` (or `NumberedPrompts`, which a `ReferenceReward` needs), `(B / K, P)` each batch: an
+    `fit` takes a data set of `Prompts` (or `NumberedPrompts`, which a reward that reads columns needs), `(B / K, P)` each batch: an
     iteration writes `B` responses, K to each prompt.
 
     Args:
@@ -111,6 +111,11 @@ class LanguagePPO(PPO):
         """False with a `PythonReward`, which runs between the compiled parts."""
         return not isinstance(self.reward, PythonReward)
 
+    @property
+    def needs_rows(self):
+        """Whether the reward reads what belongs to a prompt beside its text, so that what somebody types has no score."""
+        return isinstance(self.reward, PythonReward) and self.reward.needs_rows
+
     def fit(self, x=None, y=None, *, steps_per_epoch=None, **kwargs):
         """Keras's `fit`.
 
@@ -142,7 +147,8 @@ class LanguagePPO(PPO):
         responses, reference_log_probs = self._rollout(prompts)
         trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
         self.adapt(metrics["objective/kl"], responses.mask.shape[0])
-        return trajectory, metrics
+        parts = self.reward.parts if isinstance(self.reward, PythonReward) else {}
+        return trajectory, metrics | {name: tf.constant(mean, tf.float32) for name, mean in parts.items()}
 
     def rollout(self, prompts):
         """Responses of the policy, and their log-probabilities under the reference at the same temperature."""

@@ -9,10 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras.datasets.files import nearest, shorten_list
-from ppo_keras.errors import InputError, RewardError, check_role, shown
+from ppo_keras.errors import InputError, RewardError, check_count, check_role, require, shown
+from ppo_keras.language.reward_function import CallFailed, RewardFunction, call_here, load_function
+from ppo_keras.language.workers import Workers
 from ppo_keras.networks.encoder import TokenEncoder, small_normal
-from ppo_keras.own_modules import import_own
 from ppo_keras.randomness import Dropout
+
+PART = re.compile(r"\w[\w .-]*")  # the name of a part of a reward
 
 
 @keras.saving.register_keras_serializable("ppo_keras")
@@ -158,55 +161,164 @@ class PreferenceModel(LabelModel):
 
 
 class PythonReward:
-    """A reward that needs no TensorFlow: any function of a prompt and a response, both `str`, to one number.
+    """A reward that needs no TensorFlow: any function of a prompt and a response, both `str`, to one number or to parts by name.
 
-    It runs between the compiled halves of an iteration.
+    It runs between the compiled halves of an iteration. Further parameters of the function are columns of the data, which it is
+    given by the rows of `NumberedPrompts`; it may take lists; see `RewardFunction`. Of parts, {"correct": 1.0, "format": 0.2}, the
+    weighted sum is the reward, and the mean of each is a metric, "reward/correct".
 
     Args:
-        function: `(prompt, response) -> float`; prompt + response is the whole text.
+        function: `(prompt, response) -> float`; prompt + response is the whole text. Or its name, `module:function`.
         tokenizer: turns token ids into text.
         name: what error messages call it.
+        rows: list of dicts, {column: value}, in which the `rows` of the prompts count, such as the `rows` of a `Split`; needed where
+            the function reads columns.
+        batched: whether the function takes lists of texts and returns a list with a value for each; None: where its parameters
+            are called `prompts`, `responses` or `completions`.
+        weights: {part: its weight in the sum}; 1 for a part that is not named.
+        processes: how many processes call a function that is given by its name, each a share of the batch; 0 is this one.
+        timeout: most seconds that one call may take (of a function of lists, with its whole share); needs a process.
+
+    Attributes:
+        parts: {metric: mean of a part} of the last call; empty where the function returns numbers.
 
     Raises:
-        InputError: there is no function to call, or no tokenizer.
-        RewardError: on a call, if the function raises or does not return one finite number; names the prompt.
+        InputError: there is no function to call, or no tokenizer; on a call, prompts without rows, with rows that are not there, or
+            weights of parts that the function does not return.
+        RewardError: on a call, if the function raises, takes too long, ends its process, or does not return one finite number (or
+            always the same parts) for each response; names the prompt.
 
     Example:
         >>> shorter = PythonReward(lambda prompt, response: -len(response), tokenizer)
+        >>> right = PythonReward(lambda prompt, response, answer: float(answer in response), tokenizer, rows=[{"answer": "4"}])
     """
 
-    def __init__(self, function, tokenizer, name=None):
-        if not callable(function):
-            raise InputError(f"a reward was given {shown(function)}, expected a function of (prompt, response), both str, to one number.")
+    def __init__(self, function, tokenizer, name=None, rows=None, batched=None, weights=None, processes=0, timeout=None):
+        found = function
+        if isinstance(function, str) and ":" in function:
+            found, name = load_function(function), name or function
+        if not callable(found):
+            raise InputError(f"a reward was given {shown(found)}, expected a function of (prompt, response), both str, to one number.")
         check_role("the tokenizer of a reward", tokenizer, ("decode_pairs",), "Give the function first, then the tokenizer of the texts.")
-        self.function, self.tokenizer = function, tokenizer
-        self.name = name or getattr(function, "__name__", "reward")
+        self.tokenizer, self.rows, self.weights, self.parts = tokenizer, rows, dict(weights or {}), {}
+        self.name = name or getattr(found, "__name__", "reward")
+        self.function = RewardFunction(found, self.name, batched)
+        check_count("processes", processes, 0, 4)
+        require(timeout is None or timeout > 0, f"timeout={shown(timeout)} is not positive. Give a number of seconds such as 5, or None.")
+        alone = not processes and timeout is None
+        require(
+            alone or isinstance(function, str),
+            f"reward {self.name} is to run in processes of its own, which find it by its name only. Put it into a file, and give 'module:function'.",
+        )
+        self.shares = max(1, processes)
+        self.run = (lambda calls: call_here(found, calls)) if alone else Workers(function, self.shares, timeout)
+        self._names = None  # of the parts, once they are known; () of one number
+
+    @property
+    def needs_rows(self):
+        """Whether it reads columns that must be there, so that it cannot score what somebody types."""
+        return bool(self.function.columns.needed)
+
+    def close(self):
+        """Ends its processes, where it has any; the next call begins others."""
+        getattr(self.run, "close", lambda: None)()
 
     def __call__(self, prompts, responses):
-        """Scores float32 `(B,)` of `Prompts` and `Responses`."""
-        return tf.constant([self.score(*pair) for pair in zip(*self.tokenizer.decode_pairs(prompts, responses))], tf.float32)
+        """Scores float32 `(B,)` of `Prompts` (or `NumberedPrompts`) and `Responses`."""
+        scores, parts = self.values(*self.tokenizer.decode_pairs(prompts, responses), self.rows_of(prompts))
+        self.parts = {f"reward/{name}": float(np.mean([one[name] for one in parts])) for name in self._names}
+        return tf.constant(scores, tf.float32)
 
-    def score(self, prompt, response):
-        """The checked score of one pair."""
-        return self.checked((prompt, response), prompt, response)
+    def rows_of(self, prompts):
+        """The rows of a batch of prompts, a list of dicts: empty ones where nothing is read of them."""
+        if not hasattr(prompts, "rows"):
+            if self.needs_rows:
+                columns = ", ".join(self.function.columns.needed)
+                raise InputError(f"reward {self.name} finds {columns} by row, but the prompts have none. Use Prompts.numbered().")
+            return [{}] * len(prompts.tokens)
+        return self.table(np.asarray(prompts.rows))
 
-    def checked(self, arguments, prompt, response):
-        """What the function says of these arguments; `prompt` and `response` are for the messages."""
+    def table(self, numbers):
+        """The rows of these numbers."""
+        if self.rows is None:
+            if self.needs_rows:
+                raise InputError(f"reward {self.name} reads {', '.join(self.function.columns.needed)} of the data. Give PythonReward(..., rows=split.rows).")
+            return [{}] * len(numbers)
+        if min(numbers) < 0 or max(numbers) >= len(self.rows):
+            raise InputError(f"the prompts have rows from {min(numbers)} to {max(numbers)}, but reward {self.name} knows those from 0 to {len(self.rows) - 1}.")
+        return [self.rows[number] for number in numbers]
+
+    def score(self, prompt, response, row=None):
+        """The checked score of one pair; `row` is the number of the row of its prompt."""
+        return self.values([prompt], [response], [{}] if row is None else self.table([row]))[0][0]
+
+    def values(self, prompts, responses, rows):
+        """The checked scores and parts of B pairs of texts with their rows: a list of floats, and one of {part: float}."""
+        calls = self.function.calls(prompts, responses, rows, self.shares)
+        pair = lambda number: f"prompt {shown(prompts[number])}, response {shown(responses[number])}"
         try:
-            score = self.function(*arguments)
-        except Exception as error:
-            raise RewardError(f"reward {self.name} raised {type(error).__name__}: {error} (prompt {prompt!r}, response {response!r}).") from error
-        if hasattr(score, "item") and getattr(score, "size", 1) == 1:
-            score = score.item()  # a NumPy number
-        if isinstance(score, numbers.Real) and abs(score) <= float(tf.float32.max):  # False of NaN
-            return float(score)
-        raise RewardError(f"reward {self.name} returned {score!r} for the prompt {prompt!r}. It must return one finite number.")
+            values = self.run(calls)
+        except CallFailed as failed:
+            what = f"reward {self.name} {failed.what}"
+            if self.function.batched:
+                raise RewardError(f"{what} (a batch of {len(prompts)} responses).") from failed.__cause__
+            raise RewardError(f"{what} ({pair(failed.number)}).") from failed.__cause__
+        if self.function.batched:
+            values = self._unpacked(calls, values)
+        parts = [self._checked(value, f"for the prompt {shown(prompt)}") for value, prompt in zip(values, prompts)]
+        weights = [self.weights.get(name, 1.0) for name in self._names]
+        scores = [sum(weight * one[name] for weight, name in zip(weights, self._names)) if self._names else one for one in parts]
+        for score, prompt in zip(scores, prompts):
+            self._number(score, f"a weighted sum of {score!r} for the prompt {shown(prompt)}")
+        return scores, parts
+
+    def _unpacked(self, calls, values):
+        """The values of a function of lists, one after the other."""
+        sizes = [len(next(part for part in (*call.texts, *call.named.values()))) for call in calls]
+        for size, value in zip(sizes, values):
+            if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) == 0 or len(value) != size:
+                got = f"{len(value)} value{'s' * (len(value) != 1)}" if isinstance(value, (list, tuple)) or np.ndim(value) else shown(value)
+                raise RewardError(f"reward {self.name} returned {got} for {size} responses. A function of lists must return a list with one value for each.")
+        return [one for value in values for one in value]
+
+    def _checked(self, value, place):
+        """One value: a float, or {part: float} in the order of the names."""
+        names = ()
+        if isinstance(value, dict) and value:
+            bad = next((name for name in value if not isinstance(name, str) or not PART.fullmatch(name)), None)
+            if bad is not None:
+                raise RewardError(f"reward {self.name} returned a part called {bad!r} {place}. Name it in letters, digits, blanks, '.', '_' or '-'.")
+            value = {name: self._number(value[name], f"{value[name]!r} as the part {name!r} {place}") for name in sorted(value)}
+            names = tuple(value)
+        else:
+            value = self._number(value, f"{value!r} {place}")
+        if self._names is None:
+            self._check_weights(names)
+            self._names = names
+        if names != self._names:
+            called = lambda names: f"the parts {', '.join(names)}" if names else "one number"
+            raise RewardError(f"reward {self.name} returned {called(names)} {place}, but {called(self._names)} before. It must always return the same.")
+        return value
+
+    def _number(self, value, returned):
+        if hasattr(value, "item") and getattr(value, "size", 1) == 1:
+            value = value.item()  # a NumPy number
+        if isinstance(value, numbers.Real) and abs(value) <= float(tf.float32.max):  # False of NaN
+            return float(value)
+        raise RewardError(f"reward {self.name} returned {returned}. It must return one finite number, or parts by name such as {{'correct': 1.0}}.")
+
+    def _check_weights(self, names):
+        unknown = [name for name in self.weights if name not in names]
+        if unknown:
+            has = f"has the parts {', '.join(names)}" if names else "returns one number, without parts"
+            hint = "".join(nearest(name, names) for name in unknown[:1])
+            raise InputError(f"there is a weight of {', '.join(unknown)}, but reward {self.name} {has}.{hint} Correct --reward-weights, or leave it out.")
 
 
 class ReferenceReward(PythonReward):
     """A `PythonReward` that compares each response with the references of its prompt: right answers, translations.
 
-    They are found by the row of the prompt, so two prompts of the same text each have their own.
+    They are a column like any other, found by the row of the prompt, so two prompts of the same text each have their own.
 
     Args:
         function: `(response, references) -> float`, of a str without white space around it and a list of str.
@@ -214,8 +326,7 @@ class ReferenceReward(PythonReward):
         tokenizer, name: see `PythonReward`.
 
     Raises:
-        InputError: on a call with prompts without rows, or with rows that are not there.
-        RewardError: see `PythonReward`.
+        InputError, RewardError: see `PythonReward`.
 
     Example:
         >>> right = ReferenceReward(lambda response, references: response in references, corpus.train.references, tokenizer)
@@ -223,36 +334,6 @@ class ReferenceReward(PythonReward):
     """
 
     def __init__(self, function, references, tokenizer, name=None):
-        super().__init__(function, tokenizer, name)
-        self.references = references
-
-    def __call__(self, prompts, responses):
-        """Scores float32 `(B,)` of `NumberedPrompts` and `Responses`."""
-        if not hasattr(prompts, "rows"):
-            raise InputError(f"reward {self.name} finds references by row, but the prompts have none. Use Prompts.numbered().")
-        rows = np.asarray(prompts.rows)
-        if rows.min() < 0 or rows.max() >= len(self.references):
-            raise InputError(f"the prompts have rows from {rows.min()} to {rows.max()}, but there are references for 0 to {len(self.references) - 1}.")
-        triples = zip(*self.tokenizer.decode_pairs(prompts, responses), rows)
-        return tf.constant([self.score(*triple) for triple in triples], tf.float32)
-
-    def score(self, prompt, response, row):
-        """The checked score of one response to the prompt of a row; the text of the prompt is for the messages."""
-        return self.checked((response.strip(), self.references[row]), prompt, response)
-
-
-def load_function(name):
-    """The Python function that `module:function` names; modules are found in the current folder too.
-
-    Raises:
-        InputError: there is no such module or function, or the module cannot be imported.
-    """
-    module_name, colon, function_name = name.partition(":")
-    if not (module_name and colon and function_name):
-        raise InputError(f"--reward {name!r} is not of the form module:function, such as my_rewards:mentions_an_animal.")
-    module = import_own(module_name, f"--reward {name}")
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise InputError(f"--reward {name}: {module_name} has no function {function_name!r}; it has {', '.join(known) or 'none'}.")
-    return function
+        compare = lambda prompt, response, references: function(response.strip(), references)
+        rows = [{"references": one} for one in references]
+        super().__init__(compare, tokenizer, name or getattr(function, "__name__", "reward"), rows)

@@ -250,11 +250,21 @@ class Run:
             ) from error
 
     def append_metrics(self, row):
-        """Adds a dict of numbers to `metrics.csv`; the first row writes the header."""
+        """Adds a dict of numbers to `metrics.csv`; the first row writes the header.
+
+        Raises:
+            ResumeError: the header has other columns: a reward that returns other parts than when the run began.
+        """
         path = self.folder / "metrics.csv"
         new = not path.exists()
+        if not new:
+            with open(path, newline="", encoding="utf-8") as file:
+                header = next(csv.reader(file), [])
+            other = [name for name in (*header, *row) if (name in header) != (name in row)]
+            if other:
+                raise ResumeError(f"{path} cannot go on: {other[0]} is {'no longer' if other[0] in header else 'only now'} measured. Train the run anew.")
         with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer = csv.DictWriter(file, fieldnames=list(row) if new else header)
             if new:
                 writer.writeheader()
             writer.writerow(row)

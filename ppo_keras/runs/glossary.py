@@ -69,13 +69,24 @@ FINAL = (  # numbers of `summary.json`, which TensorBoard's HParams table compar
     Metric("final/evaluation_return", "mean return of the greedy agent's episodes after training", "as high as the task allows"),
 )  # fmt: skip
 
+PARTS = Metric("reward/PART", "mean of a part that a Python reward returns, as the function calls it; their weighted sum is the score", "rises with objective/scores, or says which part does not")  # fmt: skip
+
 METRIC_NAMES = tuple(metric.name for metric in GLOSSARY)
+
+
+def meaning_of(name):
+    """What a tag of TensorBoard means, and when it is healthy; None of one that is in neither list."""
+    other = PARTS if name.startswith("reward/") else None
+    metric = next((metric for metric in (*GLOSSARY, *FINAL) if metric.name == name), other)
+    if metric is None:
+        return None
+    return metric.meaning + (f" Healthy: {metric.healthy}." if metric.healthy else "")
 
 
 def glossary_table():
     """The glossary as a Markdown table."""
     rows = ["| metric | meaning | healthy | TRL | SB3 | CleanRL |", "|---|---|---|---|---|---|"]
     code = lambda name: f"`{name}`" if name and " " not in name else name
-    for m in GLOSSARY:
+    for m in (*GLOSSARY, PARTS):
         rows.append(f"| `{m.name}` | {m.meaning} | {m.healthy} | {code(m.trl)} | {code(m.sb3)} | {code(m.cleanrl)} |")
     return "\n".join(rows)

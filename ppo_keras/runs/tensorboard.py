@@ -13,7 +13,7 @@ from tensorboard.plugins.custom_scalar import summary as custom_scalars
 from tensorboard.plugins.hparams import api as hp
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from ppo_keras.runs.glossary import FINAL, GLOSSARY
+from ppo_keras.runs.glossary import FINAL, meaning_of
 
 CHARTS = {  # title: tags, of which a run has those of its kind; the handful to look at first, in this order
     "reward": ("objective/scores", "objective/rlhf_reward", "episode/return"),
@@ -34,12 +34,11 @@ TABLE_METRICS = (  # columns of the HParams table
 FIRST_COLUMNS = ("task", "model", "seed", "optimizer.learning_rate", "ppo.entropy_coefficient")
 LINE = 40  # characters of a text in a line of a table
 NOT_SETTINGS = {"run", "runs_folder", "overwrite", "seeds", "logging"}  # they change nothing that is measured
-DESCRIPTIONS = {metric.name: metric.meaning + (f" Healthy: {metric.healthy}." if metric.healthy else "") for metric in (*GLOSSARY, *FINAL)}
 
 
 def write_scalar(name, value):
     """A scalar with its description from the glossary, at the default writer and step."""
-    tf.summary.scalar(name, value, description=DESCRIPTIONS.get(name))
+    tf.summary.scalar(name, value, description=meaning_of(name))
 
 
 def write_overview(metrics):
@@ -51,7 +50,7 @@ def write_overview(metrics):
     for number, (title, tags) in enumerate(CHARTS.items(), start=1):
         tag = next((tag for tag in tags if metrics.get(tag) is not None), None)
         if tag:
-            tf.summary.scalar(f"{OVERVIEW}/{number} {title}", metrics[tag], description=f"{tag}: {DESCRIPTIONS[tag]}")
+            tf.summary.scalar(f"{OVERVIEW}/{number} {title}", metrics[tag], description=f"{tag}: {meaning_of(tag)}")
 
 
 def write_layout():
@@ -97,7 +96,7 @@ def write_hparams(run, task, config, kinds=()):
         kinds: classes of the settings of all tasks that shall share the table.
     """
     names = dict.fromkeys(["task"] + [name for kind in (*kinds, type(config)) for name in setting_names(kind)])
-    columns = [hp.HParam(name) for name in names], [hp.Metric(tag, description=DESCRIPTIONS[tag]) for tag in TABLE_METRICS]
+    columns = [hp.HParam(name) for name in names], [hp.Metric(tag, description=meaning_of(tag)) for tag in TABLE_METRICS]
     summary = hp.hparams_config_pb(*columns, time_created_secs=0.0)
     content = plugin_data_pb2.HParamsPluginData.FromString(summary.value[0].metadata.plugin_data.content)
     for column in content.experiment.hparam_infos:

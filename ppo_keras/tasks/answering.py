@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from ppo_keras.datasets.cleaning import clean
-from ppo_keras.errors import DataWarning, InputError, require
+from ppo_keras.errors import DataWarning, InputError
 from ppo_keras.language.evaluation import Responder
 from ppo_keras.language.generation import map_prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
@@ -72,7 +72,7 @@ class AnsweringJob(WriterJob):
         self.known = self.pairs(train, known)
         self.response_length = config.response_length or usual_length([answer for _, answer in self.known])
         questions = {name: [self.asking.ids(text) for text in getattr(self.corpus, name).texts] for name in ("train", "validation", "test")}
-        self.prompt_length = self.length_of_prompts([ids for lists in questions.values() for ids in lists], usual_length(questions["train"]))
+        self.prompt_length = self.length_of_prompts([ids for lists in questions.values() for ids in lists])
         self.context = self.prompt_length + self.response_length
         self.take_memory(self.context)
         self.prompts, self.references = {}, []  # of all splits, found by row; those of prompts held out are only looked at
@@ -83,17 +83,24 @@ class AnsweringJob(WriterJob):
         self.reward = self.score_as(self)
         self.reward.score(train.texts[0], train.references[0][0], row=0)  # a mistake in it shows before the work begins
 
-    def length_of_prompts(self, token_lists, usual):
-        """Most tokens of a prompt. What is written around a prompt is never cut: then it is as long as the longest.
+    def length_of_prompts(self, token_lists):
+        """Most tokens of a prompt: as many as the longest has, or `--prompt-length`. Says how many prompts that cuts.
 
         Raises:
-            InputError: `--prompt-length` would cut it.
+            InputError: it would cut what is written around a prompt.
         """
-        if not self.asking.frames:
-            return self.config.prompt_length or usual
         longest, given = max(map(len, token_lists)), self.config.prompt_length
-        cut = sum(len(ids) > (given or longest) for ids in token_lists)
-        require(not cut, f"--prompt-length {given} cuts {cut} prompts, and of them what the format or the chat template writes. Use {longest} or more.")
+        self.cut = sum(len(ids) > (given or longest) for ids in token_lists)
+        if self.cut and self.asking.frames:
+            what = "of them what the format or the chat template writes"
+            raise InputError(f"--prompt-length {given} cuts {self.cut} prompts, and {what}. Use {longest} or more.")
+        if self.cut:
+            warnings.warn(
+                f"{self.cut} prompts of {self.corpus.name} (of {len(token_lists)} in all) are longer than --prompt-length {given}, up to {longest} tokens; "
+                "of these the end is read.",
+                DataWarning,
+                stacklevel=3,
+            )
         return given or longest
 
     def pairs(self, split, rows=None):
@@ -186,6 +193,7 @@ class AnsweringJob(WriterJob):
             measures |= {f"{name}_{stage}": value for name, value in self.measure(responses).items()}
         run.save_samples(samples)
         sizes = {"training_prompts": len(self.corpus.train.texts), "known_references": len(self.known), "test_prompts": len(test.texts)}
+        sizes |= {"cut_prompts": self.cut} if self.cut else {}
         summary = self.finish(run, **measures, **sizes)
         print_answers(test, before["greedy"], after["greedy"], measures, summary, run.folder)
         return summary

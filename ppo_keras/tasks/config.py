@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar, Optional
 
@@ -92,8 +93,12 @@ class GenerationConfig(TextConfig):
     chosen_column: Optional[str] = None  # preference pairs instead of labels: the better text
     rejected_column: Optional[str] = None  # and the worse one
     control_codes: bool = switch(False)  # prompts begin with a label, "positive:"; the reward is that the text has it
-    reward: Optional[str] = None  # module:function of (prompt, response) to a number, instead of a learned reward
+    reward: Optional[str] = None  # module:function of (prompt, response, columns of the data...) to a number or to parts by name, instead of a learned reward
+    reward_weights: Optional[str] = None  # of the parts that the function returns, in their sum: correct=1,format=0.5; by default 1 each
+    reward_processes: int = 0  # processes that call the function, where it is slow; 0: it is called in this one
+    reward_timeout: Optional[float] = optional(None)  # most seconds of one call of the function, which then has a process of its own; none: any number
     prompt_length: int = 5  # most tokens of a prompt, the begin token included; prompts are beginnings of texts
+    prompt_widths: int = 1  # with --chat: widths that batches of prompts of like length are padded to; with several there is less padding, and more to compile
     response_length: Optional[int] = None  # most tokens of a response; by default what 95 in 100 of the texts need
     missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
     short_penalty: float = 0.7  # subtracted from the score in proportion to what a response lacks of the usual length
@@ -138,12 +143,26 @@ class GenerationConfig(TextConfig):
             self.reward_learning_rate is None or self.reward_learning_rate > 0,
             f"reward_learning_rate={self.reward_learning_rate} is not positive. Use a value such as 2e-3, or leave it out.",
         )
+        for name in ("reward_weights", "reward_processes", "reward_timeout"):
+            given = f"--{name.replace('_', '-')} is of a function of yours, but"
+            require(self.reward is not None or not getattr(self, name), f"{given} there is none. Give --reward module:function, or leave it out.")
+        require(self.reward_processes >= 0, f"reward_processes={self.reward_processes} is negative. Use a number such as 4, or 0 for none.")
+        require(
+            self.reward_timeout is None or 0 < self.reward_timeout < float("inf"),
+            f"reward_timeout={self.reward_timeout} is not positive. Use a number of seconds such as 10, or none.",
+        )
+        self.part_weights()
         require(self.evaluation_samples >= 1, f"evaluation_samples={self.evaluation_samples} is less than 1. Use a number such as 256.")
         require(
             self.prompt_length >= 2,
             f"prompt_length={self.prompt_length} leaves no room for a prompt after the begin token. Use 2 or more.",
         )
         check_response_length(self.response_length)
+        check_prompt_widths(self.prompt_widths)
+        require(
+            self.prompt_widths == 1 or self.checkpoint.chat,
+            f"prompt_widths={self.prompt_widths} is for prompts of varied length, but these are beginnings of up to {self.prompt_length} tokens. Leave it out.",
+        )
 
     free_sizes: ClassVar = ("layers", "width", "heads", "dropout")  # of the reward model and the judge
 
@@ -152,6 +171,17 @@ class GenerationConfig(TextConfig):
         """The `SupervisedConfig` of the reward model and of the judge."""
         supervised, epochs = self.supervised, self.reward_epochs or self.supervised.supervised_epochs or SupervisedConfig.supervised_epochs
         return replace(supervised, supervised_epochs=epochs, supervised_learning_rate=self.reward_learning_rate or supervised.supervised_learning_rate)
+
+    def part_weights(self):
+        """`reward_weights` as {part: weight}; raises `InputError` where it holds something else."""
+        weights = {}
+        for pair in self.reward_weights.split(",") if self.reward_weights else []:
+            name, equals, weight = (word.strip() for word in pair.rpartition("="))
+            number = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", weight)
+            good = equals and name and number and name not in weights
+            require(good, f"--reward-weights {self.reward_weights!r} is no list of parts and numbers. Write each part once, such as correct=1,format=0.5.")
+            weights[name] = float(weight)
+        return weights
 
     def check_pretrained(self):
         """See `TextConfig`."""
@@ -230,6 +260,7 @@ class AnsweringConfig(TextConfig):
 
     supervised_share: float = 0.5  # of the training pairs, which supervised training sees; PPO practises on the others
     prompt_length: Optional[int] = None  # most tokens of a prompt, of a longer one the end; by default what the longest needs
+    prompt_widths: int = 1  # widths that batches of prompts of like length are padded to; with several there is less padding, and more to compile
     response_length: Optional[int] = None  # most tokens of a response; by default what the longest known reference needs
     short_penalty: float = 0.0  # subtracted from the score in proportion to what a response lacks of the usual length
     responses_per_prompt: int = 4  # of an iteration's responses; with several, a score counts from the mean of the others
@@ -253,6 +284,7 @@ class AnsweringConfig(TextConfig):
         require(self.short_penalty >= 0, f"short_penalty={self.short_penalty} is negative. Use 0 to switch it off.")
         check_divides("responses_per_prompt", self.responses_per_prompt, "batch_size", self.batch_size)
         check_response_length(self.response_length)
+        check_prompt_widths(self.prompt_widths)
 
 
 @dataclass(frozen=True)
@@ -352,3 +384,8 @@ _WITH_CHECKPOINT = {
 def check_response_length(length):
     """Raises `InputError` for a response of no tokens."""
     require(length is None or length >= 1, f"response_length={length} is less than 1. Use a number such as 32.")
+
+
+def check_prompt_widths(widths):
+    """Raises `InputError` for no width, or more than anybody waits for to be compiled."""
+    require(1 <= widths <= 16, f"prompt_widths={widths} is outside [1, 16]. Use 1 for one width, or a number such as 4.")

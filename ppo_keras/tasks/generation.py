@@ -14,13 +14,13 @@ from ppo_keras.datasets.loader import load_texts
 from ppo_keras.datasets.subsets import check_classes, halves
 from ppo_keras.errors import InputError
 from ppo_keras.language.evaluation import Evaluator
-from ppo_keras.language.generation import Prompts, pad_prompts
+from ppo_keras.language.generation import NumberedPrompts, map_prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
+from ppo_keras.language.reward_function import RewardFunction, load_function
 from ppo_keras.language.rewards import (
     ControlCodes,
     PythonReward,
     RewardModel,
-    load_function,
     score_responses,
     with_code,
 )
@@ -64,16 +64,16 @@ class GenerationJob(WriterJob):
 
     def __init__(self, config, run=None):
         super().__init__(config, "generation", run)
-        self.function = load_function(config.reward) if config.reward else None
+        reads = RewardFunction(load_function(config.reward), config.reward).columns if config.reward else ()
         corpus = load_texts(
             config.data, config.dataset, config.language, config.text_column, "" if config.checkpoint.chat else config.label_column, config.chosen_column,
             config.rejected_column, seed=config.seed, minimum=max(config.batch_size, config.supervised.supervised_batch_size),
             validation_data=config.validation_data, test_data=config.test_data, two_labels=not config.control_codes,
-            positive_label=config.positive_label,
+            positive_label=config.positive_label, columns=reads,
         )  # fmt: skip
         self.take_corpus(corpus)
         train = self.corpus.train
-        if self.function is None and train.labels is None and train.rejected is None:
+        if config.reward is None and train.labels is None and train.rejected is None:
             raise InputError(
                 f"{self.corpus.name} has no labels to learn a reward from. Name their column with --label-column, or give --reward module:function."
             )
@@ -90,11 +90,26 @@ class GenerationJob(WriterJob):
         self.take_memory(self.text_length, *([chat] if config.checkpoint.chat else []))
         if train.rejected is not None:
             self.check_pairs_differ()
-        self.prompts = self.make_prompts(self.corpus.test, config.evaluation_samples, seed=config.seed + 1)
-        self.reference = self.judge = self.reward_model = None
-        if self.function is not None:  # a mistake in it shows before the work begins
-            prompt, text = self.tokenizer.decode_batch(*self.prompts)[0], self.corpus.test.texts[0]
-            PythonReward(self.function, self.tokenizer, config.reward).score(prompt, text.removeprefix(prompt))
+        self.rows, self.first_row = self.corpus.numbered_rows()
+        self.prompts = self.make_prompts("test", config.evaluation_samples, seed=config.seed + 1)
+        self.reference = self.judge = self.reward_model = self.own_reward = None
+        if config.reward:
+            self.own_reward = PythonReward(
+                config.reward, self.tokenizer, rows=self.rows, weights=config.part_weights(), processes=config.reward_processes, timeout=config.reward_timeout
+            )
+            self.try_reward()
+
+    def try_reward(self):
+        """Calls a reward of the user's own once (of lists, with two responses): a mistake in it shows before the work begins."""
+        some = map_prompts(lambda part: part[: 2 if self.own_reward.function.batched else 1], self.prompts)
+        prompts = self.tokenizer.decode_batch(some.tokens, some.mask)
+        responses = [text.removeprefix(prompt) for prompt, text in zip(prompts, self.corpus.test.texts * 2)]
+        self.own_reward.values(prompts, responses, self.own_reward.rows_of(some))
+
+    def close(self):
+        """Ends the processes of a reward of the user's own."""
+        if self.own_reward is not None:
+            self.own_reward.close()
 
     def take_lengths(self):
         """Sets the lengths of prompts, responses and texts, in tokens; of a chat a prompt is a whole text, and a response the answer to it."""
@@ -130,7 +145,7 @@ class GenerationJob(WriterJob):
                     half, corpus.label_names, f"one half of the {name} split of {corpus.name}",
                     f"The reward model learns from one half and the judge from the other, so the split needs two {what} or more. "
                     + (f"Add some to {path}, or leave out --validation-data" if path else "Add some (of six in a file, two go to each split)")
-                    + (", or do without a judge: --label-column ''." if self.function else "."),
+                    + (", or do without a judge: --label-column ''." if self.config.reward else "."),
                 )  # fmt: skip
         return made
 
@@ -147,8 +162,9 @@ class GenerationJob(WriterJob):
     @property
     def reward_is(self):
         """What a score is, in words."""
-        if self.function is not None:
-            return f"that of {self.config.reward}" + (f"; the judge tells {self.judged!r} from other texts" if self.halves else "")
+        if self.config.reward:
+            weights = f" with the weights {self.config.reward_weights}" if self.config.reward_weights else ""
+            return f"that of {self.config.reward}{weights}" + (f"; the judge tells {self.judged!r} from other texts" if self.halves else "")
         if self.codes:
             return f"the probability of the label that the prompt asks for: {shorten_list(self.corpus.label_names)}"
         if self.positive_label is None:
@@ -180,26 +196,32 @@ class GenerationJob(WriterJob):
         """What the writer learns to write: all texts, with control codes where there are any."""
         return self.encode(all_texts(split), split.labels if self.codes else None)
 
-    def make_prompts(self, split, count, seed):
-        """`count` prompts: beginnings of texts, each of random length up to `prompt_length` tokens. NumPy `Prompts`.
+    def make_prompts(self, name, count, seed):
+        """`count` prompts of a split: beginnings of texts, each of random length up to `prompt_length` tokens. NumPy `Prompts`.
 
-        With control codes each asks for a random label, whatever that of its text is. Of a chat the prompts are whole texts.
+        With control codes each asks for a random label, whatever that of its text is. Of a chat the prompts are whole texts. For a
+        reward that reads columns they are `NumberedPrompts`.
         """
+        texts = getattr(self.corpus, name).texts
+        rows = np.arange(count) % len(texts)
+        texts = [texts[row] for row in rows]
         if self.config.checkpoint.chat:
-            asked = [self.asking.ids(split.texts[i % len(split.texts)]) for i in range(count)]
-            return pad_prompts(asked, self.prompt_length, self.tokenizer.pad_id)
-        random = np.random.default_rng(seed)
-        lengths = random.integers(2, self.config.prompt_length, size=count, endpoint=True) + self.code_length
-        texts = [split.texts[i % len(split.texts)] for i in range(count)]
-        token_lists = self.encode(texts, random.integers(0, len(self.code_texts), count) if self.codes else None)
-        chosen = [ids[:-1][:length] for ids, length in zip(token_lists, lengths)]
-        return pad_prompts(chosen, self.prompt_length, self.tokenizer.pad_id)
+            chosen = [self.asking.ids(text) for text in texts]
+        else:
+            random = np.random.default_rng(seed)
+            lengths = random.integers(2, self.config.prompt_length, size=count, endpoint=True) + self.code_length
+            token_lists = self.encode(texts, random.integers(0, len(self.code_texts), count) if self.codes else None)
+            chosen = [ids[:-1][:length] for ids, length in zip(token_lists, lengths)]
+        prompts = pad_prompts(chosen, self.prompt_length, self.tokenizer.pad_id)
+        return prompts if self.corpus.train.rows is None else NumberedPrompts(*prompts, np.int32(self.first_row[name] + rows))
 
     def prepare(self, run, interrupt):
         """Supervised training of the writer, the reward model and the judge."""
         config, train = self.config, self.corpus.train
-        codes = {"label_names": list(self.corpus.label_names)} if self.codes else {}
-        self.save_settings(run, context=self.context, response_tokens=self.response_length, reward_is=self.reward_is, **codes)
+        facts = {"label_names": list(self.corpus.label_names)} if self.codes else {}
+        columns = self.corpus.column_fingerprints
+        facts |= {"columns": columns} if columns else {}
+        self.save_settings(run, context=self.context, response_tokens=self.response_length, reward_is=self.reward_is, **facts)
         print(
             f"{self.corpus.name}: {len(train.texts)} training texts, {self.tokenizer.vocabulary_size} pieces, "
             f"responses of up to {self.response_length} tokens. Run folder: {run.folder}\nThe reward is {self.reward_is}."
@@ -220,7 +242,7 @@ class GenerationJob(WriterJob):
         self.policy.start_value_from_policy()
         save_policy(run, self.policy, "before")
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
-        if self.function is None:
+        if self.own_reward is None:
             with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
                 self.reward_model = self.train_scorer("reward", 0, settings | dict(callbacks=observers, files=run.states("reward")))
             run.save_model(self.reward_model, "reward")
@@ -272,9 +294,8 @@ class GenerationJob(WriterJob):
     def make_learner(self):
         """The `LanguagePPO` of this run."""
         config = self.config
-        if self.function is not None:
-            reward = PythonReward(self.function, self.tokenizer, config.reward)
-        else:  # a probability: bounded, so that one word of praise more does not pay for ever
+        reward = self.own_reward
+        if reward is None:  # a probability: bounded, so that one word of praise more does not pay for ever
             log_odds = self.as_asked(self.reward_model)
             reward = lambda prompts, responses: tf.sigmoid(log_odds(prompts, responses))
         return LanguagePPO(
@@ -286,7 +307,7 @@ class GenerationJob(WriterJob):
     def make_evaluator(self):
         """The `Evaluator` of the writer."""
         config, score = self.config, self.learner.score
-        if self.function is None:
+        if self.own_reward is None:
             score = tf.function(score, jit_compile=config.jit, autograph=False)
         return Evaluator(
             self.policy, self.learner.reference, score, self.learner.judge, self.tokenizer, self.response_length, config.ppo.temperature,
@@ -295,13 +316,13 @@ class GenerationJob(WriterJob):
 
     def open(self, stage, memory=None):
         """See `WriterJob`."""
-        if self.function is None:
+        if self.own_reward is None:
             self.reward_model = load_reward_model(self.run, "reward")
         super().open(stage, memory)
 
     def test_prompts(self, count=None):
         """See `WriterJob`."""
-        return self.prompts if count is None else self.make_prompts(self.corpus.test, count, seed=self.config.seed + 1)
+        return self.prompts if count is None else self.make_prompts("test", count, seed=self.config.seed + 1)
 
     def encode_prompt(self, text, before=()):
         """See `WriterJob`. Raises `InputError` where a control code is missing."""
@@ -325,9 +346,9 @@ class GenerationJob(WriterJob):
     def improve(self, run, interrupt):
         """PPO, then the same measures as before it. Returns the summary."""
         config = self.config
-        prompts = Prompts(*self.make_prompts(self.corpus.train, len(self.corpus.train.texts), seed=config.seed))
+        prompts = self.make_prompts("train", len(self.corpus.train.texts), seed=config.seed)
         shown = {"objective/scores": "score", "objective/kl": "kl", "response/length": "length", "policy/entropy": "entropy"}
-        held_out = self.make_prompts(self.corpus.validation, HELD_OUT, seed=config.seed + 2)
+        held_out = self.make_prompts("validation", HELD_OUT, seed=config.seed + 2)
         self.practise(run, interrupt, prompts, held_out, shown)
         return self.report(run, self.before, self.evaluate())
 

@@ -27,18 +27,22 @@ class SeveralSeeds:
 
     def __init__(self, config, make_job):
         self.config, self.make_job, self.began = config, make_job, time.perf_counter()
-        self.first = self.make(config.seed)
+        self.job = self.make(config.seed)
 
     def make(self, seed):
         """The job of one seed."""
         return self.make_job(replace(self.config, seeds=1, seed=seed))
 
+    def close(self):
+        """Closes the job that is there, where a job can be closed."""
+        getattr(self.job, "close", lambda: None)()
+
     def prepare(self, run, interrupt):
         """Writes the settings and prepares the first seed."""
-        run.save_config(self.config, task=self.first.task_name)
+        run.save_config(self.config, task=self.job.task_name)
         part = run.part(f"seed-{self.config.seed}")
         if not part.ended:
-            self.first.prepare(part, interrupt)
+            self.job.prepare(part, interrupt)
 
     def improve(self, run, interrupt):
         """Trains all seeds. Returns one summary of all."""
@@ -48,12 +52,13 @@ class SeveralSeeds:
             if part.ended:
                 summaries.append(part.load_json("summary.json"))
                 continue
-            job = self.first
             if seed != self.config.seed:
-                job = self.make(seed)
-                job.prepare(part, interrupt)
-            summaries.append(job.improve(part, interrupt))
-            self.first = job = None  # its models make room
+                self.close()
+                self.job = self.make(seed)
+                self.job.prepare(part, interrupt)
+            summaries.append(self.job.improve(part, interrupt))
+            self.close()
+            self.job = None  # its models make room
         facts = {name: value for name, value in summaries[0].items() if not isinstance(value, float)}
         measures = [name for name in summaries[0] if name not in facts and name != "seconds"]
         summary = facts | spread(summaries, measures) | {"seconds": time.perf_counter() - self.began, "seeds": summaries}

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.errors import InputError, require
+from ppo_keras.language.batches import batches_of_like_length, choose_widths, padded_share
 from ppo_keras.language.generation import map_prompts
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
@@ -44,6 +45,11 @@ class TextJob:
                 f"{self.run.folder} was trained on other texts (checksum {saved}) than {corpus.name} now holds ({corpus.fingerprint}). "
                 "Put the data back as they were, or train the run again."
             )
+        columns = dict(self.run.load_json("config.json").get("columns") or []) if self.run else {}
+        changed = [name for name, checksum in corpus.column_fingerprints if columns.get(name, checksum) != checksum]
+        require(
+            not changed, f"the column {', '.join(changed)} of {corpus.name} is another than when this run was trained. Put it back, or train the run again."
+        )
 
     def take_tokenizer(self, texts, symbols=(), answers=False):
         """Sets `self.tokenizer`: of a run that is opened its own, of a checkpoint that one's, else one that is trained on the texts; and `self.asking`.
@@ -109,8 +115,7 @@ class TextJob:
             shown: metrics of the progress bar.
         """
         config = self.config
-        data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat()
-        batches = data.batch(config.batch_size // self.learner.responses_per_prompt, drop_remainder=True)
+        batches = self.batches(prompts, config.batch_size // self.learner.responses_per_prompt)
         held_out = map_prompts(lambda part: part[:HELD_OUT], held_out)
         view = HeldOutResponses(held_out, self.tokenizer, config.seed, config.logging.attention_maps)
         recorder = Recorder(run, config.batch_size, self.board(view, data_spec=batches.element_spec))
@@ -120,6 +125,17 @@ class TextJob:
             lambda done: batches.skip(done).prefetch(1), further={"health": health} | tracing.observers(config.logging, run),
             score=lambda metrics: metrics["objective/scores"],
         )  # fmt: skip
+
+    def batches(self, prompts, size):
+        """An endless `tf.data.Dataset` of batches of prompts; with several `prompt_widths`, each of prompts of like length."""
+        config = self.config
+        if config.prompt_widths == 1:
+            return tf.data.Dataset.from_tensor_slices(prompts).shuffle(len(prompts.tokens), seed=config.seed).repeat().batch(size, drop_remainder=True)
+        lengths = prompts.mask.sum(axis=1).astype(int)
+        widths = choose_widths(lengths, config.prompt_widths, size)
+        padded = [f"{padded_share(lengths, some):.0%}" for some in (widths, [self.prompt_length])]
+        print(f"Batches of prompts of like length, padded to {', '.join(map(str, widths))} tokens: {padded[0]} of them is padding ({padded[1]} at one width).")
+        return batches_of_like_length(prompts, size, widths, config.seed)
 
     def board(self, *views, data_spec):
         """What TensorBoard shows of PPO: histograms, and the views of the task."""

@@ -38,12 +38,14 @@ CHOICES = {
     "schedule": "cosine", "seed": 7, "shuffle_seed": 7, "entropy_coefficient": 0.25, "dual_clip": 3.0, "target_kl": 0.5, "response_length": 7,
     "validation_data": "b.tsv", "test_data": "c.tsv", "costs": "0 1; 5 0", "text_length": 9, "questions": "all", "question_column": "q",
     "answer_column": "a", "source_column": "s", "target_column": "t", "partial_credit": 0.5, "prompt_length": 9, "positive_label": "bad",
-    "reward_epochs": 7, "reward_learning_rate": 0.5,
+    "reward_epochs": 7, "reward_learning_rate": 0.5, "reward_weights": "right=2", "reward_processes": 2, "reward_timeout": 1.5,
 }  # fmt: skip
 FIELDS = [f.name for f in dataclasses.fields(GenerationConfig) if not dataclasses.is_dataclass(f.default)]
 NESTED = [(f.name, g.name) for f in dataclasses.fields(GenerationConfig) if dataclasses.is_dataclass(f.default) for g in dataclasses.fields(f.default)]
-PARTNERS = {"validation_data": ["--data", "a.tsv"], "test_data": ["--data", "a.tsv"]}  # settings that are refused alone
-SETTINGS = [("generation", None, name) for name in FIELDS if name not in ("chosen_column", "rejected_column")]
+PARTNERS = {"validation_data": {"data": "a.tsv"}, "test_data": {"data": "a.tsv"}}  # settings that are refused alone
+PARTNERS |= {name: {"reward": "a:b"} for name in ("reward_weights", "reward_processes", "reward_timeout")}
+SETTINGS = [("generation", None, name) for name in FIELDS if name not in ("chosen_column", "rejected_column", "prompt_widths")]
+SETTINGS += [("translation", None, "prompt_widths")]
 SETTINGS += [("generation", *pair) for pair in NESTED if pair[0] != "checkpoint"]  # those of a checkpoint: test_pretrained_tasks.py
 for task, (settings, _) in TASKS.items():  # of the other tasks, what generation does not have
     SETTINGS += [(task, None, f.name) for f in dataclasses.fields(settings) if not dataclasses.is_dataclass(f.default) and f.name not in FIELDS]
@@ -69,7 +71,7 @@ def error_line(capsys, *arguments):
 def test_every_setting_has_an_option_that_reaches_it(task, group, name):
     """Catches: a field that the command line does not offer, or that another option of the same name takes."""
     get = lambda config: getattr(getattr(config, group) if group else config, name)
-    expected, partners = TASKS[task][0](), PARTNERS.get(name, [])
+    expected, partners = TASKS[task][0](), PARTNERS.get(name, {})
     default = get(expected)
     flag = "--" + name.replace("_", "-")
     if isinstance(default, bool):
@@ -78,11 +80,11 @@ def test_every_setting_has_an_option_that_reaches_it(task, group, name):
         value = CHOICES.get(name, default * 2 if isinstance(default, int) else default / 2 if isinstance(default, float) else None)
         options = [flag, str(value)]
     assert value is not None and value != default
-    config = parse(*partners, *options, task=task)
+    config = parse(*(word for partner, given in partners.items() for word in (f"--{partner}", given)), *options, task=task)
     assert get(config) == value and type(get(config)) is type(value)
     owner = getattr(config, group) if group else config
     restored = dataclasses.replace(owner, **{name: default})
-    expected = dataclasses.replace(expected, data="a.tsv") if partners else expected
+    expected = dataclasses.replace(expected, **partners)
     assert (dataclasses.replace(config, **{group: restored}) if group else restored) == expected  # and nothing else changed
 
 
@@ -279,6 +281,11 @@ def test_settings_that_cannot_be_used(refused, options, words):
         ("a_list:f", "def f(prompt, response): return [1.0, 2.0]", ["a_list:f", "[1.0, 2.0]", "prompt '"]),
         ("nothing:f", "def f(prompt, response): pass", ["nothing:f", "None", "prompt '"]),
         ("one_argument:f", "def f(response): return 1.0", ["one_argument:f", "TypeError"]),
+        ("a_column:f", "def f(prompt, response, label): return 1.0", ["a_column:f", "'label'", "texts.txt", "It has: text."]),
+        ("by_position:f", "def f(prompt, response, label, /): return 1.0", ["by_position:f", "'label'", "by name"]),
+        ("one_for_all:f", "def f(prompts, responses): return [1.0]", ["one_for_all:f", "1 value for 2 responses"]),
+        ("no_list:f", "def f(prompts, responses): return 1.0", ["no_list:f", "1.0 for 2 responses"]),
+        ("unlike_parts:f", "def f(prompts, responses): return [{'a': 1.0}, {'b': 1.0}]", ["unlike_parts:f", "the parts b", "the parts a before"]),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )
@@ -288,6 +295,37 @@ def test_a_reward_that_cannot_be_used(refused, tmp_path, reward, source, words):
         (tmp_path / f"{reward.split(':')[0]}.py").write_text(source)
     line = refused("--data", "texts.txt", "--reward", reward)
     assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    "source, options, words",
+    [
+        ("def f(prompt, response): return {'right': 1.0}", ["--reward-weights", "rigth=2"], ["rigth", "the parts right", "Did you mean 'right'"]),
+        ("def f(prompt, response): return 1.0", ["--reward-weights", "right=2"], ["returns one number, without parts"]),
+        ("def f(prompt, response): return 1.0", ["--reward-weights", "right"], ["no list of parts and numbers", "correct=1,format=0.5"]),
+        ("def f(prompt, response): return 1.0", ["--reward-weights", "a=1,a=2"], ["no list of parts and numbers"]),
+        ("def f(prompt, response): return 1.0", ["--reward-weights", "a=nan"], ["no list of parts and numbers"]),
+        ("def f(prompt, response): return 1.0", ["--reward-processes", "-1"], ["reward_processes=-1"]),
+        ("def f(prompt, response): return 1.0", ["--reward-timeout", "0"], ["reward_timeout=0.0 is not positive"]),
+        ("import time\ndef f(prompt, response): time.sleep(600)", ["--reward-timeout", "0.5"], ["took longer than 0.5 seconds", "prompt '"]),
+        ("import os\ndef f(prompt, response): os._exit(3)", ["--reward-processes", "1"], ["ended its process with exit code 3", "prompt '"]),
+        ("def f(prompt, response): 1 / 0", ["--reward-processes", "2"], ["raised ZeroDivisionError", "prompt '"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else "",
+)  # fmt: skip
+def test_settings_of_a_reward_that_cannot_be_used(refused, tmp_path, monkeypatch, source, options, words):
+    """Catches: a weight that changes nothing, a reward that hangs or dies after minutes of supervised training, or for ever."""
+    (tmp_path / "one_reward_of_a_test.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "one_reward_of_a_test", raising=False)
+    line = refused("--data", "texts.txt", "--reward", "one_reward_of_a_test:f", *options)
+    assert all(word in line for word in words), line
+    monkeypatch.delitem(sys.modules, "one_reward_of_a_test", raising=False)
+
+
+@pytest.mark.parametrize("option", [["--reward-weights", "a=1"], ["--reward-processes", "2"], ["--reward-timeout", "1"]], ids=lambda option: option[0])
+def test_settings_of_a_reward_that_is_not_there(refused, option):
+    """Catches: a setting without effect, where the reward is learned."""
+    assert f"{option[0]} is of a function of yours, but there is none" in refused("--data", "texts.txt", *option)
 
 
 def test_an_existing_run_is_left_alone(tmp_path, monkeypatch, capsys):

@@ -26,7 +26,7 @@ from helpers import (
     tiny_policy,
     weights_of,
 )
-from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward, ReferenceReward
+from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import Responses
 from ppo_keras.language.ppo import check_prompts
@@ -465,14 +465,10 @@ def test_rows_stay_with_their_prompts():
     """Catches: rows that are not shuffled or repeated with their prompts, a batch that has lost them on its way to the reward."""
     seen = []
 
-    class Noted(ReferenceReward):
-        def score(self, prompt, response, row):
-            seen.append((prompt, int(row)))
-            return super().score(prompt, response, row)
-
     tokens = np.array([[4], [5], [4], [3], [5], [4]], np.int32)  # of the rows 2 to 7; most have the text of another
     prompts = Prompts(tokens, np.ones([6, 1], np.float32)).numbered(first=2)
-    reward = Noted(lambda response, references: float(references[0]), [[f"{i}"] for i in range(8)], Words())
+    note = lambda prompt, response, row: seen.append((prompt, row)) or float(row)
+    reward = PythonReward(note, Words(), rows=[{"row": i, "text": "?"} for i in range(8)])
     ppo = learner(policy=random_table(), reward=reward, length=2, responses_per_prompt=2)
     data = tf.data.Dataset.from_tensor_slices(prompts).shuffle(6, seed=1).batch(3, drop_remainder=True)
     check_prompts(data)  # `fit` takes them

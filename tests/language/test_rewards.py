@@ -1,5 +1,6 @@
 """`ppo_keras.language.rewards`: a learned score, and any Python function."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -12,7 +13,8 @@ from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_pol
 from ppo_keras import PythonReward, ReferenceReward, RewardModel, Tokenizer
 from ppo_keras.errors import InputError, RewardError
 from ppo_keras.language.generation import NumberedPrompts, Prompts, Responses
-from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, load_function, score_responses, with_code
+from ppo_keras.language.reward_function import load_function
+from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, score_responses, with_code
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -297,7 +299,7 @@ def test_references_are_found_by_row_not_by_text():
     with pytest.raises(InputError, match="likeness finds references by row, but the prompts have none. Use Prompts.numbered()"):
         reward(same, RESPONSES)
     for rows in ([0, 3], [-1, 0]):
-        with pytest.raises(InputError, match="but there are references for 0 to 2"):
+        with pytest.raises(InputError, match=r"the prompts have rows from .* but reward likeness knows those from 0 to 2"):
             reward(NumberedPrompts(*same, tf.constant(rows)), RESPONSES)
     with pytest.raises(RewardError, match="likeness raised ZeroDivisionError.*prompt 'where', response ' x'"):
         ReferenceReward(lambda *_: 1 / 0, [["a"]], Words(), "likeness").score("where", " x", 0)
@@ -351,3 +353,181 @@ def test_a_score_that_float32_cannot_hold(score):
     """Catches: a finite number that is infinite in float32, and trains to NaN."""
     with pytest.raises(RewardError, match="It must return one finite number"):
         PythonReward(lambda prompt, response: score, SimpleNamespace(decode_pairs=None)).score("a", "b")
+
+
+# Columns, lists, parts, processes.
+
+
+ROWS = [{"answer": "8"}, {"answer": "9"}, {"answer": "3"}]
+
+
+def numbered(*rows):
+    """`PROMPTS` with these rows."""
+    return NumberedPrompts(*PROMPTS, tf.constant(rows))
+
+
+def test_columns_are_found_by_row():
+    """Catches: rows taken for places in the batch, scores of another response, a row that is not there."""
+    holds = PythonReward(lambda prompt, response, answer: float(answer in response.split()), Words(), "holds", rows=ROWS)
+    assert holds.needs_rows
+    assert holds(numbered(0, 1), RESPONSES).numpy().tolist() == [1.0, 1.0]  # "8 3" and "9 9 9"
+    assert holds(numbered(1, 2), RESPONSES).numpy().tolist() == [0.0, 0.0]
+    assert holds(numbered(2, 0), RESPONSES).numpy().tolist() == [1.0, 0.0]
+    assert holds.score("6 7", "9 9", row=1) == 1.0 and holds.parts == {}
+    with pytest.raises(InputError, match="reward holds finds answer by row, but the prompts have none"):
+        holds(PROMPTS, RESPONSES)
+    with pytest.raises(InputError, match="rows from 0 to 3, but reward holds knows those from 0 to 2"):
+        holds(numbered(0, 3), RESPONSES)
+    with pytest.raises(InputError, match="reward f reads answer of the data. Give PythonReward"):
+        PythonReward(lambda prompt, response, answer: 0.0, Words(), "f")(numbered(0, 1), RESPONSES)
+
+
+def test_columns_with_defaults_need_no_rows():
+    """Catches: a prompt that somebody types and that has no score, though the reward can do without a row."""
+    reward = PythonReward(lambda prompt, response, answer="9": float(answer in response), Words(), rows=ROWS)
+    assert not reward.needs_rows
+    assert reward(PROMPTS, RESPONSES).numpy().tolist() == [0.0, 1.0]
+    assert reward(numbered(0, 2), RESPONSES).numpy().tolist() == [1.0, 0.0]
+
+
+def test_lists_in_one_call():
+    """Catches: a function of lists that is called once a response, columns in another order than the responses."""
+    seen = []
+
+    def lengths(prompts, completions, answer):
+        seen.append((prompts, completions, answer))
+        return [float(len(text)) for text in completions]
+
+    reward = PythonReward(lengths, Words(), rows=ROWS)
+    assert reward(numbered(2, 0), RESPONSES).numpy().tolist() == [3.0, 5.0]
+    assert seen == [(["5", "6 7"], ["8 3", "9 9 9"], ["3", "8"])]
+    assert reward.score("x", "four", row=1) == 4.0
+    array = PythonReward(lambda a, b: np.arange(len(a)), Words(), batched=True)
+    assert array(PROMPTS, RESPONSES).numpy().tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "returned, said",
+    [
+        ([1.0], "returned 1 value for 2 responses"),
+        ([1.0, 2.0, 3.0], "returned 3 values for 2 responses"),
+        (np.zeros(3), "returned 3 values for 2 responses"),
+        (1.0, "returned 1.0 for 2 responses"),
+        (np.float32(1.0), "for 2 responses"),
+        ({"a": [1.0, 2.0]}, r"returned \{'a': \[1.0, 2.0\]\} for 2 responses"),
+        (None, "returned None for 2 responses"),
+        ([1.0, None], "returned None for the prompt '6 7'"),
+        ([1.0, float("nan")], "returned nan for the prompt '6 7'"),
+        ([1.0, {"a": 1.0}], "returned the parts a for the prompt '6 7', but one number before"),
+    ],
+    ids=str,
+)
+def test_a_wrong_number_of_values(returned, said):
+    """Catches: scores given to other responses than theirs."""
+    with pytest.raises(RewardError, match=f"^reward many .*{said}"):
+        PythonReward(lambda prompts, responses: returned, Words(), "many")(PROMPTS, RESPONSES)
+
+
+def test_a_batch_that_raises_is_named():
+    """Catches: the first prompt blamed for what a whole batch did."""
+    with pytest.raises(RewardError, match=r"^reward many raised ZeroDivisionError: .* \(a batch of 2 responses\)"):
+        PythonReward(lambda prompts, responses: 1 / 0, Words(), "many")(PROMPTS, RESPONSES)
+
+
+def parts_of(prompt, response):
+    return {"short": float(len(response) < 4), "count": response.count("9")}
+
+
+def test_parts_and_their_weighted_sum_by_hand():
+    """Catches: a weight that is not used or given to another part, a mean of one response, the parts of an earlier call."""
+    reward = PythonReward(parts_of, Words(), weights={"count": 0.5})
+    assert reward(PROMPTS, RESPONSES).numpy().tolist() == [1.0, 1.5]  # 1 + .5 * 0, 0 + .5 * 3
+    assert reward.parts == {"reward/count": 1.5, "reward/short": 0.5}
+    reward.score("a", "b")
+    assert reward.parts == {"reward/count": 1.5, "reward/short": 0.5}  # a single look is no batch
+    reward(PROMPTS, Responses(RESPONSES.tokens[:, :1], RESPONSES.mask[:, :1], None, None))
+    assert reward.parts == {"reward/count": 0.5, "reward/short": 1.0}
+    plain = PythonReward(parts_of, Words())
+    assert plain(PROMPTS, RESPONSES).numpy().tolist() == [1.0, 3.0]
+    lists = PythonReward(lambda prompts, responses: list(map(parts_of, prompts, responses)), Words(), weights={"short": -1, "count": 0.5})
+    assert lists(PROMPTS, RESPONSES).numpy().tolist() == [-1.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    "function, said",
+    [
+        (lambda prompt, response: {"a": 1.0} if prompt == "5" else {"b": 1.0}, "returned the parts b for the prompt '6 7', but the parts a before"),
+        (lambda prompt, response: {"a": 1.0} if prompt == "5" else {"a": 1.0, "b": 1.0}, "returned the parts a, b for the prompt '6 7'"),
+        (lambda prompt, response: {"a": 1.0} if prompt == "5" else 1.0, "returned one number for the prompt '6 7', but the parts a before"),
+        (lambda prompt, response: {"a": "good"}, "returned 'good' as the part 'a' for the prompt '5'"),
+        (lambda prompt, response: {"a": float("inf")}, "returned inf as the part 'a'"),
+        (lambda prompt, response: {"a": 2e38, "b": 2e38}, "returned a weighted sum of 4e\\+38"),
+        (lambda prompt, response: {}, r"returned \{\} for the prompt"),
+        (lambda prompt, response: {1: 1.0}, "returned a part called 1 for"),
+        (lambda prompt, response: {"a=b": 1.0}, "returned a part called 'a=b' for"),
+    ],
+)
+def test_parts_that_cannot_be_used(function, said):
+    """Catches: parts that are unlike, whose sums then mean different things; a part that is no number."""
+    with pytest.raises(RewardError, match=f"^reward mixed {said}"):
+        PythonReward(function, Words(), "mixed")(PROMPTS, RESPONSES)
+
+
+def test_weights_of_parts_that_are_not_there():
+    """Catches: a misspelt weight that changes nothing."""
+    with pytest.raises(InputError, match="there is a weight of shrt, but reward parts_of has the parts count, short. Did you mean 'short'"):
+        PythonReward(parts_of, Words(), weights={"shrt": 2.0})(PROMPTS, RESPONSES)
+    with pytest.raises(InputError, match="there is a weight of a, but reward one returns one number, without parts"):
+        PythonReward(lambda *_: 1.0, Words(), "one", weights={"a": 2.0}).score("a", "b")
+
+
+@pytest.fixture
+def slow_rewards(tmp_path, monkeypatch):
+    """A module of rewards in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    body = "import os, time\n"
+    body += "def parts(prompt, response, answer): return {'right': float(answer in response), 'process': float(os.getpid())}\n"
+    body += "def lists(prompts, responses, answer): return [float(len(prompts))] * len(prompts)\n"
+    body += "def hangs(prompt, response): time.sleep(600 * (prompt == '6 7')); return 0.0\n"
+    body += "def dies(prompt, response): os._exit(3)\n"
+    body += "def hangs_on_lists(prompts, responses): time.sleep(600)\n"
+    (tmp_path / "slow_rewards_of_a_test.py").write_text(body)
+    made = []
+    yield lambda name, **more: made.append(PythonReward(f"slow_rewards_of_a_test:{name}", Words(), **more)) or made[-1]
+    for reward in made:
+        reward.close()
+        assert not getattr(reward.run, "running", [])
+    sys.modules.pop("slow_rewards_of_a_test", None)
+
+
+def test_processes_give_the_same_scores(slow_rewards):
+    """Catches: columns, parts or weights that get lost on the way to a process, a list that each process is given whole."""
+    reward = slow_rewards("parts", rows=ROWS, processes=2, weights={"process": 0.0})
+    assert reward(numbered(0, 2), RESPONSES).numpy().tolist() == [1.0, 0.0]
+    assert reward.parts["reward/right"] == 0.5 and reward.parts["reward/process"] != os.getpid()
+    assert slow_rewards("parts", rows=ROWS, weights={"process": 0.0})(numbered(0, 2), RESPONSES).numpy().tolist() == [1.0, 0.0]
+    lists = slow_rewards("lists", rows=ROWS, processes=2)
+    assert lists(numbered(0, 2), RESPONSES).numpy().tolist() == [1.0, 1.0] and lists.name == "slow_rewards_of_a_test:lists"
+    assert slow_rewards("lists", rows=ROWS)(numbered(0, 2), RESPONSES).numpy().tolist() == [2.0, 2.0]
+
+
+def test_a_reward_that_hangs_or_dies_is_one_error(slow_rewards):
+    """Catches: a limit without a process that is not kept, an error that is none of those that save the run, another prompt named."""
+    with pytest.raises(RewardError, match=r"^reward \S+:hangs took longer than 0.5 seconds \(prompt '6 7', response '9 9 9'\)\.$"):
+        slow_rewards("hangs", timeout=0.5)(PROMPTS, RESPONSES)
+    with pytest.raises(RewardError, match=r"^reward \S+:dies ended its process with exit code 3 \(prompt '5', response '8 3'\)\.$"):
+        slow_rewards("dies", processes=1)(PROMPTS, RESPONSES)
+    with pytest.raises(RewardError, match=r"took longer than 0.1 seconds \(a batch of 2 responses\)"):
+        slow_rewards("hangs_on_lists", timeout=0.1)(PROMPTS, RESPONSES)
+
+
+def test_what_cannot_run_in_a_process():
+    """Catches: a function that a process cannot find, and that would run in this one without its limit."""
+    for more in (dict(processes=2), dict(timeout=1.0)):
+        with pytest.raises(InputError, match="find it by its name only. Put it into a file, and give 'module:function'"):
+            PythonReward(parts_of, Words(), **more)
+    with pytest.raises(InputError, match="timeout=0 is not positive"):
+        PythonReward(parts_of, Words(), timeout=0)
+    with pytest.raises(InputError, match="processes=-1 is no whole number"):
+        PythonReward(parts_of, Words(), processes=-1)

@@ -7,7 +7,7 @@ import pytest
 
 from ppo_keras.environments.config import GridConfig
 from ppo_keras.errors import InputError
-from ppo_keras.language.rewards import load_function
+from ppo_keras.language.reward_function import load_function
 from ppo_keras.runs.elsewhere import find_files
 from ppo_keras.runs.folder import Run
 from ppo_keras.tasks.config import GenerationConfig

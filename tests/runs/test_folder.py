@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
 from ppo_keras import checkpoints
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, ResumeError
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import MLPActorCritic
 from ppo_keras.runs.folder import Run
@@ -406,3 +406,19 @@ def test_a_damaged_config_is_named(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match="config.json"):
         Run(tmp_path).load_settings(GenerationConfig)
+
+
+def test_other_metrics_than_the_header_has(tmp_path):
+    """Catches: a reward that returns other parts after `--resume`, whose numbers then stand in the columns of others."""
+    run = Run.create(tmp_path, "first")
+    run.append_metrics({"iteration": 1, "reward/a": 0.5, "reward/b": 0.25})
+    run.append_metrics({"iteration": 2, "reward/b": 1.0, "reward/a": 0.0})
+    assert (run.folder / "metrics.csv").read_text().splitlines() == ["iteration,reward/a,reward/b", "1,0.5,0.25", "2,0.0,1.0"]
+    before = (run.folder / "metrics.csv").read_bytes()
+    for row, said in (
+        ({"reward/a": 0.5}, "reward/b is no longer measured"),
+        ({"reward/a": 0.5, "reward/b": 1.0, "reward/c": 1.0}, "reward/c is only now measured"),
+    ):
+        with pytest.raises(ResumeError, match=said):
+            run.append_metrics({"iteration": 3} | row)
+    assert (run.folder / "metrics.csv").read_bytes() == before

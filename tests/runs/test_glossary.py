@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo_keras.runs.glossary import GLOSSARY, METRIC_NAMES, glossary_table
+from ppo_keras.runs.glossary import GLOSSARY, METRIC_NAMES, PARTS, glossary_table, meaning_of
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -41,7 +41,7 @@ def test_the_table_has_a_row_a_metric_and_six_cells_a_row():
     """Catches: a "|" in a meaning, which breaks the Markdown table, or a row left out."""
     head, line, *rows = glossary_table().splitlines()
     assert line == "|---|---|---|---|---|---|"
-    assert [row.split("|")[1].strip() for row in rows] == [f"`{metric.name}`" for metric in GLOSSARY]
+    assert [row.split("|")[1].strip() for row in rows] == [f"`{metric.name}`" for metric in (*GLOSSARY, PARTS)]
     assert {row.count("|") for row in (head, *rows)} == {7}
 
 
@@ -49,3 +49,10 @@ def test_names_elsewhere_are_code_and_notes_are_not():
     """Catches: a note such as "train/loss (negated)" shown as if it were a tag."""
     table = glossary_table()
     assert "| `objective/kl` |" in table and "| `train/approx_kl` |" in table and "| train/entropy_loss (negated) |" in table
+
+
+def test_what_a_tag_means():
+    """Catches: a part of a reward without a word about it, one that takes the place of a metric of that name, a word about any tag."""
+    assert meaning_of("reward/correct").startswith(PARTS.meaning) and PARTS.healthy in meaning_of("reward/correct")
+    assert meaning_of("reward/loss").startswith("cross-entropy of the reward model") and meaning_of("final/reward_after").startswith("mean score")
+    assert meaning_of("batch/ratio") is None

@@ -587,17 +587,17 @@ def test_lengths_come_from_the_texts(job):
     assert job.context == 5 + job.response_length <= job.text_length
 
 
-def test_prompts_have_every_length_and_no_end(job):
+def test_prompts_have_every_length_and_no_end(job, monkeypatch):
     """Catches: prompts of one length, without a begin token, or whole texts; other prompts for the same seed."""
-    prompts = job.make_prompts(job.corpus.train, 200, seed=1)
+    prompts = job.make_prompts("train", 200, seed=1)
     lengths = prompts.mask.sum(axis=1)
     assert set(lengths) == {2, 3, 4, 5} and prompts.tokens.shape == (200, 5)
     first = prompts.tokens[np.arange(200), 5 - lengths.astype(int)]
     assert (first == BEGIN).all() and not (prompts.tokens == job.tokenizer.end_id).any()
-    assert np.array_equal(job.make_prompts(job.corpus.train, 200, seed=1).tokens, prompts.tokens)
-    assert not np.array_equal(job.make_prompts(job.corpus.train, 200, seed=2).tokens, prompts.tokens)
-    short = job.corpus.test._replace(texts=["a"] * 3)
-    assert job.make_prompts(short, 3, seed=0).mask.sum() > 0
+    assert np.array_equal(job.make_prompts("train", 200, seed=1).tokens, prompts.tokens)
+    assert not np.array_equal(job.make_prompts("train", 200, seed=2).tokens, prompts.tokens)
+    monkeypatch.setattr(job, "corpus", job.corpus._replace(test=Split(["a"] * 3)))
+    assert job.make_prompts("test", 3, seed=0).mask.sum() > 0
 
 
 def test_pairs_that_are_equal_once_cut_are_told(tmp_path, monkeypatch):

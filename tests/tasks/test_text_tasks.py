@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import types
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -15,13 +16,14 @@ from ppo_keras.config import LoggingConfig
 from ppo_keras.datasets.loader import load_pairs
 from ppo_keras.errors import DataWarning
 from ppo_keras.language.evaluation import in_batches
-from ppo_keras.language.generation import Responses, map_prompts
+from ppo_keras.language.generation import Responses, map_prompts, pad_prompts
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy
 from ppo_keras.tasks import answering, classification, generation
 from ppo_keras.tasks.config import AnsweringConfig, ClassificationConfig, QuestionAnsweringConfig
 from ppo_keras.tasks.question_answering import QuestionAnswering
+from ppo_keras.tasks.text import TextJob
 from runs_of_texts import NEWS, PHRASES, QUESTIONS, REVIEWS, TINY, run
 
 
@@ -189,8 +191,8 @@ def test_control_codes_ask_for_labels(place):
 @pytest.mark.parametrize("job", [answering.AnsweringJob, generation.GenerationJob])
 def test_every_end_token_of_the_tokenizer_reaches_the_learner(job):
     """Catches: a task that trains a checkpoint, and knows only the first of its end tokens."""
-    config = types.SimpleNamespace(ppo=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, responses_per_prompt=1, seed=0, reward="len")
-    facts = dict(policy=random_table(), reward=len, function=len, response_length=4, usual_length=4.0, known=[("a", "b")], reference=None, judge=None)
+    config = types.SimpleNamespace(ppo=None, kl=None, missing_end_penalty=0.0, short_penalty=0.0, responses_per_prompt=1, seed=0)
+    facts = dict(policy=random_table(), reward=len, own_reward=len, response_length=4, usual_length=4.0, known=[("a", "b")], reference=None, judge=None)
     tokenizer = types.SimpleNamespace(end_id=3, end_ids=(3, 5), pad_id=0, decode_pairs=None)
     learner = job.make_learner(types.SimpleNamespace(config=config, tokenizer=tokenizer, **facts))
     assert learner.end_id == (3, 5)
@@ -263,6 +265,41 @@ def test_prompts_of_full_length_are_told_nothing(place, recwarn):
     config = QuestionAnsweringConfig(data="questions.tsv", supervised_share=1.0, vocabulary_size=400)
     answering.AnsweringJob(config, QuestionAnswering(config))
     assert not [one for one in recwarn if one.category is DataWarning]
+
+
+def test_prompts_are_cut_only_when_asked_to(place):
+    """Catches: a prompt far longer than the others that is cut without a word, a test prompt longer than those of training, cut ones not counted."""
+    rows = "".join(f"What comes after {i}?{' Please tell me.' * 9 * (i == 7)}\t{i + 1}\n" for i in range(100))
+    (place / "one_long.tsv").write_text("question\tanswer\n" + rows)
+    config = QuestionAnsweringConfig(data="one_long.tsv", supervised_share=1.0, vocabulary_size=300, batch_size=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        whole = answering.AnsweringJob(config, QuestionAnswering(config))
+    lengths = np.concatenate([prompts.mask.sum(axis=1) for prompts in whole.prompts.values()])
+    assert whole.cut == 0 and whole.prompt_length == lengths.max() > 2 * np.median(lengths)
+    for length in (int(lengths.max()), int(np.median(lengths)) + 2):
+        config = replace(config, prompt_length=length)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            job = answering.AnsweringJob(config, QuestionAnswering(config))
+        said = (
+            f"1 prompts of one_long.tsv (of 100 in all) are longer than --prompt-length {length}, up to {int(lengths.max())} tokens; of these the end is read."
+        )
+        assert (job.cut, [str(one.message) for one in told]) == ((0, []) if length == lengths.max() else (1, [said]))
+        assert job.prompt_length == length == max(int(prompts.mask.sum(axis=1).max()) for prompts in job.prompts.values())
+
+
+def test_batches_of_like_length_where_they_are_asked_for(capsys):
+    """Catches: a setting without effect, widths of fewer prompts than a batch, the prompts of today in another order where nothing was asked for."""
+    prompts = pad_prompts([[row] * (1 + row % 5) for row in range(40)], 9, 0).numbered()
+    for widths in (1, 2):
+        job = types.SimpleNamespace(config=types.SimpleNamespace(prompt_widths=widths, seed=3), prompt_length=9)
+        some = list(TextJob.batches(job, prompts, 4).take(12).as_numpy_iterator())
+        assert {batch.tokens.shape for batch in some} == ({(4, 9)} if widths == 1 else {(4, 2), (4, 5)})
+        assert all((batch.tokens[:, -1] == batch.rows).all() for batch in some)
+        said = capsys.readouterr().out
+        expected = "Batches of prompts of like length, padded to 2, 5 tokens: 21% of them is padding (67% at one width).\n"
+        assert said == ("" if widths == 1 else expected)
 
 
 class Spoiling:
