@@ -120,6 +120,19 @@ def test_a_schema_that_is_none(schema):
         json_fits("", "{}", schema)
 
 
+def test_a_response_that_is_too_deep():
+    """Catches: a response that ends the training where the schema refers to itself."""
+    pytest.importorskip("jsonschema")
+    schema = {"type": "array", "items": {"$ref": "#"}}
+    assert json_fits("", "[[]]", schema) == 1.0 and json_fits("", "[" * 400 + "]" * 400, schema) == 0.0
+
+
+def test_an_empty_cell_asks_nothing():
+    """Catches: a row of a .csv file without a bound or a schema of its own, which ends the training."""
+    assert length("", "a b", least_words="", most_words="2") == 1.0 and length("", "a b", least_words="3", most_words="") == 0.0
+    assert json_fits("", "{}", "") == 1.0 and json_fits("", "{", "") == 0.0
+
+
 def test_a_schema_fetches_nothing():
     """Catches: a data set that has the training load pages from the network."""
     pytest.importorskip("jsonschema")
