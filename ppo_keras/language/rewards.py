@@ -276,8 +276,9 @@ class PythonReward:
         """The values of a function of lists, one after the other."""
         sizes = [len(next(part for part in (*call.texts, *call.named.values()))) for call in calls]
         for size, value in zip(sizes, values):
-            if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) == 0 or len(value) != size:
-                got = f"{len(value)} value{'s' * (len(value) != 1)}" if isinstance(value, (list, tuple)) or np.ndim(value) else shown(value)
+            listed = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+            if not listed or len(value) != size:
+                got = f"{len(value)} value{'s' * (len(value) != 1)}" if listed else shown(value)
                 raise RewardError(f"reward {self.name} returned {got} for {size} responses. A function of lists must return a list with one value for each.")
         return [one for value in values for one in value]
 

@@ -414,6 +414,7 @@ def test_lists_in_one_call():
         (np.zeros(3), "returned 3 values for 2 responses"),
         (1.0, "returned 1.0 for 2 responses"),
         (np.float32(1.0), "for 2 responses"),
+        ([[1.0, 2.0], [3.0]], r"returned \[1.0, 2.0\] for the prompt"),
         ({"a": [1.0, 2.0]}, r"returned \{'a': \[1.0, 2.0\]\} for 2 responses"),
         (None, "returned None for 2 responses"),
         ([1.0, None], "returned None for the prompt '6 7'"),
