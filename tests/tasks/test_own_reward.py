@@ -123,6 +123,14 @@ def serves(pid):
         return False
 
 
+def test_a_run_that_cannot_begin_leaves_no_process(place):
+    """Catches: the processes of a reward whose weights name no part of it, in a Python that goes on."""
+    with pytest.raises(InputError, match="there is a weight of wrong") as caught:
+        generation.GenerationJob(parse(["train", "generation", *SMALL, "--reward-processes", "1", "--reward-weights", "wrong=1"]).config)
+    job = next(frame.frame.f_locals["self"] for frame in caught.traceback if frame.name == "try_reward")
+    assert not job.own_reward.run.running
+
+
 def test_a_reward_that_dies_keeps_the_run_and_it_goes_on(place, done):
     """Catches: an iteration lost or made twice, other scores in one process than in two, a state that knows no weights of parts."""
     (place / "dies").touch()
