@@ -216,8 +216,14 @@ class PythonReward:
 
     @property
     def needs_rows(self):
-        """Whether it reads columns that must be there, so that it cannot score what somebody types."""
+        """Whether it reads columns that must be there, so that it cannot score prompts without rows."""
         return bool(self.function.columns.needed)
+
+    @property
+    def reads_rows(self):
+        """Whether it reads columns that must be there, or that are there: what somebody types has none, and no score that compares."""
+        columns, there = self.function.columns, set(self.rows[0]) if self.rows else set()
+        return self.needs_rows or bool(there if columns.every else there.intersection(columns.optional))
 
     def close(self):
         """Ends its processes, where it has any; the next call begins others."""

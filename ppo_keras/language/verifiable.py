@@ -228,7 +228,7 @@ def length(prompt, response, least_words=None, most_words=None, least_characters
     text = response.strip()
     words = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff](?:[^\s\u3040-\u30ff\u3400-\u9fff]*)", text))
     bounds = [(words, _bound(least_words), _bound(most_words)), (len(text), _bound(least_characters), _bound(most_characters))]
-    if all(bound is None for _, *pair in bounds for bound in pair):
+    if all(bound is None for bound in (least_words, most_words, least_characters, most_characters)):
         raise ValueError("there is no column least_words, most_words, least_characters or most_characters, so any length would do")
     return float(all((least is None or count >= least) and (most is None or count <= most) for count, least, most in bounds))
 

@@ -390,6 +390,21 @@ def test_columns_with_defaults_need_no_rows():
     assert reward(numbered(0, 2), RESPONSES).numpy().tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    "function, reads",
+    [
+        (lambda prompt, response: 0.0, False),
+        (lambda prompt, response, answer: 0.0, True),
+        (lambda prompt, response, answer="9": 0.0, True),
+        (lambda prompt, response, most_words=9: 0.0, False),
+        (lambda prompt, response, **columns: 0.0, True),
+    ],
+)
+def test_what_is_typed_has_a_score_where_no_column_is_read(function, reads):
+    """Catches: `chat` that ends each response in an error, or scores it without the schema that the data have, where a column has a default."""
+    assert PythonReward(function, Words(), rows=ROWS).reads_rows is reads
+
+
 def test_lists_in_one_call():
     """Catches: a function of lists that is called once a response, columns in another order than the responses."""
     seen = []

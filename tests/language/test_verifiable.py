@@ -130,6 +130,7 @@ def test_a_response_that_is_too_deep():
 def test_an_empty_cell_asks_nothing():
     """Catches: a row of a .csv file without a bound or a schema of its own, which ends the training."""
     assert length("", "a b", least_words="", most_words="2") == 1.0 and length("", "a b", least_words="3", most_words="") == 0.0
+    assert length("", "a b c", most_words="") == 1.0  # there is such a column
     assert json_fits("", "{}", "") == 1.0 and json_fits("", "{", "") == 0.0
 
 

@@ -154,7 +154,7 @@ def test_a_run_is_opened_elsewhere(place, done, tmp_path, monkeypatch):
     texts = [job.corpus.test.texts[i % len(job.corpus.test.texts)] for i in range(4)]
     lines = {line["text"]: line for line in LINES}
     assert scores.tolist() == [by_hand(lines[text], response) for text, response in zip(texts, responses)]
-    assert np.isfinite(job.sample(4, 0).rewards).all() and job.learner.needs_rows
+    assert np.isfinite(job.sample(4, 0).rewards).all() and job.learner.reads_rows
     job.close()
     assert run("generate", str(place / "runs" / "whole"), "--prompt", "1 plus").code == 0
     assert run("compare", f"{place / 'runs' / 'whole'}:before", str(place / "runs" / "whole"), "--samples", "4").code == 0
