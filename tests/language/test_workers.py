@@ -132,12 +132,12 @@ def test_what_a_dead_process_began_is_ended(workers, tmp_path):
 
 def test_a_call_that_takes_too_long(workers):
     """Catches: a limit that is not kept, or that leaves the process running."""
-    two = workers(2, timeout=1.0)
+    two = workers(2, timeout=2.0)  # the calls before it have this long on a busy machine
     two.start()
     mine = [worker.process.pid for worker in two.running]
     with pytest.raises(CallFailed) as caught:
         two(call("a", "hang", "a"))
-    assert (caught.value.number, caught.value.what) == (1, "took longer than 1 seconds") and all(map(gone, mine))
+    assert (caught.value.number, caught.value.what) == (1, "took longer than 2 seconds") and all(map(gone, mine))
 
 
 def test_ctrl_c_ends_the_processes(workers, monkeypatch):
