@@ -26,12 +26,12 @@ NUMBER = re.compile(  # the 2 of m2 is none
 )
 MINUS = re.compile(r"(?:(?<![\w)\]%])-|(?<=[=:(\[<>≈])[ ]*-[ ])[$€£¥]?$|(?<![\w)\]%])-[$€£¥]$|[$€£¥]-$")  # none: that of 5-3, of 5 - 3, or of a list
 LONGEST = 1000  # digits of a number
-CHOICE = r"[*_`\"'(\[（【《]*(?:\\boxed\{)?[*_`\"'(\[（【]*([A-H])(?![A-Za-z])"
+CHOICE = r"[*_`\"'(\[（【《]*+(?:\\boxed\{)?[*_`\"'(\[（【]*([A-H])(?![A-Za-z])"
 IS = r"(?:\s+(?:is|are|should be|would be|must be|has to be)|(?:应该|應該|应|應)?(?:是|为|為|选|選))"
 STATED = re.compile(
     rf"(?:(?:(?:answer|choose|pick|select)\b|答案|(?<!不)(?:应选|應選|故选|故選|选择|選擇|选|選)){IS}?"
     rf"|(?:(?:choice|option|one)\b|选项|選項|正确|正確|的)(?:{IS}|(?=\s*[:：])))"
-    rf"(?:\s+(?:option|choice|letter|选项))?\s*[:：=]?\s*{CHOICE}",
+    rf"(?:\s+(?:option|choice|letter|选项))?\s*+[:：=]?\s*+{CHOICE}",  # *+ gives nothing back: long runs of blanks would take for ever
     re.IGNORECASE,
 )
 OTHER = re.compile(r"[\s*_)\]）】}.]*(?:,|，|、|/|or\b|and\b|或|和)\s*(?:option\s+)?[*_(\[（【]*[A-H](?![A-Za-z])", re.IGNORECASE)

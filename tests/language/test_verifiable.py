@@ -87,6 +87,12 @@ def test_an_answer_that_is_no_choice(answer):
         multiple_choice("", "B", answer)
 
 
+def test_a_long_run_of_blanks_takes_no_longer():
+    """Catches: an expression that tries all ways to divide them, for hours."""
+    assert chosen_letter("answer is" + " " * 20_000 + "*" * 20_000) is None
+    assert chosen_letter("answer is" + " " * 20_000 + "*" * 20_000 + "B") == "B"
+
+
 def test_patterns():
     """Catches: a match at the beginning alone, white space around a response that counts."""
     assert matches("", " see page 7 ", r"page \d") == 1.0 and matches("", "see page x", r"page \d") == 0.0
