@@ -172,7 +172,7 @@ def json_fits(prompt, response, schema=None):
         (1.0, 0.0, 0.0)
     """
     checker = None if schema is None or schema == "" else _checker(schema)
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", response, re.DOTALL | re.IGNORECASE)
+    fenced = re.fullmatch(r"```(?:json)?[^\S\n]*\n(.*)```", response.strip(), re.DOTALL | re.IGNORECASE)
     try:
         value = json.loads(fenced[1] if fenced else response, parse_constant=_no_constant)
     except (ValueError, RecursionError):

@@ -91,6 +91,7 @@ def test_a_long_run_of_blanks_takes_no_longer():
     """Catches: an expression that tries all ways to divide them, for hours."""
     assert chosen_letter("answer is" + " " * 20_000 + "*" * 20_000) is None
     assert chosen_letter("answer is" + " " * 20_000 + "*" * 20_000 + "B") == "B"
+    assert json_fits("", "```" + "\n" * 20_000) == 0.0 and json_fits("", "```JSON \r\n" + "\n" * 20_000 + "{}```") == 1.0
 
 
 def test_patterns():
