@@ -4,7 +4,6 @@ The logits of a batch are its largest tensor: 64 responses of 128 tokens and a v
 logarithm and their gradients are as large again. What the loss needs of them is a number or two for each position.
 """
 
-import inspect
 import math
 
 import tensorflow as tf
@@ -44,7 +43,8 @@ def from_logits(policy, function, arrays, inputs, **read):
     """What a function makes of a policy's logits, which never exist as a whole where they are large.
 
     Args:
-        policy: an actor-critic; one of your own may lack the methods `hidden` and `logits`, and then puts out all logits at once.
+        policy: an actor-critic; one of your own may lack the methods `hidden` and `logits`, or have another `call` than theirs, and then puts out all
+            logits at once.
         function: of logits `(..., A)` and the arrays, to a tuple of float32 arrays `(...)`.
         arrays: a list, `(B, T, ...)` each, such as the actions that were chosen.
         inputs, read: see `ActorCritic.call`.
@@ -52,11 +52,17 @@ def from_logits(policy, function, arrays, inputs, **read):
     Returns:
         A tuple of float32 `(B, T)`, and the values, float32 `(B, T)`.
     """
-    if all(inspect.ismethod(getattr(policy, name, None)) for name in ("hidden", "logits")):  # layers of one's own may be called so
+    if _apart(type(policy)):
         (hidden, values), head = policy.hidden(inputs, **read), policy.logits
     else:
         (hidden, values), head = policy(inputs, **read), lambda logits: logits
     return in_blocks(lambda hidden, *arrays: function(head(hidden), *arrays), policy.distribution.size, hidden, *arrays), values
+
+
+def _apart(kind):
+    """Whether policies of a class have hidden states and logits apart: by methods (not layers that are called so), with no newer `call` than `hidden`."""
+    home = {name: i for i, one in reversed(list(enumerate(kind.__mro__))) for name in vars(one)}  # in which class each name is defined last
+    return {"hidden", "logits"} <= home.keys() and home["hidden"] <= home.get("call", math.inf)
 
 
 def _looped(function, blocks, size, rows):

@@ -130,8 +130,10 @@ def test_a_policy_without_hidden_states_puts_out_logits():
     """Catches: a policy of one's own, which has `call` alone, that is refused or whose logits go through a second head; layers of it taken for the methods."""
 
     class Own:
-        hidden = logits = staticmethod(lambda *_, **__: 1 / 0)
         distribution = LSTMActorCritic(V, width=4).distribution
+
+        def __init__(self):
+            self.hidden = self.logits = lambda *_, **__: 1 / 0
 
         def __call__(self, inputs, **read):
             return tf.one_hot(inputs, V) * 3.0, tf.ones(inputs.shape) * read["scale"]
@@ -140,3 +142,16 @@ def test_a_policy_without_hidden_states_puts_out_logits():
     (log_probs,), values = from_logits(Own(), lambda logits, actions: (log_probability(logits, actions),), [tokens], tokens, scale=2.0)
     np.testing.assert_allclose(log_probs, np.full([2, 2], 3 - np.log(np.exp(3) + V - 1)), rtol=1e-6)
     np.testing.assert_allclose(values, np.full([2, 2], 2.0))
+
+
+def test_a_policy_with_another_call_is_asked_by_it():
+    """Catches: a `call` of a subclass that acts by other logits than those that the update reads."""
+
+    class Half(LSTMActorCritic):
+        def call(self, *inputs, **read):
+            logits, values = super().call(*inputs, **read)
+            return logits * 0.0, values
+
+    tokens = tf.constant([[1, 2, 3]])
+    (log_probs,), _ = from_logits(Half(V, width=4), lambda logits, actions: (log_probability(logits, actions),), [tokens], tokens)
+    np.testing.assert_allclose(log_probs, np.full([1, 3], -np.log(V)), rtol=1e-6)
