@@ -4,6 +4,7 @@ The logits of a batch are its largest tensor: 64 responses of 128 tokens and a v
 logarithm and their gradients are as large again. What the loss needs of them is a number or two for each position.
 """
 
+import inspect
 import math
 
 import tensorflow as tf
@@ -43,7 +44,7 @@ def from_logits(policy, function, arrays, inputs, **read):
     """What a function makes of a policy's logits, which never exist as a whole where they are large.
 
     Args:
-        policy: an actor-critic; one of your own may lack `hidden` and `logits`, and then puts out all logits at once.
+        policy: an actor-critic; one of your own may lack the methods `hidden` and `logits`, and then puts out all logits at once.
         function: of logits `(..., A)` and the arrays, to a tuple of float32 arrays `(...)`.
         arrays: a list, `(B, T, ...)` each, such as the actions that were chosen.
         inputs, read: see `ActorCritic.call`.
@@ -51,7 +52,7 @@ def from_logits(policy, function, arrays, inputs, **read):
     Returns:
         A tuple of float32 `(B, T)`, and the values, float32 `(B, T)`.
     """
-    if hasattr(policy, "hidden"):
+    if all(inspect.ismethod(getattr(policy, name, None)) for name in ("hidden", "logits")):  # layers of one's own may be called so
         (hidden, values), head = policy.hidden(inputs, **read), policy.logits
     else:
         (hidden, values), head = policy(inputs, **read), lambda logits: logits

@@ -127,9 +127,10 @@ def test_no_tensor_holds_all_logits(tied, monkeypatch):
 
 
 def test_a_policy_without_hidden_states_puts_out_logits():
-    """Catches: a policy of one's own, which has `call` alone, that is refused or whose logits go through a second head."""
+    """Catches: a policy of one's own, which has `call` alone, that is refused or whose logits go through a second head; layers of it taken for the methods."""
 
     class Own:
+        hidden = logits = staticmethod(lambda *_, **__: 1 / 0)
         distribution = LSTMActorCritic(V, width=4).distribution
 
         def __call__(self, inputs, **read):

@@ -72,14 +72,14 @@ def read_lines():
 
 
 def respond(job, prompt, seed, greedy, turns=()):
-    """Prints the response of a writer, and a table of its tokens; it has no score where the reward compares with what the data know of a prompt. Returns its text.
+    """Prints the response of a writer, and a table of its tokens; it has no score where the reward reads what the data know of a prompt. Returns its text.
 
     Args:
         job: a `WriterJob`.
         prompt, seed, greedy: str, int, bool.
         turns: of the chat before the prompt, dicts with "role" and "content".
     """
-    score = None if job.learner.needs_rows else job.learner.score
+    score = None if job.learner.reads_rows else job.learner.score
     examined = job.reply(prompt, seed, greedy, score, turns)
     length = int(examined.responses.mask[0].sum())
     ids, log_probs, values = (part[0, :length] for part in (examined.responses.tokens, examined.responses.log_probs, examined.responses.values))

@@ -112,9 +112,9 @@ class LanguagePPO(PPO):
         return not isinstance(self.reward, PythonReward)
 
     @property
-    def needs_rows(self):
+    def reads_rows(self):
         """Whether the reward reads what belongs to a prompt beside its text, so that what somebody types has no score."""
-        return isinstance(self.reward, PythonReward) and self.reward.needs_rows
+        return isinstance(self.reward, PythonReward) and self.reward.reads_rows
 
     def fit(self, x=None, y=None, *, steps_per_epoch=None, **kwargs):
         """Keras's `fit`.

@@ -216,8 +216,14 @@ class PythonReward:
 
     @property
     def needs_rows(self):
-        """Whether it reads columns that must be there, so that it cannot score what somebody types."""
+        """Whether it reads columns that must be there, so that it cannot score prompts without rows."""
         return bool(self.function.columns.needed)
+
+    @property
+    def reads_rows(self):
+        """Whether it reads columns that must be there, or that are there: what somebody types has none, and no score that compares."""
+        columns, there = self.function.columns, set(self.rows[0]) if self.rows else set()
+        return self.needs_rows or bool(there if columns.every else there.intersection(columns.optional))
 
     def close(self):
         """Ends its processes, where it has any; the next call begins others."""
@@ -276,8 +282,9 @@ class PythonReward:
         """The values of a function of lists, one after the other."""
         sizes = [len(next(part for part in (*call.texts, *call.named.values()))) for call in calls]
         for size, value in zip(sizes, values):
-            if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) == 0 or len(value) != size:
-                got = f"{len(value)} value{'s' * (len(value) != 1)}" if isinstance(value, (list, tuple)) or np.ndim(value) else shown(value)
+            listed = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+            if not listed or len(value) != size:
+                got = f"{len(value)} value{'s' * (len(value) != 1)}" if listed else shown(value)
                 raise RewardError(f"reward {self.name} returned {got} for {size} responses. A function of lists must return a list with one value for each.")
         return [one for value in values for one in value]
 

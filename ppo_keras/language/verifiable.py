@@ -26,12 +26,12 @@ NUMBER = re.compile(  # the 2 of m2 is none
 )
 MINUS = re.compile(r"(?:(?<![\w)\]%])-|(?<=[=:(\[<>≈])[ ]*-[ ])[$€£¥]?$|(?<![\w)\]%])-[$€£¥]$|[$€£¥]-$")  # none: that of 5-3, of 5 - 3, or of a list
 LONGEST = 1000  # digits of a number
-CHOICE = r"[*_`\"'(\[（【《]*(?:\\boxed\{)?[*_`\"'(\[（【]*([A-H])(?![A-Za-z])"
+CHOICE = r"[*_`\"'(\[（【《]*+(?:\\boxed\{)?[*_`\"'(\[（【]*([A-H])(?![A-Za-z])"
 IS = r"(?:\s+(?:is|are|should be|would be|must be|has to be)|(?:应该|應該|应|應)?(?:是|为|為|选|選))"
 STATED = re.compile(
     rf"(?:(?:(?:answer|choose|pick|select)\b|答案|(?<!不)(?:应选|應選|故选|故選|选择|選擇|选|選)){IS}?"
     rf"|(?:(?:choice|option|one)\b|选项|選項|正确|正確|的)(?:{IS}|(?=\s*[:：])))"
-    rf"(?:\s+(?:option|choice|letter|选项))?\s*[:：=]?\s*{CHOICE}",
+    rf"(?:\s+(?:option|choice|letter|选项))?\s*+[:：=]?\s*+{CHOICE}",  # *+ gives nothing back: long runs of blanks would take for ever
     re.IGNORECASE,
 )
 OTHER = re.compile(r"[\s*_)\]）】}.]*(?:,|，|、|/|or\b|and\b|或|和)\s*(?:option\s+)?[*_(\[（【]*[A-H](?![A-Za-z])", re.IGNORECASE)
@@ -161,7 +161,7 @@ def json_fits(prompt, response, schema=None):
     Args:
         prompt: not looked at.
         response: str.
-        schema: a JSON Schema, as text or as Python has it; None: any JSON.
+        schema: a JSON Schema, as text or as Python has it; None or an empty cell: any JSON.
 
     Raises:
         ValueError: the schema is none.
@@ -171,7 +171,7 @@ def json_fits(prompt, response, schema=None):
         >>> json_fits("", '{"age": 7}', '{"required": ["age"]}'), json_fits("", "{'age': 7}"), json_fits("", "[1, NaN]")
         (1.0, 0.0, 0.0)
     """
-    checker = None if schema is None else _checker(schema)
+    checker = None if schema is None or schema == "" else _checker(schema)
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", response, re.DOTALL | re.IGNORECASE)
     try:
         value = json.loads(fenced[1] if fenced else response, parse_constant=_no_constant)
@@ -202,6 +202,8 @@ def _checker(schema):
     def fits(value):
         try:
             return checker.is_valid(value)
+        except RecursionError:  # a response that is too deep for a schema that refers to itself
+            return False
         except referencing.exceptions.Unresolvable as error:
             raise ValueError(f"{schema!r} refers to what is not in it: {error}") from error
 
@@ -214,7 +216,7 @@ def length(prompt, response, least_words=None, most_words=None, least_characters
     Args:
         prompt: not looked at.
         response: str.
-        least_words, most_words, least_characters, most_characters: numbers, as text too; None: any.
+        least_words, most_words, least_characters, most_characters: numbers, as text too; None or an empty cell: any.
 
     Raises:
         ValueError: none of them is given.
@@ -225,10 +227,14 @@ def length(prompt, response, least_words=None, most_words=None, least_characters
     """
     text = response.strip()
     words = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff](?:[^\s\u3040-\u30ff\u3400-\u9fff]*)", text))
-    bounds = [(words, least_words, most_words), (len(text), least_characters, most_characters)]
-    if all(bound is None for _, *pair in bounds for bound in pair):
+    bounds = [(words, _bound(least_words), _bound(most_words)), (len(text), _bound(least_characters), _bound(most_characters))]
+    if all(bound is None for bound in (least_words, most_words, least_characters, most_characters)):
         raise ValueError("there is no column least_words, most_words, least_characters or most_characters, so any length would do")
-    return float(all((least is None or count >= float(least)) and (most is None or count <= float(most)) for count, least, most in bounds))
+    return float(all((least is None or count >= least) and (most is None or count <= most) for count, least, most in bounds))
+
+
+def _bound(value):
+    return None if value is None or value == "" else float(value)
 
 
 def language(prompt, response, language):

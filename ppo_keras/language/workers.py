@@ -114,7 +114,7 @@ class _Worker:
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
             what = f"took longer than {self.timeout:g} seconds" if self.late else self._how_it_ended()
             raise CallFailed(number, what) from None
-        except (AttributeError, ImportError) as error:
+        except Exception as error:  # making a value of somebody else's kind may raise anything
             raise CallFailed(number, f"returned what cannot be read outside its process ({error})") from error
         finally:
             if timer:
@@ -146,8 +146,7 @@ class _Worker:
 
     def end(self):
         """Kills the process and those that it began, and waits for it."""
-        if self.process.poll() is None:
-            self._kill()
+        self._kill()  # also where it has ended by itself: what it began is in its group
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):

@@ -79,7 +79,7 @@ def export_pretrained(policy, tokenizer, folder, checkpoint=None, layout="merged
         dtype = dtype or (_stored(source.weights) if source else "float32")
         write = functools.partial(_write_folder, policy, config, form, files)
     _whole(folder, lambda place: write(place, dtype))
-    return Exported(Path(folder), model_type, dtype)
+    return Exported(Path(folder).expanduser(), model_type, dtype)
 
 
 def _settings_of(policy):

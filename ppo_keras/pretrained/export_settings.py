@@ -20,4 +20,5 @@ def check_export(folder, layout="merged", dtype=None):
     require(not path.exists() or path.is_dir(), f"{path} is a file. Name a new folder.")
     require(not path.exists() or not any(path.iterdir()), f"{path} is not empty, and nothing is written over. Name a new folder.")
     parent = next(one for one in path.absolute().parents if one.exists())
+    require(parent.is_dir(), f"{parent} is a file, so no folder {path.name} can be in it. Choose another place.")
     require(os.access(parent, os.W_OK), f"cannot write to {parent}. Choose another place.")

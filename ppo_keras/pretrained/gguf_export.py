@@ -29,7 +29,7 @@ def gguf_metadata(config, tokenizer, most_steps):
     require(family in HOMES, f"GGUF files are written of {', '.join(HOMES)}, not of {family}. {ADVICE}")
     require(tokenizer.model[:1] == b"{", f"GGUF files are written with the tokenizer of a checkpoint, not with one of our own. {ADVICE}")
     held = json.loads(tokenizer.model)
-    named = gguf_of(held["tokenizer"], held["facts"], tokenizer.end_ids, tokenizer.vocabulary_size)
+    named = gguf_of(held["tokenizer"], held["facts"], tokenizer.begins, tokenizer.end_ids, tokenizer.vocabulary_size)
     if family == "gpt2":
         width = config["n_embd"]
         values = {

@@ -43,13 +43,13 @@ def peft_config(policy, model_type, base):
     """The `adapter_config.json` of a policy's adapters; `base` names the model that they are of."""
     given, sources = adapter_settings(policy), kernels_of(model_type, policy.encoder.form)
     ranks = given["layers"] if isinstance(given["layers"], dict) else dict.fromkeys(LAYERS[given["layers"]], given["rank"])
-    others = [module for layer, source in sources.items() if layer not in ranks for module in modules_of(source)]
-    names = {layer: [_short(module, others) for module in modules_of(sources[layer])] for layer in ranks}
+    others = lambda rank: [module for layer, source in sources.items() if ranks.get(layer) != rank for module in modules_of(source)]
+    names = {layer: [_short(module, others(rank)) for module in modules_of(sources[layer])] for layer, rank in ranks.items()}
     apart = {name: rank for layer, rank in ranks.items() if rank != given["rank"] for name in names[layer]}
     alpha = given["alpha"]
     return {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True, "r": given["rank"],
-        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha, "lora_dropout": 0.0, "target_modules": sorted(sum(names.values(), [])), "bias": "none",
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha, "lora_dropout": 0.0, "target_modules": sorted({name for some in names.values() for name in some}), "bias": "none",
         "fan_in_fan_out": not sources["query_key_value"].turned, "rank_pattern": apart,
         "alpha_pattern": {name: alpha / given["rank"] * rank for name, rank in apart.items()}, "modules_to_save": None, "use_rslora": False, "use_dora": False,
     }  # fmt: skip

@@ -96,12 +96,13 @@ def parts_of_gguf(metadata):
     return json.dumps(content), settings, {"eos_token_id": ends}, {"vocab_size": len(tokens)}
 
 
-def gguf_of(content, facts, end_ids, size):
+def gguf_of(content, facts, begins, end_ids, size):
     """The metadata of a GGUF file that say what a tokenizer is: the way back from `parts_of_gguf`.
 
     Args:
         content: a `tokenizer.json`, a dict.
         facts: see `facts_of`.
+        begins: tokens that are put before a text.
         end_ids: all tokens that end a text.
         size: how many tokens there are to be; those that lack are made up, as llama.cpp's converter does.
 
@@ -120,16 +121,16 @@ def gguf_of(content, facts, end_ids, size):
     pieces = {i: piece for piece, i in model["vocab"].items()} | {i: token["content"] for i, token in added.items()}
     kinds = {i: CONTROL if token["special"] else USER_DEFINED for i, token in added.items()}
     known = {piece: i for i, piece in pieces.items()}
-    ids = {"eos": end_ids[0]} | {name: known[facts[f"{name}_token"]] for name in ("bos", "unk") if f"{name}_token" in facts}
+    ids = {"eos": end_ids[0]} | {name: known[token] for name in ("bos", "unk", "pad") if (token := facts.get(f"{name}_token")) in known}
+    ids |= {"bos": begins[0]} if begins else {}
     ids |= {"eot": end_ids[1]} if len(end_ids) > 1 else {}
-    ids |= {"pad": known[facts["pad_token"]]} if "pad_token" in facts else {}
     entries = {
         "model": "gpt2", "pre": pre, "tokens": [pieces.get(i, f"[PAD{i}]") for i in range(size)],
         "token_type": [kinds.get(i, NORMAL if i in pieces else UNUSED) for i in range(size)],
         "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges", [])],
     }  # fmt: skip
     entries |= {f"{GGUF_IDS.get(name, name)}_token_id": i for name, i in ids.items()}
-    entries |= {"add_bos_token": bool(facts["add_bos_token"])} if "add_bos_token" in facts else {}
+    entries["add_bos_token"] = bool(begins)  # always: what is so where nothing is said depends on `pre`
     metadata = {f"tokenizer.ggml.{name}": value for name, value in entries.items()}
     return metadata | ({"tokenizer.chat_template": facts["chat_template"]} if "chat_template" in facts else {})
 

@@ -104,7 +104,11 @@ class GenerationJob(WriterJob):
         some = map_prompts(lambda part: part[: 2 if self.own_reward.function.batched else 1], self.prompts)
         prompts = self.tokenizer.decode_batch(some.tokens, some.mask)
         responses = [text.removeprefix(prompt) for prompt, text in zip(prompts, self.corpus.test.texts * 2)]
-        self.own_reward.values(prompts, responses, self.own_reward.rows_of(some))
+        try:
+            self.own_reward.values(prompts, responses, self.own_reward.rows_of(some))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self):
         """Ends the processes of a reward of the user's own."""

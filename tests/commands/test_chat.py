@@ -57,6 +57,6 @@ def test_any_end_token_ends_a_response(capsys, last, ended):
     tokens, mask, zeros = np.array([[4, last, 0]]), np.array([[1.0, 1, 0]]), np.zeros([1, 3])
     tokenizer = types.SimpleNamespace(end_id=3, end_ids=(3, 5), pieces=lambda ids: [str(i) for i in ids], decode=str)
     examined = Examined(Responses(tokens, mask, zeros, zeros), zeros, zeros, None)
-    learner = types.SimpleNamespace(needs_rows=True)
+    learner = types.SimpleNamespace(reads_rows=True)
     chat.respond(types.SimpleNamespace(tokenizer=tokenizer, learner=learner, reply=lambda *_: examined), "4", 0, False)
     assert f"tokens: 2, {'ended by itself' if ended else 'cut off'};" in capsys.readouterr().out

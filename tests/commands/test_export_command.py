@@ -44,6 +44,14 @@ def test_a_writer_from_nothing_is_a_gpt_neox(place, there, stage):
     assert_close(load_pretrained("exported", lora_rank=0, memory=16)[0](tokens)[0], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_folder_at_home(there, tmp_path, monkeypatch):
+    """Catches: a model that is written, and then looked for in a folder called ~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    done = there("writer", os.path.join("~", "exported"))
+    assert done.code == 0 and done.out.startswith(f"{tmp_path / 'exported'} holds"), done.err
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -52,6 +60,7 @@ def test_a_writer_from_nothing_is_a_gpt_neox(place, there, stage):
         (["writer", "x", "--gguf", "--dtype", "bfloat16"], "a GGUF file is written in float16 or float32"),
         (["writer", "x", "--gguf"], "not of gpt_neox"),
         (["writer", "x", "--adapters-only"], "has no adapters"),
+        (["writer", "used/mine.txt/x"], "used/mine.txt is a file, so no folder x can be in it"),
         (["lstm", "x"], "no architecture of Hugging Face's is this lstm"),
         (["agent", "x"], "a run of the task 'cartpole', whose policy writes no text"),
         (["nothing", "x"], "there is no run 'nothing'"),

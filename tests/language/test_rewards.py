@@ -390,6 +390,21 @@ def test_columns_with_defaults_need_no_rows():
     assert reward(numbered(0, 2), RESPONSES).numpy().tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    "function, reads",
+    [
+        (lambda prompt, response: 0.0, False),
+        (lambda prompt, response, answer: 0.0, True),
+        (lambda prompt, response, answer="9": 0.0, True),
+        (lambda prompt, response, most_words=9: 0.0, False),
+        (lambda prompt, response, **columns: 0.0, True),
+    ],
+)
+def test_what_is_typed_has_a_score_where_no_column_is_read(function, reads):
+    """Catches: `chat` that ends each response in an error, or scores it without the schema that the data have, where a column has a default."""
+    assert PythonReward(function, Words(), rows=ROWS).reads_rows is reads
+
+
 def test_lists_in_one_call():
     """Catches: a function of lists that is called once a response, columns in another order than the responses."""
     seen = []
@@ -414,6 +429,7 @@ def test_lists_in_one_call():
         (np.zeros(3), "returned 3 values for 2 responses"),
         (1.0, "returned 1.0 for 2 responses"),
         (np.float32(1.0), "for 2 responses"),
+        ([[1.0, 2.0], [3.0]], r"returned \[1.0, 2.0\] for the prompt"),
         ({"a": [1.0, 2.0]}, r"returned \{'a': \[1.0, 2.0\]\} for 2 responses"),
         (None, "returned None for 2 responses"),
         ([1.0, None], "returned None for the prompt '6 7'"),
@@ -514,8 +530,8 @@ def test_processes_give_the_same_scores(slow_rewards):
 
 def test_a_reward_that_hangs_or_dies_is_one_error(slow_rewards):
     """Catches: a limit without a process that is not kept, an error that is none of those that save the run, another prompt named."""
-    with pytest.raises(RewardError, match=r"^reward \S+:hangs took longer than 0.5 seconds \(prompt '6 7', response '9 9 9'\)\.$"):
-        slow_rewards("hangs", timeout=0.5)(PROMPTS, RESPONSES)
+    with pytest.raises(RewardError, match=r"^reward \S+:hangs took longer than 2 seconds \(prompt '6 7', response '9 9 9'\)\.$"):
+        slow_rewards("hangs", timeout=2.0)(PROMPTS, RESPONSES)
     with pytest.raises(RewardError, match=r"^reward \S+:dies ended its process with exit code 3 \(prompt '5', response '8 3'\)\.$"):
         slow_rewards("dies", processes=1)(PROMPTS, RESPONSES)
     with pytest.raises(RewardError, match=r"took longer than 0.1 seconds \(a batch of 2 responses\)"):

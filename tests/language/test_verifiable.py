@@ -87,6 +87,12 @@ def test_an_answer_that_is_no_choice(answer):
         multiple_choice("", "B", answer)
 
 
+def test_a_long_run_of_blanks_takes_no_longer():
+    """Catches: an expression that tries all ways to divide them, for hours."""
+    assert chosen_letter("answer is" + " " * 20_000 + "*" * 20_000) is None
+    assert chosen_letter("answer is" + " " * 20_000 + "*" * 20_000 + "B") == "B"
+
+
 def test_patterns():
     """Catches: a match at the beginning alone, white space around a response that counts."""
     assert matches("", " see page 7 ", r"page \d") == 1.0 and matches("", "see page x", r"page \d") == 0.0
@@ -118,6 +124,20 @@ def test_a_schema_that_is_none(schema):
     pytest.importorskip("jsonschema")
     with pytest.raises(ValueError, match="is no JSON Schema"):
         json_fits("", "{}", schema)
+
+
+def test_a_response_that_is_too_deep():
+    """Catches: a response that ends the training where the schema refers to itself."""
+    pytest.importorskip("jsonschema")
+    schema = {"type": "array", "items": {"$ref": "#"}}
+    assert json_fits("", "[[]]", schema) == 1.0 and json_fits("", "[" * 400 + "]" * 400, schema) == 0.0
+
+
+def test_an_empty_cell_asks_nothing():
+    """Catches: a row of a .csv file without a bound or a schema of its own, which ends the training."""
+    assert length("", "a b", least_words="", most_words="2") == 1.0 and length("", "a b", least_words="3", most_words="") == 0.0
+    assert length("", "a b c", most_words="") == 1.0  # there is such a column
+    assert json_fits("", "{}", "") == 1.0 and json_fits("", "{", "") == 0.0
 
 
 def test_a_schema_fetches_nothing():

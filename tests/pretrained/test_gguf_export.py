@@ -18,6 +18,10 @@ from ppo_keras.pretrained.tokenizer_files import gguf_of
 from ppo_keras.pretrained.weights import open_weights
 from small_checkpoint import VOCABULARY, write_checkpoint
 
+LLAMA = {
+    "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 8, "num_attention_heads": 2, "rms_norm_eps": 1e-5,
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     "name, dtype", [("llama", None), ("llama", "float32"), ("mistral", "float32"), ("qwen2", "float32"), ("qwen3", "float32"), ("gpt2", "float32")]
@@ -95,8 +99,21 @@ def test_tokenizers_that_gguf_has_no_name_for_are_refused():
 def test_rows_that_no_piece_fills_are_made_up():
     """Catches: fewer tokens than rows of the embedding, which llama.cpp refuses."""
     held = json.loads(BYTES.model)
-    metadata = gguf_of(held["tokenizer"], held["facts"], (2, 0), 640)
+    metadata = gguf_of(held["tokenizer"], held["facts"], [], (2, 0), 640)
     tokens, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
     assert len(tokens) == len(kinds) == 640 and tokens[639] == "[PAD639]" and kinds[639] == 5 and kinds[:3] == [3, 3, 3]
     assert tokens.index("<think>") == 552 and kinds[552] == 4 and metadata["tokenizer.ggml.pre"] == "smollm"
     assert (metadata["tokenizer.ggml.eos_token_id"], metadata["tokenizer.ggml.eot_token_id"]) == (2, 0)
+
+
+def test_what_stands_before_a_text():
+    """Catches: a begin token that only the post-processor of tokenizer.json names, lost or put where there is none; a name of a token that is not there."""
+    template = {
+        "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}], "pair": [],
+        "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"]}},
+    }  # fmt: skip
+    for changes, begins in ((dict(post_processor=template), [1]), ({}, [])):
+        tokenizer = PretrainedTokenizer(content_of(**changes), {"eos_token": "<|im_end|>", "unk_token": "nowhere"})
+        _, metadata = gguf_metadata(LLAMA, tokenizer, 16)
+        assert tokenizer.begins == begins and metadata["tokenizer.ggml.add_bos_token"] is bool(begins)
+        assert PretrainedTokenizer.from_gguf_metadata(metadata).encode("a film", begin=True) == tokenizer.encode("a film", begin=True)

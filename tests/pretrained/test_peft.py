@@ -97,6 +97,18 @@ def test_a_name_that_two_modules_end_with_is_written_longer(tmp_path):
     assert config["target_modules"] == ["c_attn", "mlp.c_proj"] and config["fan_in_fan_out"] is True
 
 
+def test_ranks_of_two_modules_that_end_alike(tmp_path):
+    """Catches: the rank of the MLP's c_proj taken for that of the attention's; a name that is written twice."""
+    (tmp_path / "checkpoint").mkdir()
+    place = write_checkpoint(tmp_path / "checkpoint", "gpt2")
+    policy, tokenizer = load_pretrained(place, lora_rank=0, memory=16)
+    add_adapters(policy, 2, layers={"query_key_value": 2, "output_projection": 2, "contract": 3})
+    folder = export_pretrained(policy, tokenizer, tmp_path / "adapters", checkpoint=place, layout="adapters").folder
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["attn.c_proj", "c_attn", "mlp.c_proj"] and config["rank_pattern"] == {"mlp.c_proj": 3}
+    assert ranks_of(load_pretrained(place, adapters=folder, memory=16)[0]) == ranks_of(policy)
+
+
 @pytest.mark.parametrize(
     "targets, options, ranks",
     [

@@ -123,6 +123,14 @@ def serves(pid):
         return False
 
 
+def test_a_run_that_cannot_begin_leaves_no_process(place):
+    """Catches: the processes of a reward whose weights name no part of it, in a Python that goes on."""
+    with pytest.raises(InputError, match="there is a weight of wrong") as caught:
+        generation.GenerationJob(parse(["train", "generation", *SMALL, "--reward-processes", "1", "--reward-weights", "wrong=1"]).config)
+    job = next(frame.frame.f_locals["self"] for frame in caught.traceback if frame.name == "try_reward")
+    assert not job.own_reward.run.running
+
+
 def test_a_reward_that_dies_keeps_the_run_and_it_goes_on(place, done):
     """Catches: an iteration lost or made twice, other scores in one process than in two, a state that knows no weights of parts."""
     (place / "dies").touch()
@@ -146,7 +154,7 @@ def test_a_run_is_opened_elsewhere(place, done, tmp_path, monkeypatch):
     texts = [job.corpus.test.texts[i % len(job.corpus.test.texts)] for i in range(4)]
     lines = {line["text"]: line for line in LINES}
     assert scores.tolist() == [by_hand(lines[text], response) for text, response in zip(texts, responses)]
-    assert np.isfinite(job.sample(4, 0).rewards).all() and job.learner.needs_rows
+    assert np.isfinite(job.sample(4, 0).rewards).all() and job.learner.reads_rows
     job.close()
     assert run("generate", str(place / "runs" / "whole"), "--prompt", "1 plus").code == 0
     assert run("compare", f"{place / 'runs' / 'whole'}:before", str(place / "runs" / "whole"), "--samples", "4").code == 0
