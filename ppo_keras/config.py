@@ -86,6 +86,7 @@ class PPOConfig:
     epochs: int = 4  # passes over the collected experience in one iteration
     minibatches: int = 4  # optimizer steps in one pass; divides the number of sequences
     accumulation_steps: int = 1  # micro-batches a minibatch is split into, to save memory; the gradient is the same
+    critic_warmup: int = 0  # iterations at the beginning in which the critic learns alone, and the policy stays as it is
     target_kl: Optional[float] = optional(None)  # no further epoch once the mean approximate KL of one exceeds this
     max_gradient_norm: Optional[float] = optional(0.5)  # global norm to which gradients are scaled down; None: never
     whiten_advantages: bool = switch(True)  # advantages to mean 0, standard deviation 1 (Bessel) over all real steps
@@ -109,6 +110,7 @@ class PPOConfig:
         for name in ("epochs", "minibatches", "accumulation_steps"):
             value = getattr(self, name)
             require(value >= 1, f"{name}={value} is less than 1. Use a whole number of 1 or more.")
+        require(self.critic_warmup >= 0, f"critic_warmup={self.critic_warmup} is negative. Use 0 for none, or a few iterations such as 5.")
         require(
             self.dual_clip is None or self.dual_clip > 1,
             f"dual_clip={self.dual_clip} must be above 1. Use a value such as 3, or None.",

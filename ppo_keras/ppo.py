@@ -52,6 +52,10 @@ class PPO(keras.Model):
         super().__init__(**{"dtype": policy.dtype_policy} | kwargs)  # by it Keras knows in `compile` that a loss must be scaled
         self.policy = policy
         self.config = config or PPOConfig()
+        require(
+            not self.config.critic_warmup or hasattr(policy, "critic_variables"),
+            f"critic_warmup={self.config.critic_warmup} needs a policy that says what its critic_variables are, as an ActorCritic does. Define them, or use critic_warmup=0.",
+        )
         self.seed = self.add_weight((), keras.initializers.Constant(seed), "int32", trainable=False, name="seed")
         self.iteration = self.add_weight((), "zeros", "int32", trainable=False, name="iteration")
         self.shelf = Shelf()  # the last iteration's `Experience`, for histograms
@@ -227,6 +231,9 @@ class PPO(keras.Model):
 
             nothing = [tf.zeros(v.shape) for v in variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
             _, gradients, metrics = tf.while_loop(lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing))
+        if config.critic_warmup:
+            warm, critic = tf.convert_to_tensor(self.iteration) < config.critic_warmup, {id(variable) for variable in self.policy.critic_variables}
+            gradients = [g if id(v) in critic else tf.where(warm, 0.0, g) for g, v in zip(gradients, variables)]
         norm = tf.norm(tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0))
         if config.max_gradient_norm is not None:
             scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))

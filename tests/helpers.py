@@ -97,6 +97,10 @@ class TablePolicy(keras.Model):
         self.critic.assign(np.zeros(self.critic.shape) if values is None else values)
         self.built = True
 
+    @property
+    def critic_variables(self):
+        return [self.critic]
+
     def initial_state(self, batch):
         return ()
 

@@ -16,7 +16,7 @@ BAD = [
     (PPOConfig, "clip_ratio", 0.0), (PPOConfig, "temperature", 0.0), (PPOConfig, "temperature", -1.0), (PPOConfig, "value_clip", 0.0),
     (PPOConfig, "target_kl", 0.0), (PPOConfig, "max_gradient_norm", -1.0), (PPOConfig, "value_coefficient", -0.1),
     (PPOConfig, "entropy_coefficient", -0.1), (PPOConfig, "epochs", 0), (PPOConfig, "minibatches", 0),
-    (PPOConfig, "accumulation_steps", 0), (PPOConfig, "dual_clip", 1.0), (PPOConfig, "discount", float("nan")),
+    (PPOConfig, "accumulation_steps", 0), (PPOConfig, "critic_warmup", -1), (PPOConfig, "dual_clip", 1.0), (PPOConfig, "discount", float("nan")),
     (PPOConfig, "clip_ratio", float("nan")), (KLConfig, "kl_coefficient", -0.1), (KLConfig, "kl_target", 0.0),
     (KLConfig, "kl_horizon", 0), (KLConfig, "kl_estimator", "k4"), (OptimizerConfig, "learning_rate", -1e-4),
     (OptimizerConfig, "schedule", "step"), (OptimizerConfig, "adam_epsilon", 0.0),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import NETWORKS, assert_all_close, assert_close, observations, random_table, random_trajectory, tiny_agent, tiny_policy, weights_of
+from helpers import NETWORKS, TablePolicy, assert_all_close, assert_close, observations, random_table, random_trajectory, tiny_agent, tiny_policy, weights_of
 from ppo_keras import PPO, PPOConfig
 from ppo_keras.distributions import DiagonalGaussian
 from ppo_keras.errors import InputError
@@ -269,7 +269,7 @@ def test_the_update_is_the_same_in_every_mode(mode):
 CHANGES = dict(
     discount=0.5, gae_lambda=0.1, clip_ratio=0.01, dual_clip=1.05, value_clip=5.0, value_coefficient=2.0, entropy_coefficient=0.5,
     epochs=3, minibatches=4, accumulation_steps=2, target_kl=1e-6, max_gradient_norm=1e-3, whiten_advantages=False,
-    whiten_rewards=True, temperature=2.0,
+    whiten_rewards=True, temperature=2.0, critic_warmup=1,
 )  # fmt: skip
 
 
@@ -296,6 +296,42 @@ def test_every_setting_changes_something(field):
     else:
         assert np.abs(weights - other_weights).max() > 1e-5
         assert (calls, steps) == (4, 4)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_critic_learns_alone_at_first(shared):
+    """Catches: a policy that moves while its critic warms up, through a trunk of both too; a critic that does not learn, or alone for good; one iteration more."""
+    policy, trajectory = tiny_policy("lstm", shared=shared, vocabulary_size=6), random_trajectory()
+    ppo = learner(PPOConfig(epochs=1, minibatches=2, critic_warmup=2), policy, keras.optimizers.Adam(0.01), mode="graph")
+    critic = {id(variable) for variable in (*policy.value_head.weights, *(() if shared else policy.value_encoder.weights))}
+    moved, before = [], weights_of(policy)
+    for _ in range(3):
+        ppo.fit(tf.data.Dataset.from_tensors(trajectory), verbose=0)
+        after = weights_of(policy)
+        moved.append([bool((one != other).any()) for one, other in zip(before, after)])
+        before = after
+    of_critic = [id(variable) in critic for variable in policy.weights]
+    assert sum(of_critic) == len(critic) and moved[0] == moved[1] == of_critic and all(moved[2])
+
+
+def test_the_norm_while_the_critic_warms_up_is_its_own():
+    """Catches: gradients that are clipped by the norm of what is thrown away."""
+    trajectory, ppo = random_trajectory(), learner(PPOConfig(critic_warmup=1, epochs=1, minibatches=1, max_gradient_norm=None))
+    gradients, _ = ppo.gradients(ppo.estimate(trajectory), tf.reduce_sum(trajectory.mask))
+    of_table, of_critic = [float(tf.norm(gradient)) for gradient in gradients]
+    assert_close(ppo.improve(trajectory)["optimizer/gradient_norm"], of_critic, rtol=1e-5)
+    assert of_table > 0.1 * of_critic > 0
+
+
+def test_a_critic_that_nobody_knows_cannot_warm_up():
+    """Catches: a policy of one's own that is held as a whole, or a traceback in the first iteration."""
+
+    class Own(TablePolicy):
+        critic_variables = property()  # it has none
+
+    PPO(Own())
+    with pytest.raises(InputError, match="critic_warmup=3 needs a policy that says what its critic_variables are"):
+        PPO(Own(), PPOConfig(critic_warmup=3))
 
 
 def test_minibatches_must_divide_the_batch():

@@ -154,6 +154,12 @@ class ActorCritic(keras.Model):
         return frozen_variables(self)
 
     @property
+    def critic_variables(self):
+        """The trainable variables that only the values depend on: of the head, and of an encoder of its own."""
+        layers = [self.value_head] if self.shared else [self.value_encoder, self.value_head]
+        return [variable for layer in layers for variable in layer.trainable_variables]
+
+    @property
     def _encoders(self):
         return [self.encoder] if self.shared else [self.encoder, self.value_encoder]
 

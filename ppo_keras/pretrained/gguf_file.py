@@ -30,19 +30,20 @@ class Tensor(NamedTuple):
     path: Path
     place: int  # in the file
 
-    def values(self):
-        """Its values, float32 of its shape. Some rows are read at a time, so that little more memory is needed than they take; they are not mapped,
+    def values(self, rows=slice(None)):
+        """Its values, float32 of its shape, or some rows of them. Some rows are read at a time, so that little more memory is needed than they take; they are not mapped,
         for what was read of a mapped file counts as this process's memory."""
         from gguf import quants
 
-        rows, width = math.prod(self.shape[:-1]), self.shape[-1]
-        values, at_once = np.empty([rows, width], np.float32), max(1, AT_ONCE // width)
-        for begin in range(0, rows, at_once):
-            count = min(at_once, rows - begin)
-            data = np.fromfile(self.path, np.uint8, count * self.row, offset=self.place + begin * self.row)
+        every, width = math.prod(self.shape[:-1]), self.shape[-1]
+        first, end, _ = rows.indices(every)
+        values, at_once = np.empty([end - first, width], np.float32), max(1, AT_ONCE // width)
+        for begin in range(0, end - first, at_once):
+            count = min(at_once, end - first - begin)
+            data = np.fromfile(self.path, np.uint8, count * self.row, offset=self.place + (first + begin) * self.row)
             require(data.size == count * self.row, f"{self.path} has become shorter since it was opened. {AGAIN}")
             values[begin : begin + count] = quants.dequantize(data.reshape(count, self.row), self.kind)
-        return values.reshape(self.shape)
+        return values.reshape(self.shape if len(values) == every else values.shape)
 
 
 def read_gguf(path):

@@ -86,25 +86,30 @@ class GGUFWeights(Weights):
         require(good, f"{self.path}: {self.architecture}.{key} is {shown(value, 40)}, which cannot be. {AGAIN}")
         return float(str(np.float32(value))) if isinstance(value, float) else value  # 1e-5, as it was written, not 9.99999975e-06
 
-    def _read(self, name):
+    def _read(self, name, rows):
         tensor = self._tensors[name]
+        permuted, turned = self._is_permuted(tensor.name), self._is_transposed(tensor.name)
+        by_row = len(tensor.shape) == 2 and not (permuted or turned)
         try:
-            array = tensor.values()
+            array = tensor.values(rows if by_row else slice(None))
         except NotImplementedError as error:
             raise InputError(f"{self.path}: {name} is quantised as {self.dtype(name)}, which is not known. Use a file in Q8_0, Q4_K_M or F16.") from error
-        layer = tensor.name.split(".")[-2]
-        if self.architecture == "llama" and layer in ("attn_q", "attn_k"):
+        if permuted:
             # The rows of a head are (pair, half) there and (half, pair) here; keys have heads of their own number.
-            heads = self.config["num_attention_heads" if layer == "attn_q" else "num_key_value_heads"]
-            rows = len(array) // heads
+            heads = self.config["num_attention_heads" if "attn_q" in tensor.name else "num_key_value_heads"]
+            size = len(array) // heads
             require(
-                len(array) == rows * heads and rows % 2 == 0,
+                len(array) == size * heads and size % 2 == 0,
                 f"{self.path}: {name} of shape {array.shape} does not divide into {heads} heads. {AGAIN}",
             )
-            array = array.reshape(heads, rows // 2, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)  # (H * d, D)
+            array = array.reshape(heads, size // 2, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)  # (H * d, D)
         if self.architecture == "gemma3" and name.endswith("norm.weight"):
             array = array - 1.0
-        return np.ascontiguousarray(array.T) if self._is_transposed(tensor.name) else array
+        array = np.ascontiguousarray(array.T) if turned else array
+        return array if by_row else array[rows]
+
+    def _is_permuted(self, gguf_name):
+        return self.architecture == "llama" and gguf_name.split(".")[-2] in ("attn_q", "attn_k")
 
     def _is_transposed(self, gguf_name):
         return self.architecture == "gpt2" and gguf_name.split(".")[-2] in TRANSPOSED and gguf_name.endswith(".weight")

@@ -16,6 +16,11 @@ class Source(NamedTuple):
     added: float = 0.0  # Gemma's norms multiply by 1 + w
     by_head: bool = False  # queries, keys and values lie by head there: (head, 3, d); ours are (3, head, d)
 
+    @property
+    def plain(self):
+        """Whether our weight is the tensor as it lies there, row by row."""
+        return len(self.names) == 1 and not (self.turned or self.added or self.by_head)
+
     def ours(self, parts, heads):
         """Our weight, of the tensors of a checkpoint."""
         value = parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -4,10 +4,13 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ppo_keras.errors import InputError, require
 from ppo_keras.networks.adapters import adapted
 from ppo_keras.pretrained.families import FAMILIES, Settings
+
+AT_ONCE = 2**20  # numbers that are read into a variable at once
 
 
 def sources_of(encoder, model_type, form=None):
@@ -59,9 +62,19 @@ def read_into(encoder, weights, report=lambda done, total: None):
                 f"{' and '.join(source.names)} of the checkpoint have the shapes {', '.join(map(str, shapes))}, but by config.json they make "
                 f"{expected[::-1] if source.turned else expected}. Use the config.json of these weights."
             )
-        variable.assign(source.ours([weights.read(name) for name in source.names], encoder.config["heads"]))
+        _fill(variable, source, weights, encoder.config["heads"])
         done += math.prod(expected)
         report(done, total)
+
+
+def _fill(variable, source, weights, heads):
+    """Reads a weight into a variable some rows at a time: at once it would be there three times, as an array, a tensor and the variable's old value."""
+    at_once = max(1, AT_ONCE // math.prod(variable.shape[1:]))
+    whole = None if source.plain else source.ours([weights.read(name) for name in source.names], heads)
+    for begin in range(0, variable.shape[0], at_once):
+        part = slice(begin, begin + at_once)
+        rows = (weights.read(source.names[0], rows=part) if whole is None else whole[part]).astype(variable.dtype)
+        variable.value.scatter_update(tf.IndexedSlices(rows, tf.range(begin, begin + len(rows))))  # in place, unlike variable[begin:end].assign
 
 
 def tensors_of(policy, model_type, form=None):

@@ -75,21 +75,22 @@ class Weights:
         """How a tensor is stored, such as "bfloat16", or "Q4_1" in a GGUF file."""
         raise NotImplementedError
 
-    def read(self, name, dtype=np.float32):
+    def read(self, name, dtype=np.float32, rows=slice(None)):
         """Reads one tensor.
 
         Args:
             name: one of `names()`.
             dtype: what it is converted to: NumPy's, or "bfloat16".
+            rows: which part of its first axis, a slice without a step.
 
         Returns:
-            An array of its own, `shape(name)`.
+            An array of its own, `shape(name)` where all rows are read.
 
         Raises:
             InputError: there is no such tensor, or it is damaged, or quantised in a way that is not known.
         """
         self._check(name)
-        array = self._read(name)
+        array = self._read(name, rows if rows == slice(None) else slice(*rows.indices(self._shapes[name][0])))  # safetensors wants an end that is there
         if np.dtype(array.dtype) != _numpy_dtype(dtype):
             with np.errstate(over="ignore"):  # said below
                 array = array.astype(_numpy_dtype(dtype))
@@ -109,8 +110,8 @@ class Weights:
                     digest.update(block)
         return digest.hexdigest()
 
-    def _read(self, name):
-        """The tensor as an array of its own, of any floating dtype."""
+    def _read(self, name, rows):
+        """Rows of the tensor as an array of their own, of any floating dtype."""
         raise NotImplementedError
 
     def _place(self, name):
@@ -149,10 +150,10 @@ class SafetensorsWeights(Weights):
         )
         return DTYPES[stored]
 
-    def _read(self, name):
+    def _read(self, name, rows):
         self.dtype(name)  # refuses what is quantised
         with _open_safetensors(self._home[name]) as file:  # closed again: what was read of a mapped file counts as this process's memory
-            return file.get_tensor(name)
+            return file.get_tensor(name) if rows == slice(None) else file.get_slice(name)[rows]
 
     def _place(self, name):
         return self._home[name]

@@ -32,7 +32,7 @@ TEXTS = [
     for third in ("fine", "dull", "warm", "loud")
 ]
 CHOICES = {
-    "profile": "5:8",
+    "profile": "5:8", "critic_warmup": 3,
     "model": "lstm", "language": "zh", "data": "texts.txt", "dataset": "imdb_reviews", "text_column": "review", "label_column": "stars",
     "reward": "rewards:short", "run": "second", "runs_folder": "elsewhere", "reward_network": "lstm", "kl_estimator": "k3",
     "schedule": "cosine", "seed": 7, "shuffle_seed": 7, "entropy_coefficient": 0.25, "dual_clip": 3.0, "target_kl": 0.5, "response_length": 7,

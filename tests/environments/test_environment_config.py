@@ -24,7 +24,7 @@ KINDS = {
 NESTED = {"network": AgentConfig, "ppo": PPOConfig, "optimizer": OptimizerConfig, "logging": LoggingConfig}
 CHOICES = {
     "run": "second", "runs_folder": "elsewhere", "map": "map.txt", "schedule": "cosine", "seed": 7, "iterations_per_call": 3,
-    "step_reward": -0.5, "dual_clip": 3.0, "value_clip": 0.5, "target_kl": 0.5, "profile": "2:3",
+    "step_reward": -0.5, "dual_clip": 3.0, "value_clip": 0.5, "target_kl": 0.5, "profile": "2:3", "critic_warmup": 3,
 }  # fmt: skip
 
 

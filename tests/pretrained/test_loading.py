@@ -13,8 +13,10 @@ from ppo_keras.errors import InputError
 from ppo_keras.language.generation import pad_prompts
 from ppo_keras.masking import episode_starts
 from ppo_keras.networks.adapters import adapter_variables
+from ppo_keras.pretrained import tensors
 from ppo_keras.pretrained.loading import parameters
 from ppo_keras.pretrained.sources import smollm2
+from ppo_keras.pretrained.weights import SafetensorsWeights
 from small_checkpoint import GOLDEN, VOCABULARY, write_checkpoint
 
 
@@ -36,6 +38,25 @@ def test_a_folder_becomes_a_policy_and_its_tokenizer(folder):
     every, trained = parameters(policy)
     assert trained == sum(np.prod(v.shape) for v in adapter_variables(policy)) + 25 and every > 10 * trained
     assert parameters(whole)[0] == parameters(whole)[1] == every - trained + 25
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+def test_a_weight_is_read_in_rows(folder, weights, monkeypatch):
+    """Catches: embeddings that are read as a whole, a fifth of a small model in memory three times; a row left out, or put elsewhere."""
+    whole, _ = load_pretrained(folder, lora_rank=0 if weights == "float32" else 2, memory=16, weights=weights)
+    monkeypatch.setattr(tensors, "AT_ONCE", 24 * 7)
+    read, real = [], SafetensorsWeights.read
+
+    def spy(self, *args, **kwargs):
+        read.append(real(self, *args, **kwargs))
+        return read[-1]
+
+    monkeypatch.setattr(SafetensorsWeights, "read", spy)
+    in_rows, _ = load_pretrained(folder, lora_rank=0 if weights == "float32" else 2, memory=16, weights=weights)
+    for one, other in zip(in_rows.encoder.variables, whole.encoder.variables):
+        if "lora" not in one.path:
+            assert_close(tf.cast(one.value, tf.float32), tf.cast(other.value, tf.float32), rtol=0, atol=0)
+    assert max(array.size for array in read) < VOCABULARY * 24 / 2 and len([array for array in read if array.shape == (7, 24)]) == VOCABULARY // 7
 
 
 def test_ppo_learns_through_the_adapters(folder):

@@ -607,3 +607,14 @@ def test_smollm2(tmp_path):
     query = weights.read("model.layers.29.self_attn.q_proj.weight")
     assert query.shape == (576, 576) and 0.01 < query.std() < 1
     assert weights.checksum().startswith("b179c952") and "im_start" in weights.metadata["tokenizer.chat_template"]
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "gguf"])
+def test_rows_are_those_of_the_whole(tmp_path, kind):
+    """Catches: rows of a tensor that lies permuted, or of the row before; an end beyond the last row."""
+    place = tiny_gguf(tmp_path / "m.gguf") if kind == "gguf" else folder_of(tmp_path / "m", {"a": random(9, 4), "b": random(9)})
+    weights = open_weights(place)
+    for name in weights.names():
+        whole = weights.read(name)
+        for rows in (slice(0, 3), slice(2, 5), slice(3, 10**6)):
+            np.testing.assert_array_equal(weights.read(name, rows=rows), whole[rows])
