@@ -22,6 +22,8 @@ from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.training import run_job
 from ppo_keras.tasks.writing import WriterJob
 
+OUTLIER = 4  # times as long as 95 in 100 prompts: worth a word
+
 
 def train(config, task, resume=False):
     """Trains a policy to answer.
@@ -84,7 +86,7 @@ class AnsweringJob(WriterJob):
         self.reward.score(train.texts[0], train.references[0][0], row=0)  # a mistake in it shows before the work begins
 
     def length_of_prompts(self, token_lists):
-        """Most tokens of a prompt: as many as the longest has, or `--prompt-length`. Says how many prompts that cuts.
+        """Most tokens of a prompt: as many as the longest has, or `--prompt-length`. Says how many prompts that cuts, or that few make all batches wide.
 
         Raises:
             InputError: it would cut what is written around a prompt.
@@ -98,6 +100,14 @@ class AnsweringJob(WriterJob):
             warnings.warn(
                 f"{self.cut} prompts of {self.corpus.name} (of {len(token_lists)} in all) are longer than --prompt-length {given}, up to {longest} tokens; "
                 "of these the end is read.",
+                DataWarning,
+                stacklevel=3,
+            )
+        usual = int(np.percentile([len(ids) for ids in token_lists], 95))
+        if not given and self.config.prompt_widths == 1 and longest > OUTLIER * usual:
+            warnings.warn(
+                f"the longest prompt of {self.corpus.name} has {longest} tokens, and 95 in 100 have {usual} or less: every batch is as wide as the longest. "
+                f"Use --prompt-widths 4 for several widths, or --prompt-length {2 * usual} to cut the longest.",
                 DataWarning,
                 stacklevel=3,
             )

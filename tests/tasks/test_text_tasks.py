@@ -272,11 +272,10 @@ def test_prompts_are_cut_only_when_asked_to(place):
     rows = "".join(f"What comes after {i}?{' Please tell me.' * 9 * (i == 7)}\t{i + 1}\n" for i in range(100))
     (place / "one_long.tsv").write_text("question\tanswer\n" + rows)
     config = QuestionAnsweringConfig(data="one_long.tsv", supervised_share=1.0, vocabulary_size=300, batch_size=16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DataWarning)
+    with pytest.warns(DataWarning, match="the longest prompt of one_long.tsv has 107 tokens, and 95 in 100 have 9 or less") as said:
         whole = answering.AnsweringJob(config, QuestionAnswering(config))
     lengths = np.concatenate([prompts.mask.sum(axis=1) for prompts in whole.prompts.values()])
-    assert whole.cut == 0 and whole.prompt_length == lengths.max() > 2 * np.median(lengths)
+    assert len(said) == 1 and whole.cut == 0 and whole.prompt_length == lengths.max() > 2 * np.median(lengths)
     for length in (int(lengths.max()), int(np.median(lengths)) + 2):
         config = replace(config, prompt_length=length)
         with warnings.catch_warnings(record=True) as told:
@@ -287,6 +286,18 @@ def test_prompts_are_cut_only_when_asked_to(place):
         )
         assert (job.cut, [str(one.message) for one in told]) == ((0, []) if length == lengths.max() else (1, [said]))
         assert job.prompt_length == length == max(int(prompts.mask.sum(axis=1).max()) for prompts in job.prompts.values())
+
+
+@pytest.mark.parametrize("longest, given, widths, told", [(41, None, 1, True), (40, None, 1, False), (41, 60, 1, False), (41, None, 2, False)])
+def test_a_prompt_that_makes_all_batches_wide_is_told(longest, given, widths, told):
+    """Catches: one prompt of thousands of tokens that slows every batch without a word; a word where widths were asked for."""
+    config = types.SimpleNamespace(prompt_length=given, prompt_widths=widths)
+    job = types.SimpleNamespace(config=config, corpus=types.SimpleNamespace(name="my.tsv"), asking=types.SimpleNamespace(frames=False))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert answering.AnsweringJob.length_of_prompts(job, [[1] * 10] * 99 + [[1] * longest]) == (given or longest)
+    expected = "the longest prompt of my.tsv has 41 tokens, and 95 in 100 have 10 or less: every batch is as wide as the longest. "
+    assert [str(one.message).startswith(expected) for one in said] == [True] * told
 
 
 def test_batches_of_like_length_where_they_are_asked_for(capsys):
