@@ -317,6 +317,8 @@ assert below.sum() == len(table)
 # - Holtzman, A., Buys, J., Du, L., Forbes, M., Choi, Y. (2020). *The curious case of neural text degeneration*. ICLR. <https://arxiv.org/abs/1904.09751>
 # - Su, J., Lu, Y., Pan, S., Murtadha, A., Wen, B., Liu, Y. (2021). *RoFormer: Enhanced transformer with rotary position embedding*. <https://arxiv.org/abs/2104.09864>
 # - Hu, E. J., Shen, Y., Wallis, P., Allen-Zhu, Z., Li, Y., Wang, S., Wang, L., Chen, W. (2022). *LoRA: Low-rank adaptation of large language models*. ICLR. <https://arxiv.org/abs/2106.09685>
+# - Chen, T., Xu, B., Zhang, C., Guestrin, C. (2016). *Training deep nets with sublinear memory cost*. <https://arxiv.org/abs/1604.06174>
+# - Black, S., Biderman, S., Hallahan, E., et al. (2022). *GPT-NeoX-20B: An open-source autoregressive language model*. BigScience Workshop on Challenges and Perspectives in Creating Large Language Models. <https://arxiv.org/abs/2204.06745>
 # - Ainslie, J., Lee-Thorp, J., de Jong, M., Zemlyanskiy, Y., Lebrón, F., Sanghai, S. (2023). *GQA: Training generalized multi-query Transformer models from multi-head checkpoints*. EMNLP. <https://arxiv.org/abs/2305.13245>
 # - Jiang, A. Q., et al. (2023). *Mistral 7B*. <https://arxiv.org/abs/2310.06825>
 # - Touvron, H., et al. (2023). *LLaMA: Open and efficient foundation language models*. <https://arxiv.org/abs/2302.13971>
