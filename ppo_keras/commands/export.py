@@ -3,6 +3,7 @@
 import os
 
 from ppo_keras.errors import require
+from ppo_keras.pretrained.asking import Asking
 from ppo_keras.pretrained.export import export_pretrained
 from ppo_keras.pretrained.export_settings import check_export
 from ppo_keras.pretrained.tokenizer import load_tokenizer
@@ -33,3 +34,5 @@ def export(options):
     what = {"merged": f"a {done.model_type}", "adapters": f"PEFT's adapters of a {done.model_type}", "gguf": f"the GGUF file of a {done.model_type}"}[layout]
     size = sum(path.stat().st_size for path in done.folder.iterdir())
     print(f"{done.folder} holds {what}: {size / 1e6:.1f} MB in {done.dtype}. The value head is left out.")
+    ids = Asking(tokenizer, load_settings(run), saved.get("answers", False)).ids("film")
+    print(f"The prompt 'film' was given to it as {' '.join(tokenizer.pieces(ids))} ({ids}): write the same around prompts there.")

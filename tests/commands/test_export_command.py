@@ -1,6 +1,7 @@
 """`ppo-keras export`, of runs from nothing; those of a checkpoint are in tests/tasks/test_pretrained_tasks.py."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -22,6 +23,10 @@ def place(tmp_path_factory):
         one.save_tokenizer(tokenizer)
         for seed, stage in enumerate(("before", "after", "best")):
             one.save_model(tiny_policy(network, vocabulary_size=tokenizer.vocabulary_size, seed=seed), stage)
+    answers = Run.create(folder, "answers")
+    answers.save_json("config.json", {"task": "question-answering", "model": "transformer", "answers": True})
+    answers.save_tokenizer(tokenizer)
+    answers.save_model(tiny_policy(vocabulary_size=tokenizer.vocabulary_size), "after")
     agent = Run.create(folder, "agent")
     agent.save_json("config.json", {"task": "cartpole", "model": "mlp"})
     agent.save_model(tiny_agent(), "policy")
@@ -42,6 +47,14 @@ def test_a_writer_from_nothing_is_a_gpt_neox(place, there, stage):
     seed, tokens = ("before", "after", "best").index(stage), np.array([[2, 9, 100, 7]], np.int32)
     expected = tiny_policy(vocabulary_size=300, seed=seed)(tokens)[0]
     assert_close(load_pretrained("exported", lora_rank=0, memory=16)[0](tokens)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, marks", [("writer", 1), ("answers", 2)])
+def test_what_is_written_around_a_prompt_is_told(there, name, marks):
+    """Catches: a model that answers nothing elsewhere, because nobody knows how its prompts ended."""
+    said = there(name, "exported").out
+    ids = [int(number) for number in re.search(r"The prompt 'film' was given to it as .* \(\[([\d, ]+)\]\): write the same", said)[1].split(",")]
+    assert ids.count(2) == marks and ids[0] == 2 and (ids[-1] == 2) == (name == "answers")
 
 
 def test_a_folder_at_home(there, tmp_path, monkeypatch):
