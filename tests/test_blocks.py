@@ -1,5 +1,7 @@
 """`ppo_keras.blocks`: logits some positions at a time, with the numbers and the gradients of the whole."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -81,8 +83,8 @@ def test_the_learner_learns_the_same(kind, monkeypatch):
 
     def numbers():
         gradients, metrics = tf.function(lambda e: learner.gradients(e, 4.0), autograph=False)(learner.estimate(trajectory))
-        responses = trajectory._replace(inputs=trajectory.actions)  # it has the tokens and the mask of responses
-        reference = response_log_probs(learner.reference, prompts, Tokens(responses.actions, responses.mask), 0.7)
+        responses = types.SimpleNamespace(tokens=trajectory.actions, mask=trajectory.mask)  # what is read of `Responses`
+        reference = response_log_probs(learner.reference, prompts, responses, 0.7)
         return [*gradients, *metrics.values(), reference]
 
     whole = numbers()
@@ -90,13 +92,6 @@ def test_the_learner_learns_the_same(kind, monkeypatch):
     assert max(float(tf.reduce_max(tf.abs(gradient))) for gradient in whole[: len(learner.policy.trainable_variables)]) > 1e-3
     for one, other in zip(whole, numbers(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-
-
-class Tokens:
-    """What `response_log_probs` reads of `Responses`."""
-
-    def __init__(self, tokens, mask):
-        self.tokens, self.mask = tokens, mask
 
 
 def largest(graph):

@@ -28,11 +28,13 @@ def export(options):
     saved = run.load_json("config.json")
     writes = os.path.exists(run.path("tokenizer.model")) and saved.get("task") != "classification"
     require(writes, f"{run.folder} is a run of the task {saved.get('task')!r}, whose policy writes no text, so no other library has its kind. Export a writer.")
-    name = load_settings(run).pretrained
+    settings = load_settings(run)
     policy, tokenizer = load_policy(run, options.stage), load_tokenizer(run.path("tokenizer.model"))
-    done = export_pretrained(policy, tokenizer, options.folder, checkpoint_from(saved, name) if name else None, layout, options.dtype)
+    done = export_pretrained(
+        policy, tokenizer, options.folder, checkpoint_from(saved, settings.pretrained) if settings.pretrained else None, layout, options.dtype
+    )
     what = {"merged": f"a {done.model_type}", "adapters": f"PEFT's adapters of a {done.model_type}", "gguf": f"the GGUF file of a {done.model_type}"}[layout]
     size = sum(path.stat().st_size for path in done.folder.iterdir())
     print(f"{done.folder} holds {what}: {size / 1e6:.1f} MB in {done.dtype}. The value head is left out.")
-    ids = Asking(tokenizer, load_settings(run), saved.get("answers", False)).ids("film")
+    ids = Asking(tokenizer, settings, saved.get("answers", False)).ids("film")
     print(f"The prompt 'film' was given to it as {' '.join(tokenizer.pieces(ids))} ({ids}): write the same around prompts there.")
