@@ -1,13 +1,14 @@
-"""`ppo-keras bench`: how fast one PPO iteration of a language model is, part by part, how fast an agent learns, and what logging costs.
+"""`ppo-keras bench`: how fast one PPO iteration of a language model is, part by part, what memory it takes, how fast an agent learns, what logging costs.
 
 The setting of `bench text` is one in which other implementations were measured: GPT-2 of 4 layers x 128, vocabulary 512, batch 64,
 prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward model of the same size. With `--pretrained` it is
-a checkpoint with adapters of rank 8, batch 16, prompt 32, response 32, one epoch x 4 minibatches.
+a checkpoint with adapters of rank 8, batch 16, prompt 32, response 32, one epoch x 4 minibatches. `bench memory` estimates the memory of the same.
 """
 
 import json
 import tempfile
 import time
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,13 +19,20 @@ from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
 from ppo_keras.environments.config import split
 from ppo_keras.environments.ppo import EnvironmentPPO
-from ppo_keras.errors import require
+from ppo_keras.errors import check_count, require
 from ppo_keras.language.generation import Prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import RewardModel
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.networks.transformer import Form
+from ppo_keras.pretrained.config import check_loading
+from ppo_keras.pretrained.families import Settings, settings_of
 from ppo_keras.pretrained.loading import load_pretrained, parameters
+from ppo_keras.pretrained.machine import check_work_fits, forget_peak, memory_here, peak_memory
+from ppo_keras.pretrained.memory import CARDS, Work, estimate, largest_batch
+from ppo_keras.pretrained.sources import find_config
+from ppo_keras.reports.tables import print_memory
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.recording import Board, Cadence, Recorder
 from ppo_keras.runs.views import BatchHistograms, HeldOutResponses
@@ -35,28 +43,73 @@ VOCABULARY, BATCH, PROMPT, RESPONSE = 512, 64, 16, 48  # of `bench text`, and of
 PRETRAINED_BATCH, PRETRAINED_LENGTH, PRETRAINED_RANK = 16, 32, 8
 
 
-def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10, pretrained=None):
-    """Prints a table of times and, as the last line, JSON. Returns what the JSON holds.
+class Sizes(NamedTuple):
+    """What `bench text` and `bench memory` can be told of the work; None for what suits the model."""
+
+    pretrained: str | None = None  # a checkpoint, see `load_pretrained`, in the place of a network of our own
+    batch: int | None = None
+    prompt: int | None = None
+    response: int | None = None
+    minibatches: int = 4
+    lora_rank: int | None = None
+    weights: str = "float32"
+    reward: str = "trunk"  # of a reward model: "trunk" of its own, "head" on the policy's trunk, or "none"
+
+    @classmethod
+    def of(cls, options):
+        """From the command line."""
+        lengths = options.batch_size, options.prompt_length, options.response_length, options.minibatches
+        return cls(options.pretrained, *lengths, options.lora_rank, options.weights, options.reward_model)
+
+    def work(self, shared=True):
+        """The `Settings` of the model and the `Work`. Raises `InputError` where a size is out of range or the checkpoint is not there."""
+        own = self.pretrained is None
+        require(not own or (self.lora_rank, self.weights) == (None, "float32"), "--lora-rank and --weights are of a checkpoint. Add --pretrained smollm2.")
+        usual = (BATCH, PROMPT, RESPONSE) if own else (PRETRAINED_BATCH, PRETRAINED_LENGTH, PRETRAINED_LENGTH)
+        batch, prompt, response = (value if given is None else given for given, value in zip(self[1:4], usual))
+        for name, value in (("--batch-size", batch), ("--prompt-length", prompt), ("--response-length", response), ("--minibatches", self.minibatches)):
+            check_count(name, value, example=16)
+        PPOConfig(minibatches=self.minibatches).check_batch(batch)
+        rank = 0 if own else PRETRAINED_RANK if self.lora_rank is None else self.lora_rank
+        if own:
+            settings = Settings(VOCABULARY, 128, 4, 4, prompt + response, Form())
+        else:
+            check_loading(rank, None, "attention", self.weights)
+            settings = settings_of(find_config(self.pretrained))
+        reward = {"trunk": settings, "head": "head", "none": None}[self.reward]
+        return settings, Work(batch, prompt, response, self.minibatches, lora_rank=rank, weights=self.weights, shared=shared, reward=reward)
+
+
+def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10, sizes=Sizes()):
+    """Prints a table of times and of memory and, as the last line, JSON. Returns what the JSON holds.
 
     Args:
         model, shared: of a network of our own.
         jit_compile: compile with XLA.
         iterations: timed ones.
-        pretrained: a checkpoint in its place, see `load_pretrained`.
+        sizes: `Sizes`.
     """
     require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 10.")
     keras.utils.set_random_seed(0)
+    pretrained = sizes.pretrained
     require(pretrained is None or (model, shared) == ("transformer", True), "--pretrained brings its own network. Leave out --model and --no-shared-trunk.")
+    settings, work = sizes.work(shared)
+    name, batch, prompt, response = pretrained or model, work.batch, work.prompt, work.response
+    if model == "transformer" and jit_compile:
+        check_work_fits(settings, work, name, {"--weights bfloat16": dict(weights="bfloat16")} if work.lora_rank else {})
+    forget_peak()
     if pretrained is None:
-        batch, prompt, response, config = BATCH, PROMPT, RESPONSE, PPOConfig(discount=1.0)
+        config = PPOConfig(discount=1.0, minibatches=work.minibatches)
         policy = new_policy(model, VOCABULARY, width=128, layers=4, heads=4, memory=prompt + response, shared=shared)
         what = f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}"
     else:
-        batch, prompt, response, config = PRETRAINED_BATCH, PRETRAINED_LENGTH, PRETRAINED_LENGTH, PPOConfig(discount=1.0, epochs=1, minibatches=4)
-        policy, _ = load_pretrained(pretrained, lora_rank=PRETRAINED_RANK, memory=prompt + response)
+        config = PPOConfig(discount=1.0, epochs=1, minibatches=work.minibatches)
+        policy, _ = load_pretrained(pretrained, lora_rank=work.lora_rank, weights=work.weights, memory=prompt + response)
         every, trained = parameters(policy)
-        what = f"{pretrained}, {every:,} parameters, adapters of rank {PRETRAINED_RANK} on attention, {trained:,} trained"
-    reward, vocabulary = RewardModel(policy.new_encoder()), policy.distribution.count
+        learns = f"adapters of rank {work.lora_rank} on attention" if work.lora_rank else "without adapters"
+        what = f"{pretrained}, {every:,} parameters, {learns}, {trained:,} trained"
+    length = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1)
+    reward, vocabulary = RewardModel(policy.new_encoder()) if work.reward else length, policy.distribution.count
     no_end = vocabulary  # never sampled: every response has full length, so that the work is always the same
     learner = LanguagePPO(policy, reward, no_end, 0, response, config, KLConfig())
     learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
@@ -67,6 +120,10 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     step = compiled(learner.train_step)
     compile_seconds, _ = _time(lambda: step(prompts), 1)
     iteration_seconds, _ = _time(lambda: step(prompts), iterations)
+    memory = {"peak_gigabytes": peak_memory() / 1e9}  # before its parts are compiled once more, each by itself
+    if estimated := model == "transformer" and jit_compile:
+        expected = estimate(settings, work, card=memory_here()[1])
+        memory["estimated_gigabytes"] = expected.peak / 1e9
 
     generate = compiled(lambda: learner.rollout(prompts)[0])
     responses = generate()
@@ -83,15 +140,44 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
 
     written = batch * response
     peak = _peak_flops(jit_compile)
-    share = _iteration_flops(policy, reward, config.epochs, batch, prompt, response) / iteration_seconds / peak
+    share = _iteration_flops(policy, reward if work.reward else None, config.epochs, batch, prompt, response) / iteration_seconds / peak
     print(f"{what}, {'XLA' if jit_compile else 'graphs'}, {batch} responses of {response} tokens")
     for name in seconds:
         print(f"{name:12} {seconds[name]:8.3f} s {written / seconds[name]:10,.0f} response tokens/s")
     print(f"{'iteration':12} {iteration_seconds:8.3f} s {written / iteration_seconds:10,.0f} response tokens/s")
     print(f"compilation  {compile_seconds:8.1f} s; matrix-product peak {peak / 1e9:,.0f} GFLOP/s, of which the iteration used {share:.1%}")
     result = {"iteration_seconds": iteration_seconds} | {f"{name}_tokens_per_second": written / s for name, s in seconds.items()}
-    result |= {"compile_seconds": compile_seconds, "peak_share": share}
+    beside = f", estimated {memory['estimated_gigabytes']:.2f} GB ({expected.peak_phase})" if estimated else ""
+    print(f"most memory  {memory['peak_gigabytes']:8.2f} GB{beside}")
+    result |= {"compile_seconds": compile_seconds, "peak_share": share} | memory
     print(json.dumps({name: round(value, 4) for name, value in result.items()}))
+    return result
+
+
+def bench_memory(shared=True, sizes=Sizes()):
+    """Prints what memory an iteration takes by an estimate, for this machine and for cards that are named, and as the last line JSON, which it returns.
+
+    No weight is read: of a checkpoint, its `config.json` is enough.
+
+    Args:
+        shared: of a network of our own: one trunk for policy and value.
+        sizes: `Sizes`.
+    """
+    require(shared or sizes.pretrained is None, "--pretrained brings its own network. Leave out --no-shared-trunk.")
+    settings, work = sizes.work(shared)
+    available, card = memory_here()
+    here = estimate(settings, work, card)
+    places = [("this machine", available, card)] if available else []
+    rows = [
+        (name, memory, estimate(settings, work, on_card).peak, largest_batch(settings, work, memory, on_card))
+        for name, memory, on_card in places + [(name, gigabytes * 1e9, True) for name, gigabytes in CARDS.items()]
+    ]
+    learns = f"adapters of rank {work.lora_rank}" if work.lora_rank else "every weight trained"
+    what = f"{sizes.pretrained or 'transformer, 4 layers x 128'}, {work.weights}, {learns}, {work.batch} responses of {work.response} tokens to prompts of {work.prompt}"
+    print_memory(what, here.phases, here.totals, rows)
+    result = {"phase": here.peak_phase, "peak_bytes": here.peak, "phases": here.totals, "parts": here.phases[here.peak_phase]}
+    result |= {"fits": {name: bool(needed <= memory) for name, memory, needed, _ in rows}, "largest_batch": {name: batch for name, *_, batch in rows}}
+    print(json.dumps(result))
     return result
 
 
@@ -234,6 +320,6 @@ def _iteration_flops(policy, reward, epochs, batch, prompt, response):
     head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
     policy_pass = 2 * (trunk * inputs + head * responses)
     reference_pass = 2 * (matrices(policy.encoder) * inputs + head * responses)
-    reward_pass = 2 * matrices(reward.encoder) * batch * (prompt + response)
+    reward_pass = 2 * matrices(reward.encoder) * batch * (prompt + response) if reward else 0
     update_passes = 2 if policy.frozen_variables else 3
     return policy_pass * (1 + update_passes * epochs) + reference_pass + reward_pass

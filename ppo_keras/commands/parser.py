@@ -12,6 +12,7 @@ from ppo_keras.commands.train import train
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import settings_for
 from ppo_keras.errors import InputError
+from ppo_keras.pretrained.config import WEIGHTS
 from ppo_keras.pretrained.export_settings import DTYPES
 from ppo_keras.runs.folder import STAGES
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
@@ -129,7 +130,7 @@ def build_parser(arguments=()):
     exporting.add_argument("--runs-folder", type=str, default="runs", help="where the run folders are")
     exporting.set_defaults(command=_later("export", "export"))
 
-    bench = commands.add_parser("bench", help="measure speed", description="Measures speed; the last line is JSON.", **style)
+    bench = commands.add_parser("bench", help="measure speed and memory", description="Measures speed and memory; the last line is JSON.", **style)
     kinds = bench.add_subparsers(title="what", metavar="WHAT", required=True)
     text = kinds.add_parser(
         "text", help="one PPO iteration of a language model", description="Times one PPO iteration of a language model and its parts.",
@@ -139,8 +140,17 @@ def build_parser(arguments=()):
     text.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
     text.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     text.add_argument("--iterations", type=int, default=10, help="timed iterations")
-    text.add_argument("--pretrained", metavar="NAME", help="a checkpoint with adapters instead: smollm2, a folder, a GGUF file, or a name on the hub")
-    text.set_defaults(command=_later("bench", "bench_text", lambda o: (o.model, not o.no_shared_trunk, not o.no_jit, o.iterations, o.pretrained)))
+    _add_sizes(text, ("trunk", "none"))
+    text.set_defaults(command=_benchmark("bench_text", lambda o: (o.model, not o.no_shared_trunk, not o.no_jit, o.iterations)))
+    memory = kinds.add_parser(
+        "memory", help="what memory an iteration takes, before anything is loaded",
+        description="Estimates the memory of one PPO iteration of a language model, part by part and phase by phase, for this machine and for cards that are "
+        "named. No weight is read: of a checkpoint, config.json is enough.",
+        epilog="examples:\n  ppo-keras bench memory --pretrained smollm2 --batch-size 64\n  ppo-keras bench memory --pretrained my_model --weights bfloat16", **style,
+    )  # fmt: skip
+    memory.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
+    _add_sizes(memory, ("trunk", "head", "none"))
+    memory.set_defaults(command=_benchmark("bench_memory", lambda o: (not o.no_shared_trunk,)))
     logging = kinds.add_parser(
         "logging", help="the share of time that TensorBoard takes", description="Times what TensorBoard costs in PPO of a language model.",
         epilog="example:\n  ppo-keras bench logging --iterations 3", **style,
@@ -159,6 +169,29 @@ def build_parser(arguments=()):
     agents.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     agents.set_defaults(command=_later("bench", "bench_cartpole", lambda o: (o.model, o.environments, o.steps, o.gym, not o.no_jit)))
     return parser
+
+
+def _add_sizes(command, rewards):
+    """The options of `bench.Sizes`."""
+    command.add_argument("--pretrained", metavar="NAME", help="a checkpoint with adapters instead: smollm2, a folder, a GGUF file, or a name on the hub")
+    command.add_argument("--batch-size", type=int, help="responses in an iteration (64; of a checkpoint 16)")
+    command.add_argument("--prompt-length", type=int, help="tokens of a prompt (16; of a checkpoint 32)")
+    command.add_argument("--response-length", type=int, help="tokens of a response (48; of a checkpoint 32)")
+    command.add_argument("--minibatches", type=int, default=4, help="into which an iteration is divided")
+    command.add_argument("--lora-rank", type=int, help="of a checkpoint's adapters (8); 0 trains every weight")
+    command.add_argument("--weights", choices=WEIGHTS, default="float32", help="of a checkpoint")
+    command.add_argument("--reward-model", choices=rewards, default="trunk", help="what scores: a model with a trunk of its own, or other than that")
+
+
+def _benchmark(name, select):
+    """A benchmark of language models: `select` picks what comes before its `Sizes`."""
+
+    def command(options):
+        with quiet_start():
+            bench = importlib.import_module("ppo_keras.commands.bench")
+        getattr(bench, name)(*select(options), bench.Sizes.of(options))
+
+    return command
 
 
 def _later(module, name, select=lambda options: (options,)):

@@ -51,6 +51,26 @@ def from_hub(repository, revision, progress):
     return check_folder(Path(folder))
 
 
+def config_from_hub(repository, revision):
+    """The `config.json` of a model on the hub, in the hub's cache; fetched where it is not there, or not the newest, and the hub can be reached.
+
+    Args, Raises: see `from_hub`.
+    """
+    hub = needed("huggingface_hub")
+    from huggingface_hub import constants
+
+    endpoint, why = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/"), "HF_HUB_OFFLINE is set"
+    try:
+        try:
+            found = None if constants.HF_HUB_OFFLINE else _ask(hub, endpoint, repository, revision)
+        except Unreachable as error:
+            found, why = None, one_line(error)
+        where = dict(revision=found.sha if found else revision, endpoint=endpoint, etag_timeout=ANSWER_SECONDS, local_files_only=found is None)
+        return Path(hub.hf_hub_download(repository, "config.json", **where))
+    except Exception as error:  # of the hub, or of httpx in the middle of a file
+        raise InputError(_explain(error, repository, revision, endpoint, why)) from error
+
+
 class Unreachable(Exception):
     """The hub gives no answer that can be used: the cache is all there is."""
 

@@ -8,11 +8,12 @@ from ppo_keras.errors import check_count, require
 from ppo_keras.networks.adapters import add_adapters
 from ppo_keras.pretrained.config import check_loading
 from ppo_keras.pretrained.families import new_policy, settings_of
+from ppo_keras.pretrained.machine import check_weights_fit
 from ppo_keras.pretrained.peft import PeftAdapters
 from ppo_keras.pretrained.sources import find_checkpoint
 from ppo_keras.pretrained.tensors import read_into
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer
-from ppo_keras.pretrained.weights import check_memory, open_weights
+from ppo_keras.pretrained.weights import open_weights
 
 
 def load_pretrained(
@@ -81,7 +82,7 @@ class Checkpoint:
             memory <= self.most_steps,
             f"memory={memory} is longer than the context of {self.most_steps} that {self.name} knows. Use {self.most_steps} or less.",
         )
-        check_memory(self.weights, weights)
+        check_weights_fit(self.settings, weights, self.name)
 
     def policy(self, memory=256, lora_rank=16, lora_alpha=None, lora_layers="attention", weights="float32", report=None, labels=None):
         """A new `TransformerActorCritic` with these weights.

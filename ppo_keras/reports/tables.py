@@ -209,6 +209,31 @@ def print_comparison(result, show, place):
     new_console().print(Text(f"With 95 % confidence intervals; all rows are in {place}"), soft_wrap=True)
 
 
+def print_memory(what, phases, totals, places):
+    """What `ppo-keras bench memory` found.
+
+    Args:
+        what: the model and the work, in words.
+        phases: {phase: {part: bytes}}, on this machine.
+        totals: {phase: bytes}.
+        places: (name, bytes that it has, bytes that are needed there, the largest batch that fits) of this machine and of each card.
+    """
+    console, gigabytes = new_console(), lambda count: f"{count / 1e9:.3f}" if count else ""
+    table = new_table(f"\nMemory of an iteration, in GB\n{what}", *texts("part"), *numbers(*phases))
+    for part in dict.fromkeys(part for parts in phases.values() for part in parts):
+        if any(parts.get(part) for parts in phases.values()):
+            table.add_row(part, *[gigabytes(parts.get(part, 0)) for parts in phases.values()])
+    table.add_section()
+    table.add_row("together", *[gigabytes(total) for total in totals.values()])
+    console.print(table)
+    cards = new_table("Where it fits", *texts("memory of"), *numbers("GB", "needed"), *texts("fits"), *numbers("largest batch"))
+    for name, memory, needed, batch in places:
+        cards.add_row(name, f"{memory / 1e9:.1f}", f"{needed / 1e9:.2f}", "yes" if needed <= memory else "no", f"{batch:,}" if batch else "none")
+    console.print(cards)
+    most = max(totals, key=totals.get)
+    console.print(f"Most is needed in the phase {most}: {totals[most] / 1e9:.2f} GB, an estimate that is right within a quarter.", soft_wrap=True)
+
+
 def print_tokens(prompt, response, columns, ended, score=None, reward_is=None):
     """A response of `ppo-keras chat`.
 

@@ -88,6 +88,7 @@ class GenerationJob(WriterJob):
         self.take_lengths()
         chat = "Use a smaller --response-length, or shorten the longest text of the data"
         self.take_memory(self.text_length, *([chat] if config.checkpoint.chat else []))
+        self.check_memory()
         if train.rejected is not None:
             self.check_pairs_differ()
         self.rows, self.first_row = self.corpus.numbered_rows()

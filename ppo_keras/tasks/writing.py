@@ -2,6 +2,8 @@
 
 from ppo_keras.errors import InputError
 from ppo_keras.language.generation import pad_prompts
+from ppo_keras.pretrained.machine import check_work_fits
+from ppo_keras.pretrained.memory import Work
 from ppo_keras.reports.examination import examine, sample_responses
 from ppo_keras.runs.models import load_policy, load_reference
 from ppo_keras.tasks.text import TextJob
@@ -20,6 +22,21 @@ class WriterJob(TextJob):
     """
 
     earned, units = "reward", "prompts"
+
+    def check_memory(self):
+        """Raises `InputError`, with what would fit, where PPO of a checkpoint cannot fit into the memory of this machine."""
+        config = self.config
+        if self.checkpoint is None or self.run is not None or not config.jit:  # a run that is opened is not trained; without XLA nothing is known
+            return
+        own, adapters, ppo = config.checkpoint, self.checkpoint.adapters, config.ppo
+        rank, layers = (adapters.settings["rank"], adapters.settings["layers"]) if adapters else (own.lora_rank, own.lora_layers)
+        work = Work(
+            config.batch_size, self.prompt_length, self.response_length, ppo.minibatches, ppo.accumulation_steps, rank, layers, own.weights,
+        )  # fmt: skip  # what else reads here (a reward model, a judge) is small beside a checkpoint
+        others = {"--weights bfloat16": dict(weights="bfloat16")} if rank and own.weights == "float32" else {}
+        if (parts := config.batch_size // ppo.minibatches) > ppo.accumulation_steps:
+            others |= {f"--accumulation-steps {parts}": dict(accumulation_steps=parts)}
+        check_work_fits(self.checkpoint.settings, work, self.checkpoint.name, others)
 
     def open(self, stage, memory=None):
         """Takes the models of the run: its writer of a stage ("before", "after" or "best"), and the reference.
