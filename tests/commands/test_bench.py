@@ -12,7 +12,7 @@ from small_checkpoint import write_checkpoint
 
 KEYS = [
     "iteration_seconds", "generation_tokens_per_second", "score_tokens_per_second", "update_tokens_per_second",
-    "compile_seconds", "peak_share",
+    "compile_seconds", "peak_share", "peak_gigabytes",
 ]  # fmt: skip
 
 
@@ -33,8 +33,9 @@ def test_the_last_line_is_json_with_the_six_figures(tiny, capsys):
     result = json.loads(last)
     assert list(result) == KEYS
     assert all(result[name] > 0 for name in KEYS[:5]) and result["peak_share"] >= 0
-    for part in ("generation", "score", "update", "iteration", "compilation", "peak"):
+    for part in ("generation", "score", "update", "iteration", "compilation", "peak", "most memory"):
         assert any(part in line for line in table), part
+    assert not any("estimated" in line for line in table)  # of a Transformer with XLA only
 
 
 def test_a_checkpoint_is_measured(tmp_path, monkeypatch, capsys):
@@ -56,6 +57,69 @@ def test_a_checkpoint_that_is_not_there_is_one_line(capsys):
     assert "there is no folder or .gguf file 'smolm2'" in capsys.readouterr().err
     assert main(["bench", "text", "--pretrained", "smollm2", "--model", "lstm"]) == 2
     assert "--pretrained brings its own network" in capsys.readouterr().err
+
+
+def test_memory_is_estimated_and_measured(tiny, monkeypatch, capsys):
+    """Catches: the peak of what is compiled once more for its parts, an estimate of another size than is measured, or where nothing is known."""
+    timed, counted, time_it, function = [], [], bench._time, bench.tf.function
+    monkeypatch.setattr(bench.tf, "function", lambda one, jit_compile, **settings: function(one, **settings))  # the estimate is of XLA, which takes its time
+    monkeypatch.setattr(bench, "_time", lambda *args: timed.append(1) or time_it(*args))
+    monkeypatch.setattr(bench, "peak_memory", lambda: counted.append(len(timed)) or 2.5e9)
+    monkeypatch.setattr(bench, "estimate", lambda settings, work, card: types.SimpleNamespace(peak=1e9 * work.batch, peak_phase="update"))
+    assert main(["bench", "text", "--iterations", "1", "--batch-size", "4", "--minibatches", "2", "--reward-model", "none"]) == 0
+    *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    result = json.loads(last)
+    assert counted == [2] and (result["peak_gigabytes"], result["estimated_gigabytes"]) == (2.5, 4.0)
+    assert "most memory      2.50 GB, estimated 4.00 GB (update)" in table and "4 responses of 4 tokens" in table[0]
+
+
+def test_work_that_cannot_fit_is_refused_before_it_is_tried(monkeypatch, capsys):
+    """Catches: a batch that ends in the middle, killed without a word; a network that is made first."""
+    monkeypatch.setattr("ppo_keras.pretrained.machine.memory_here", lambda: (2e9, False))
+    monkeypatch.setattr(bench, "new_policy", lambda *args, **kwargs: pytest.fail("a network was made"))
+    assert main(["bench", "text", "--batch-size", "65536"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ppo-keras: error: transformer with a batch of 65536, prompts of 16 and responses of 48 tokens needs about ")
+    assert "and 2 GB are free. Use --batch-size " in line
+
+
+# The command `bench memory`.
+
+
+def test_memory_of_a_checkpoint_by_its_config_alone(tmp_path, monkeypatch, capsys):
+    """Catches: weights that must be there, a part or a phase that is not printed, the machine's memory taken for a card's, text after the JSON."""
+    whole = write_checkpoint(tmp_path)
+    (place := tmp_path / "only").mkdir()
+    (whole / "config.json").rename(place / "config.json")
+    monkeypatch.setattr(bench, "memory_here", lambda: (1e9, False))
+    sizes = "--batch-size 8 --prompt-length 3 --response-length 5 --minibatches 2 --lora-rank 3 --reward-model head".split()
+    assert main(["bench", "memory", "--pretrained", str(place), *sizes]) == 0
+    *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    result = json.loads(last)
+    settings = bench.settings_of(json.loads((place / "config.json").read_text()))
+    expected = bench.estimate(settings, bench.Work(8, 3, 5, 2, lora_rank=3, reward="head"))
+    assert result["phases"] == expected.totals and result["peak_bytes"] == expected.peak and result["parts"] == expected.phases[result["phase"]]
+    assert list(result["fits"]) == list(result["largest_batch"]) == ["this machine", *bench.CARDS]
+    assert not result["fits"]["this machine"] and result["largest_batch"]["this machine"] == 0 and all(result["fits"][card] for card in bench.CARDS)
+    row = lambda name: next([cell.strip() for cell in line.split("│")[2:-1]] for line in table if line.startswith(f"│ {name} "))
+    assert row("together") == [f"{total / 1e9:.3f}" for total in expected.totals.values()]
+    assert row("this machine") == ["1.0", f"{expected.peak / 1e9:.2f}", "no", "none"] and row("T4")[:3] == ["16.0", "0.60", "yes"]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--pretrained", "smolm2"], "there is no folder or .gguf file 'smolm2'"),
+        (["--lora-rank", "4"], "--lora-rank and --weights are of a checkpoint"),
+        (["--batch-size", "0"], "--batch-size=0 is no whole number"),
+        (["--batch-size", "10"], "minibatches=4 does not divide batch_size=10"),
+        (["--no-shared-trunk", "--pretrained", "smollm2"], "--pretrained brings its own network"),
+    ],
+)
+def test_memory_of_what_is_not_there(options, words, capsys):
+    """Catches: a traceback, a size that is left out without a word."""
+    assert main(["bench", "memory", *options]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_the_share_of_the_peak_by_hand():

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from ppo_keras.errors import InputError
+from ppo_keras.networks.transformer import Form
 from ppo_keras.pretrained import machine
+from ppo_keras.pretrained.families import Settings
 from ppo_keras.pretrained.machine import check_weights_fit, check_work_fits, forget_peak, free_memory, gigabytes, peak_memory
 from ppo_keras.pretrained.memory import CONTEXT, Work, count_weights, estimate
-from test_memory import SMALL
 
-LARGE = SMALL._replace(vocabulary_size=50_000, width=2048, layers=16, heads=32, form=SMALL.form.of({"mlp_width": 8192}))
+LARGE = Settings(vocabulary_size=50_000, width=2048, layers=16, heads=32, most_steps=1024, form=Form(mlp_width=8192))
 WORK = Work(batch=64, prompt=500, response=500, lora_rank=8)
 
 
@@ -61,7 +62,9 @@ def test_weights_that_cannot_be_read(monkeypatch):
     has(monkeypatch, needed["float32"] / 1.24)
     check_weights_fit(LARGE, "float32", "large")
     has(monkeypatch, needed["float32"] / 1.26)
-    with pytest.raises(InputError, match=r"^large needs 4\.\d GB of memory in float32, and 3\.\d GB are free. bfloat16 needs 2\.\d GB: use weights=\"bfloat16\", or take"):
+    with pytest.raises(
+        InputError, match=r"^large needs 4\.\d GB of memory in float32, and 3\.\d GB are free. bfloat16 needs 2\.\d GB: use weights=\"bfloat16\", or take"
+    ):
         check_weights_fit(LARGE, "float32", "large")
     has(monkeypatch, needed["bfloat16"] / 1.26)
     for kind in needed:
