@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ppo_keras.datasets.files import shorten_list
 from ppo_keras.datasets.prepared import check_reachable
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, require
 from ppo_keras.pretrained.files import advice_on_other_weights, check_folder, check_space, needed, no_room, one_line
 
 WANTED = ["model*.safetensors", "*.json", "chat_template.jinja"]
@@ -65,8 +65,12 @@ def config_from_hub(repository, revision):
             found = None if constants.HF_HUB_OFFLINE else _ask(hub, endpoint, repository, revision)
         except Unreachable as error:
             found, why = None, one_line(error)
-        where = dict(revision=found.sha if found else revision, endpoint=endpoint, etag_timeout=ANSWER_SECONDS, local_files_only=found is None)
+        listed = found is None or any(file.rfilename == "config.json" for file in found.siblings or [])
+        require(listed, f"{repository} on the hub has no config.json. Take another model.")
+        where = dict(revision=revision, endpoint=endpoint, etag_timeout=ANSWER_SECONDS, local_files_only=found is None)
         return Path(hub.hf_hub_download(repository, "config.json", **where))
+    except InputError:
+        raise
     except Exception as error:  # of the hub, or of httpx in the middle of a file
         raise InputError(_explain(error, repository, revision, endpoint, why)) from error
 

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from ppo_keras.errors import InputError
 from ppo_keras.pretrained import hub as hub_module
 from ppo_keras.pretrained import sources
-from ppo_keras.pretrained.sources import cache_folder, find_checkpoint, smollm2
+from ppo_keras.pretrained.sources import cache_folder, find_checkpoint, find_config, smollm2
 
 CONTENT = b"GGUF" + bytes(range(256)) * 9000  # 2.3 MB: several blocks
 
@@ -319,6 +319,21 @@ def test_what_is_fetched_from_the_hub(hub):
     total = sum(len(FILES[name]) for name in FETCHED)
     assert seen == sorted(seen) and seen[-1] == (total, total)
     assert find_checkpoint("o/m@v2").name == find_checkpoint("o/m", revision="v2").name == "b" * 40
+
+
+def test_the_config_alone(hub, tmp_path, monkeypatch):
+    """Catches: weights that are fetched, or must be there, where only sizes are asked for; a cache that is not used; a model of pickles refused."""
+    assert find_config("o/m") == find_config("o/pickled") == json.loads(FILES["config.json"])
+    assert {path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path} == {"config.json"}
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert find_config("o/m") == json.loads(FILES["config.json"])
+    for name, word in (("o/m@v2", "Unset HF_HUB_OFFLINE"), ("nothing", "there is no folder or .gguf file 'nothing'"), (str(tmp_path), "holds no config.json")):
+        with pytest.raises(InputError, match=word):
+            find_config(name)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    for name, word in (("o/empty", "o/empty on the hub has no config.json"), ("o/other", "has no model 'o/other'")):
+        with pytest.raises(InputError, match=word):
+            find_config(name)
 
 
 def test_progress_of_the_hub():

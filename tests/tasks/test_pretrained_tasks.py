@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -412,6 +413,18 @@ def test_damaged_adapters_are_one_line(place, tmp_path, monkeypatch, damage):
         tensors = load_file(path)
         save_file({key: np.concatenate([value, value]) for key, value in tensors.items()}, path)
     assert str(path.name) in refused("generate", "generation", "--prompt", "good")
+
+
+def test_what_cannot_fit_is_said_before_it_is_tried(monkeypatch):
+    """Catches: weights that are read, or a run folder begun, for a batch that the system will kill; a task that does not look."""
+    monkeypatch.setattr("ppo_keras.pretrained.machine.memory_here", lambda: (0.9e9, False))  # enough for the weights alone
+    monkeypatch.setattr("ppo_keras.pretrained.loading.read_into", lambda *_: pytest.fail("weights were read"))
+    compiled = [option for option in SMALL if option != "--no-jit"]
+    for task, prompt in ((GENERATION, 5), (ANSWERS, r"\d+")):
+        said = refused("train", *task, *compiled, "--run", "large")
+        assert re.search(rf"checkpoint with a batch of 16, prompts of {prompt} and responses of \d+ tokens needs about 1.4 GB of memory", said), said
+        assert said.endswith("and 0.9 GB are free. Use a smaller checkpoint.")
+    assert not Run("runs/large").folder.exists()
 
 
 def test_every_weight_can_be_trained(place):
