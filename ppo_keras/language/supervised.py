@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.errors import InputError
@@ -10,6 +11,8 @@ from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 from ppo_keras.language.vocabulary import check_tokens
 from ppo_keras.networks.adapters import frozen_variables
+
+READ = 32  # texts at a time, by a trunk that is shared
 
 
 class LogitsModel(keras.Model):
@@ -121,7 +124,8 @@ def train_classifier(model, train, validation, length, pad_id, config=None, **tr
         return pad_texts(token_lists, length, pad_id), labels, np.ones_like(labels)
 
     fit = _fit_binary if model.outputs == 1 else _fit_labels
-    return fit(LabelModel(model), arrays(train), arrays(validation), config, **training)
+    trained = LabelModel(model)
+    return fit(trained, *_read_once(trained, arrays(train), arrays(validation), training), config, **training)
 
 
 def train_preferences(model, train, validation, length, pad_id, config=None, **training):
@@ -145,7 +149,38 @@ def train_preferences(model, train, validation, length, pad_id, config=None, **t
         ones = np.ones([len(chosen), 1], np.float32)
         return (*pad_texts(chosen, length, pad_id), *pad_texts(rejected, length, pad_id)), ones, ones
 
-    return _fit_binary(PreferenceModel(model), arrays(train), arrays(validation), config, **training)
+    trained = PreferenceModel(model)
+    return _fit_binary(trained, *_read_once(trained, arrays(train), arrays(validation), training), config, **training)
+
+
+def _read_once(trained, train, validation, training):
+    """The arrays of both splits as they are trained with: on a shared trunk, which never changes, with what the head reads of each text in its place.
+
+    The head's inputs are scaled by the mean and variance of the training texts.
+    """
+    model = trained.reward_model
+    if model.trunk is None:
+        return train, validation
+    check_tokens(trained, train, validation)
+    read = tf.function(model.features, jit_compile=training.get("jit_compile", True), autograph=False)
+    count = sum(len(mask) for texts, *_ in (train, validation) for mask in texts[1::2])
+
+    def of_texts(tokens, mask):
+        found = []
+        for batch in batches((tokens, mask), READ):
+            found.append(read(*batch).numpy())
+            progress.update(min(READ, count - progress.n))
+        return np.concatenate(found)[: len(tokens)]
+
+    def of_split(arrays):
+        texts, *others = arrays
+        sides = [of_texts(*side) for side in zip(texts[::2], texts[1::2])]
+        return sides[0] if len(sides) == 1 else tuple(sides), *others
+
+    with tqdm(desc="reading texts", total=count, leave=False) as progress:
+        train, validation = of_split(train), of_split(validation)
+    model.scaling.adapt(np.concatenate(tf.nest.flatten(train[0])))
+    return train, validation
 
 
 def differing(chosen, rejected, length):

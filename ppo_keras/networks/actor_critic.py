@@ -79,6 +79,11 @@ class ActorCritic(keras.Model):
         return (TokenEncoder if self.actions is None else ObservationEncoder)(self.inputs_read, **kwargs)
 
     @property
+    def width(self):
+        """`D`, of the hidden states."""
+        return self.encoder.width
+
+    @property
     def has_memory(self):
         """False where every input is read for itself."""
         return self.encoder_config["network"] != "mlp" and not self.vocabulary_size

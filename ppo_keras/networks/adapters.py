@@ -120,7 +120,11 @@ def frozen_variables(model):
 
 def reference_of(policy):
     """A frozen twin that never follows a policy: of one with adapters without a second copy of its weights."""
-    return Frozen(policy) if adapted(policy) else policy.copy(name="reference")
+    if adapted(policy):
+        return Frozen(policy)
+    twin = policy.copy(name="reference")
+    twin.trainable = False
+    return twin
 
 
 class Frozen:
@@ -141,10 +145,19 @@ class Frozen:
         self.learned = [variable for variable in policy.trainable_variables if id(variable) not in left_out]
         self.variables = [keras.Variable(variable.numpy(), trainable=False, dtype=variable.dtype, name=variable.name) for variable in self.learned]
 
+    def is_still(self, policy):
+        """Whether a policy is as it was when this was made of it."""
+        return policy is self.policy and all(np.array_equal(now.numpy(), kept.numpy()) for now, kept in zip(self.learned, self.variables))
+
     @property
     def distribution(self):
         """That of the policy."""
         return self.policy.distribution
+
+    @property
+    def width(self):
+        """That of the policy."""
+        return self.policy.width
 
     @property
     def has_memory(self):
