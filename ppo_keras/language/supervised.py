@@ -5,11 +5,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from ppo_keras.blocks import in_blocks
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.errors import InputError
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 from ppo_keras.language.vocabulary import check_tokens
+from ppo_keras.losses import log_probability
 from ppo_keras.networks.adapters import frozen_variables
 
 READ = 32  # texts at a time, by a trunk that is shared
@@ -31,6 +33,25 @@ class LogitsModel(keras.Model):
     def call(self, inputs, training=None):
         """int32 `(B, L)` -> float32 `(B, L, V)`; of whole texts, `(B, T, L)` -> `(B, T, K)`."""
         return self.to_logits(self.encoder(inputs, training=training)[0])
+
+
+class TextModel(LogitsModel):
+    """The same for texts: tokens and those that follow them in, the cross-entropy of each out. Large logits exist in blocks only (see `blocks`)."""
+
+    def call(self, inputs, training=None):
+        """`(tokens, next tokens)`, int32 `(B, L)` each -> nats, float32 `(B, L)`."""
+        tokens, following = inputs
+        hidden, _ = self.encoder(tokens, training=training)
+        surprise = lambda hidden, following: (-log_probability(self.to_logits(hidden), following),)
+        return in_blocks(surprise, self.encoder.config["vocabulary_size"], hidden, following)[0]
+
+
+class Surprise(keras.losses.Loss):
+    """The loss of a `TextModel`: what it puts out."""
+
+    def call(self, y_true, y_pred):
+        """`y_pred`; the targets are among the model's inputs."""
+        return y_pred
 
 
 def pad_texts(token_lists, length, pad_id):
@@ -63,9 +84,9 @@ def train_language_model(policy, train, validation, length, pad_id, config=None,
 
     def arrays(token_lists):
         tokens, mask = pad_texts(token_lists, length + 1, pad_id)
-        return tokens[:, :-1], tokens[:, 1:], mask[:, 1:]
+        return _next_tokens(tokens, mask[:, 1:])
 
-    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, **training)
+    return _fit_texts(policy, arrays(train), arrays(validation), config, **training)
 
 
 def train_answers(policy, train, validation, length, pad_id, config=None, **training):
@@ -82,9 +103,9 @@ def train_answers(policy, train, validation, length, pad_id, config=None, **trai
     def arrays(pairs):
         tokens, mask = pad_texts([prompt + answer for prompt, answer in pairs], length + 1, pad_id)
         of_prompt = pad_texts([prompt for prompt, _ in pairs], length + 1, pad_id)[1]
-        return tokens[:, :-1], tokens[:, 1:], (mask - of_prompt)[:, 1:]
+        return _next_tokens(tokens, (mask - of_prompt)[:, 1:])
 
-    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, **training)
+    return _fit_texts(policy, arrays(train), arrays(validation), config, **training)
 
 
 def train_labels(policy, train, validation, config=None, **training):
@@ -199,9 +220,20 @@ def batches(arrays, batch_size, shuffle_seed=None, skip=0):
     if shuffle_seed is not None:
         dataset = tf.data.Dataset.from_tensor_slices(arrays).shuffle(count, seed=shuffle_seed)
         return dataset.batch(min(batch_size, count), drop_remainder=True).repeat().skip(skip).prefetch(1)
-    missing = -count % batch_size
+    missing = -count % batch_size  # none in the end, and so the size of every batch is known
     filled = tf.nest.map_structure(lambda x: np.concatenate([x, np.zeros([missing, *x.shape[1:]], x.dtype)]), arrays)
-    return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size)
+    return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size, drop_remainder=True)
+
+
+def _next_tokens(tokens, weights):
+    """What a `TextModel` is trained on: `(B, L + 1)` tokens and `(B, L)` weights -> inputs, targets (which are among the inputs), weights."""
+    return (tokens[:, :-1], tokens[:, 1:]), tokens[:, 1:], weights
+
+
+def _fit_texts(policy, train, validation, config, **training):
+    """`_fit` of a policy to texts: its `TextModel` puts out what is to be small."""
+    loss, exact = Surprise(reduction="mean_with_sample_weight"), keras.metrics.MeanMetricWrapper(Surprise().call, name="cross_entropy")
+    return _fit(TextModel(policy), train, validation, loss, [exact], config, **training)
 
 
 def _fit_categories(model, train, validation, config, metrics=(), **training):

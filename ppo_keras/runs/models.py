@@ -96,7 +96,7 @@ def _untrained(run, memory):
     given = dict(rank=settings.lora_rank, alpha=settings.lora_alpha, layers=settings.lora_layers)
     if settings.adapters and isinstance(kept := saved.get("adapter_settings"), dict):  # their folder is not needed any more
         given |= kept
-    return checkpoint.policy(memory, given["rank"], given["alpha"], given["layers"], settings.weights, labels=labels)
+    return checkpoint.policy(memory, given["rank"], given["alpha"], given["layers"], settings.weights, labels=labels, critic=settings.critic)
 
 
 def _learned(policy):

@@ -89,7 +89,8 @@ class TextJob:
         """The policy at the start, a checkpoint's or an untrained one: a language model, or one that chooses a label of texts of `self.memory` tokens."""
         network, settings, vocabulary = self.config.network, self.config.checkpoint, self.tokenizer.vocabulary_size
         if self.checkpoint:
-            return self.checkpoint.policy(self.memory, settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights, labels=labels)
+            given = (settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights)
+            return self.checkpoint.policy(self.memory, *given, labels=labels, critic=settings.critic)
         read = dict(inputs=vocabulary) if labels is None else dict(inputs=(self.memory,), actions=labels, vocabulary_size=vocabulary)
         return new_policy(
             self.config.model, **read, width=network.width, layers=network.layers, heads=network.heads, memory=self.memory,
