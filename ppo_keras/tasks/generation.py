@@ -93,7 +93,8 @@ class GenerationJob(WriterJob):
             self.own_reward = PythonReward(
                 config.reward, self.tokenizer, rows=self.rows, weights=config.part_weights(), processes=config.reward_processes, timeout=config.reward_timeout
             )
-            self.try_reward()
+            if run is None:  # one that is opened may score nothing
+                self.try_reward()
 
     def try_reward(self):
         """Calls a reward of the user's own once (of lists, with two responses): a mistake in it shows before the work begins."""

@@ -36,6 +36,9 @@ class TextJob:
         self.config, self.task_name, self.run, self.began = tracing.without_jit(config), task_name, run, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
 
+    def close(self):
+        """Ends what runs beside this process."""
+
     def take_corpus(self, corpus):
         """Sets `self.corpus`. Raises `InputError` where a run that is opened was trained on another."""
         self.corpus = corpus
