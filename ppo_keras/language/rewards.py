@@ -16,6 +16,7 @@ from ppo_keras.networks.encoder import TokenEncoder, small_normal
 from ppo_keras.randomness import Dropout
 
 PART = re.compile(r"\w[\w .-]*")  # the name of a part of a reward
+OF_TRAINING = ("loss", "accuracy", "validation_cross_entropy", "validation_accuracy")  # figures of a reward model, which the name of a part would hide
 
 
 @keras.saving.register_keras_serializable("ppo_keras")
@@ -319,6 +320,11 @@ class PythonReward:
             bad = next((name for name in value if not isinstance(name, str) or not PART.fullmatch(name)), None)
             if bad is not None:
                 raise RewardError(f"reward {self.name} returned a part called {bad!r} {place}. Name it in letters, digits, blanks, '.', '_' or '-'.")
+            taken = next((name for name in value if name in OF_TRAINING), None)
+            if taken:
+                raise RewardError(
+                    f"reward {self.name} returned a part called {taken!r}, which is a figure of a reward model's training. Call it something else."
+                )
             value = {name: self._number(value[name], f"{value[name]!r} as the part {name!r} {place}") for name in sorted(value)}
             names = tuple(value)
         else:

@@ -482,6 +482,7 @@ def test_parts_and_their_weighted_sum_by_hand():
         (lambda prompt, response: {}, r"returned \{\} for the prompt"),
         (lambda prompt, response: {1: 1.0}, "returned a part called 1 for"),
         (lambda prompt, response: {"a=b": 1.0}, "returned a part called 'a=b' for"),
+        (lambda prompt, response: {"loss": 1.0}, "returned a part called 'loss', which is a figure of a reward model's training"),
     ],
 )
 def test_parts_that_cannot_be_used(function, said):
