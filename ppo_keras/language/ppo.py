@@ -101,10 +101,9 @@ class LanguagePPO(PPO):
         check_vocabulary(policy, readers, {"end_id": ends, "pad_id": (pad_id,)})
         if isinstance(reward, keras.Model):
             reward.trainable = False
-        require(
-            getattr(reward, "trunk", policy) is not None,
-            "the reward model has no trunk to read with. Give it one: model.read_with(reference_of(policy)).",
-        )
+        for model in (getattr(scorer, "model", scorer) for scorer in (reward, judge)):
+            if isinstance(model, RewardModel):
+                model.check_reader()
         kl = kl or KLConfig()
         self.kl_estimator, self.kl_controller = kl.kl_estimator, kl_controller(kl)
         start = keras.initializers.Constant(self.kl_controller.initial)

@@ -90,6 +90,11 @@ class RewardModel(keras.Model):
         self._trunk = (lambda: trunk,)  # Keras would take the policy for a part of this model, and save it
         return trunk
 
+    def check_reader(self):
+        """Raises `InputError` where it can read nothing, for want of a trunk."""
+        ready = self.encoder is not None or self.trunk is not None
+        require(ready, "the reward model has no trunk to read with. Give it one: model.read_with(reference_of(policy)).")
+
     def call(self, inputs, training=None):
         """Scores of texts.
 
@@ -105,7 +110,7 @@ class RewardModel(keras.Model):
         """What the head reads of texts `(B, L)`: `(B, D)`."""
         if self.encoder is not None:
             return self.encoder.read_texts(tokens, mask, training=training)
-        require(self.trunk is not None, "the reward model has no trunk to read with. Give it one: model.read_with(reference_of(policy)).")
+        self.check_reader()
         mask = tf.cast(mask, tf.float32)
         hidden, _ = self.trunk.hidden(tokens, starts=episode_starts(mask), training=False)  # (B, L, D)
         last = tf.shape(mask)[1] - 1 - tf.argmax(tf.reverse(mask, [1]), axis=1, output_type=tf.int32)
