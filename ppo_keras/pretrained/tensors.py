@@ -75,6 +75,7 @@ def _fill(variable, source, weights, heads):
         part = slice(begin, begin + at_once)
         rows = (weights.read(source.names[0], rows=part) if whole is None else whole[part]).astype(variable.dtype)
         variable.value.scatter_update(tf.IndexedSlices(rows, tf.range(begin, begin + len(rows))))  # in place, unlike variable[begin:end].assign
+    tf.raw_ops.DisableCopyOnRead(resource=variable.value.handle)  # which a scatter begins: each step of a text would copy all weights
 
 
 def tensors_of(policy, model_type, form=None):

@@ -59,6 +59,14 @@ def test_a_weight_is_read_in_rows(folder, weights, monkeypatch):
     assert max(array.size for array in read) < VOCABULARY * 24 / 2 and len([array for array in read if array.shape == (7, 24)]) == VOCABULARY // 7
 
 
+def test_weights_are_not_copied_when_they_are_read(folder):
+    """Catches: variables that were filled by a scatter, which then give every reader a copy: in graphs, each step of a text copied the whole network."""
+    policy, _ = load_pretrained(folder, lora_rank=2, memory=16)
+    for variable in policy.encoder.variables:
+        one, other = (np.asarray(memoryview(variable.value.read_value())) for _ in range(2))
+        assert np.shares_memory(one, other), variable.path
+
+
 def test_ppo_learns_through_the_adapters(folder):
     """Catches: parts that do not fit together: the reward's tokenizer, the ids of end and padding, the reference."""
     policy, tokenizer = load_pretrained(folder, lora_rank=4, lora_layers="all", memory=16)
