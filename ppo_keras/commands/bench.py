@@ -2,7 +2,7 @@
 
 The setting of `bench text` is one in which other implementations were measured: GPT-2 of 4 layers x 128, vocabulary 512, batch 64,
 prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward model of the same size. With `--pretrained` it is
-a checkpoint with adapters of rank 8, batch 16, prompt 32, response 32, one epoch x 4 minibatches. `bench memory` estimates the memory of the same.
+a checkpoint with adapters of rank 8, batch 16, prompt 32, response 32, one epoch x 4 minibatches, and a reward model on its trunk. `bench memory` estimates the memory of the same.
 """
 
 import json
@@ -25,6 +25,7 @@ from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.rewards import RewardModel
 from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.networks.adapters import reference_of
 from ppo_keras.networks.transformer import Form
 from ppo_keras.pretrained.config import check_loading
 from ppo_keras.pretrained.families import Settings, settings_of
@@ -53,7 +54,7 @@ class Sizes(NamedTuple):
     minibatches: int = 4
     lora_rank: int | None = None
     weights: str = "float32"
-    reward: str = "trunk"  # of a reward model: "trunk" of its own, "head" on the policy's trunk, or "none"
+    reward: str | None = None  # of a reward model: "trunk" of its own, "head" on the reference's trunk (with adapters), or "none"
 
     @classmethod
     def of(cls, options):
@@ -76,8 +77,9 @@ class Sizes(NamedTuple):
         else:
             check_loading(rank, None, "attention", self.weights)
             settings = settings_of(find_config(self.pretrained))
-        reward = {"trunk": settings, "head": "head", "none": None}[self.reward]
-        return settings, Work(batch, prompt, response, self.minibatches, lora_rank=rank, weights=self.weights, shared=shared, reward=reward)
+        reward = {"trunk": settings, "head": "head", "none": None}[self.reward or ("head" if rank else "trunk")]
+        critic = "shared" if shared else "network"
+        return settings, Work(batch, prompt, response, self.minibatches, lora_rank=rank, weights=self.weights, critic=critic, reward=reward)
 
 
 def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10, sizes=Sizes()):
@@ -108,8 +110,9 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
         every, trained = parameters(policy)
         learns = f"adapters of rank {work.lora_rank} on attention" if work.lora_rank else "without adapters"
         what = f"{pretrained}, {every:,} parameters, {learns}, {trained:,} trained"
-    length = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1)
-    reward, vocabulary = RewardModel(policy.new_encoder()) if work.reward else length, policy.distribution.count
+    reward, vocabulary = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1), policy.distribution.count
+    if work.reward:
+        reward = RewardModel(reference_of(policy) if work.reward == "head" else policy.new_encoder())
     no_end = vocabulary  # never sampled: every response has full length, so that the work is always the same
     learner = LanguagePPO(policy, reward, no_end, 0, response, config, KLConfig())
     learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
@@ -127,7 +130,12 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
 
     generate = compiled(lambda: learner.rollout(prompts)[0])
     responses = generate()
-    score = compiled(lambda r: (learner.score(prompts, r), learner.reference_log_probs(prompts, r)))
+
+    def read(responses):
+        reference_log_probs, features = learner.read_reference(prompts, responses)
+        return learner.score(prompts, responses, features), reference_log_probs
+
+    score = compiled(read)
     scores, reference_log_probs = score(responses)
     trajectory, _ = learner.assemble(prompts, responses, reference_log_probs, scores)
     improve = compiled(learner.improve)
@@ -140,7 +148,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
 
     written = batch * response
     peak = _peak_flops(jit_compile)
-    share = _iteration_flops(policy, reward if work.reward else None, config.epochs, batch, prompt, response) / iteration_seconds / peak
+    share = _iteration_flops(policy, getattr(reward, "encoder", None), config.epochs, batch, prompt, response) / iteration_seconds / peak
     print(f"{what}, {'XLA' if jit_compile else 'graphs'}, {batch} responses of {response} tokens")
     for name in seconds:
         print(f"{name:12} {seconds[name]:8.3f} s {written / seconds[name]:10,.0f} response tokens/s")
@@ -308,11 +316,11 @@ def _peak_flops(jit_compile, size=2048, repeats=8):
     return max(2 * size**3 / _time(lambda: product(a), 1)[0] for _ in range(repeats))
 
 
-def _iteration_flops(policy, reward, epochs, batch, prompt, response):
+def _iteration_flops(policy, reader, epochs, batch, prompt, response):
     """Operations of the matrix products in an iteration: 2 a weight and token forwards, three times that with backwards.
 
     Attention's own products (about 5 % here) and the embedding look-ups are left out. With adapters the backward pass has no products for
-    the gradients of frozen weights: twice the forward pass instead of three times.
+    the gradients of frozen weights: twice the forward pass instead of three times. `reader` is the encoder of a reward model that has one of its own, or None.
     """
     inputs, responses = batch * (prompt + response - 1), batch * response  # the last block's saving on the prompt is left out
     matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.variables if len(v.shape) == 2 and "embeddings" not in v.path)
@@ -320,6 +328,6 @@ def _iteration_flops(policy, reward, epochs, batch, prompt, response):
     head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
     policy_pass = 2 * (trunk * inputs + head * responses)
     reference_pass = 2 * (matrices(policy.encoder) * inputs + head * responses)
-    reward_pass = 2 * matrices(reward.encoder) * batch * (prompt + response) if reward else 0
+    reward_pass = 2 * matrices(reader) * batch * (prompt + response) if reader else 0
     update_passes = 2 if policy.frozen_variables else 3
     return policy_pass * (1 + update_passes * epochs) + reference_pass + reward_pass

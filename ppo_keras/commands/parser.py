@@ -140,7 +140,7 @@ def build_parser(arguments=()):
     text.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
     text.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     text.add_argument("--iterations", type=int, default=10, help="timed iterations")
-    _add_sizes(text, ("trunk", "none"))
+    _add_sizes(text)
     text.set_defaults(command=_benchmark("bench_text", lambda o: (o.model, not o.no_shared_trunk, not o.no_jit, o.iterations)))
     memory = kinds.add_parser(
         "memory", help="what memory an iteration takes, before anything is loaded",
@@ -149,7 +149,7 @@ def build_parser(arguments=()):
         epilog="examples:\n  ppo-keras bench memory --pretrained smollm2 --batch-size 64\n  ppo-keras bench memory --pretrained my_model --weights bfloat16", **style,
     )  # fmt: skip
     memory.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
-    _add_sizes(memory, ("trunk", "head", "none"))
+    _add_sizes(memory)
     memory.set_defaults(command=_benchmark("bench_memory", lambda o: (not o.no_shared_trunk,)))
     logging = kinds.add_parser(
         "logging", help="the share of time that TensorBoard takes", description="Times what TensorBoard costs in PPO of a language model.",
@@ -171,7 +171,7 @@ def build_parser(arguments=()):
     return parser
 
 
-def _add_sizes(command, rewards):
+def _add_sizes(command):
     """The options of `bench.Sizes`."""
     command.add_argument("--pretrained", metavar="NAME", help="a checkpoint with adapters instead: smollm2, a folder, a GGUF file, or a name on the hub")
     command.add_argument("--batch-size", type=int, help="responses in an iteration (64; of a checkpoint 16)")
@@ -180,7 +180,11 @@ def _add_sizes(command, rewards):
     command.add_argument("--minibatches", type=int, default=4, help="into which an iteration is divided")
     command.add_argument("--lora-rank", type=int, help="of a checkpoint's adapters (8); 0 trains every weight")
     command.add_argument("--weights", choices=WEIGHTS, default="float32", help="of a checkpoint")
-    command.add_argument("--reward-model", choices=rewards, default="trunk", help="what scores: a model with a trunk of its own, or other than that")
+    command.add_argument(
+        "--reward-model",
+        choices=("head", "trunk", "none"),
+        help="a head on the reference's trunk (of a checkpoint with adapters), a trunk of its own, or a function",
+    )
 
 
 def _benchmark(name, select):

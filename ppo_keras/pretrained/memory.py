@@ -36,8 +36,8 @@ class Work:
     | `minibatches`, `accumulation_steps` | into how many parts the batch is divided for an update, and each of them for its gradients |
     | `lora_rank`, `lora_layers` | of the adapters, see `add_adapters`; rank 0: every weight is trained |
     | `weights` | "float32" or "bfloat16" |
-    | `shared` | one trunk for policy and value, or one each |
-    | `reward` | None: a function; "head": a head on the policy's trunk; or the `Settings` of a reward model with a trunk of its own |
+    | `critic` | "shared": a head on the policy's hidden states; "adapters": it reads by itself, with adapters of its own; "network": a trunk of its own |
+    | `reward` | None: a function; "head": a head on the reference's trunk; or the `Settings` of a reward model with a trunk of its own |
     | `recompute` | blocks are computed once more in the backward pass: of each, only what goes in is kept |
     """
 
@@ -49,7 +49,7 @@ class Work:
     lora_rank: int = 0
     lora_layers: Any = "attention"
     weights: str = "float32"
-    shared: bool = True
+    critic: str = "shared"
     reward: Any = None
     recompute: bool = False
 
@@ -170,10 +170,10 @@ def estimate(settings, work, card=False):
         >>> estimate(settings_of(config), Work(batch=16, prompt=32, response=32, lora_rank=8)).peak  # doctest: +SKIP
         3830991004
     """
-    size, trunks, vocabulary = BYTES[work.weights], 2 - work.shared, settings.vocabulary_size
+    size, vocabulary, readings = BYTES[work.weights], settings.vocabulary_size, 1 if work.critic == "shared" else 2
     trunk = work.reward if hasattr(work.reward, "plain") else None  # of a reward model
-    base, head = trunks * count_weights(settings), settings.width + 1
-    trained = head + (count_adapters(settings, work.lora_rank, work.lora_layers) if work.lora_rank else base)
+    base, head = count_weights(settings) * (2 if work.critic == "network" else 1), settings.width + 1
+    trained = head + (readings * count_adapters(settings, work.lora_rank, work.lora_layers) if work.lora_rank else base)
     reward = size * count_weights(trunk) + 4 * (trunk.width + 1) if trunk else 4 * head if work.reward == "head" else 0
     loaded = {
         "TensorFlow": CONTEXT if card else RUNTIME,
@@ -181,7 +181,7 @@ def estimate(settings, work, card=False):
         "adapters and heads": 4 * (trained if work.lora_rank else head),
     }
     always = loaded | {
-        "compiled programs": 0 if card else PROGRAM + trunks * settings.layers * (ADAPTED_BLOCK if work.lora_rank else TRAINED_BLOCK),
+        "compiled programs": 0 if card else PROGRAM + readings * settings.layers * (ADAPTED_BLOCK if work.lora_rank else TRAINED_BLOCK),
         "reference": 4 * head + (0 if work.lora_rank else size * base),  # with adapters it is the policy with its adapters off, and a copy of its head
         "reward model": reward,
         "optimizer": 2 * 4 * trained,  # Adam's two moments
@@ -191,12 +191,12 @@ def estimate(settings, work, card=False):
         always["float32 copies"] = 4 * (blocks + 3 * vocabulary * settings.width)
 
     before = work.prompt + work.response - 1  # what is read before the last token
-    cache = trunks * 2 * settings.layers * work.batch * (before + 1) * key_width(settings) * size
+    cache = readings * 2 * settings.layers * work.batch * (before + 1) * key_width(settings) * size
     through = lambda one, steps: activations_of_block(one, work, card, work.batch, steps, steps)  # forwards: of one block after the other
     kept = [activations_of_block(settings, work, card, work.sequences, steps, before) for steps in (before, work.response)]  # of a block, and of the last
-    kept = trunks * ((settings.layers - 1) * kept[0] + kept[1])
+    kept = readings * ((settings.layers - 1) * kept[0] + kept[1])
     if work.recompute:
-        kept = trunks * settings.layers * work.sequences * before * settings.width * size
+        kept = readings * settings.layers * work.sequences * before * settings.width * size
         kept += activations_of_block(settings, work, card, work.sequences, before, before)
     trajectory = {"trajectory": 4 * work.batch * (2 * before + 10 * work.response)}
     scored, learned = work.batch * work.response, work.sequences * work.response  # positions with logits

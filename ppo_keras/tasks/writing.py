@@ -32,6 +32,7 @@ class WriterJob(TextJob):
         rank, layers = (adapters.settings["rank"], adapters.settings["layers"]) if adapters else (own.lora_rank, own.lora_layers)
         work = Work(
             config.batch_size, self.prompt_length, self.response_length, ppo.minibatches, ppo.accumulation_steps, rank, layers, own.weights,
+            critic="adapters" if own.critic == "adapters" else "shared",
         )  # fmt: skip  # what else reads here (a reward model, a judge) is small beside a checkpoint
         others = {"--weights bfloat16": dict(weights="bfloat16")} if rank and own.weights == "float32" else {}
         if (parts := config.batch_size // ppo.minibatches) > ppo.accumulation_steps:

@@ -131,7 +131,7 @@ def test_the_share_of_the_peak_by_hand():
         policy, reward = make(shared=trunks == 1), bench.RewardModel(make(True).new_encoder())
         acting = 2 * (trunks * trunk * inputs + head * responses)
         reference, scoring = 2 * (trunk * inputs + head * responses), 2 * trunk * 2 * 7
-        assert bench._iteration_flops(policy, reward, 5, 2, 3, 4) == acting * (1 + 3 * 5) + reference + scoring
+        assert bench._iteration_flops(policy, reward.encoder, 5, 2, 3, 4) == acting * (1 + 3 * 5) + reference + scoring
 
 
 def test_no_iterations_is_refused(tiny, capsys):

@@ -83,9 +83,10 @@ def test_what_settings_change_by_hand():
     whole = phases(lora_rank=0)
     assert (whole["step"]["reference"], whole["step"]["optimizer"], whole["step"]["gradients"]) == (4 * 801, 8 * 801, 8 * 801)
     assert whole["update"]["gradients"] == 4 * 80 and whole["update"]["compiled programs"] == memory.PROGRAM + 2 * memory.TRAINED_BLOCK
-    assert (
-        phases(lora_rank=0, shared=False)["update"]["weights"] == 2 * 4 * 792 and phases(shared=False)["rollout"]["cache"] == 2 * phases()["rollout"]["cache"]
-    )
+    network, adapters = phases(lora_rank=0, critic="network"), phases(critic="adapters")
+    assert network["update"]["weights"] == 2 * 4 * 792 and adapters["update"]["weights"] == 4 * 792
+    assert network["rollout"]["cache"] == adapters["rollout"]["cache"] == 2 * phases()["rollout"]["cache"]
+    assert adapters["update"]["activations"] == 2 * phases()["update"]["activations"] and adapters["step"]["optimizer"] == 8 * (9 + 2 * 144)
     assert [phases(reward=reward)["scoring"]["reward model"] for reward in (None, "head", SMALL)] == [0, 4 * 9, 4 * 801]
     small = phases(weights="bfloat16", reward=SMALL)["rollout"]
     assert small["weights"] == 2 * 792 and small["reward model"] == 2 * 792 + 4 * 9 and small["float32 copies"] == 4 * (4 * BLOCK + 3 * 80)
