@@ -168,7 +168,7 @@ def estimate(settings, work, card=False):
 
     Example:
         >>> estimate(settings_of(config), Work(batch=16, prompt=32, response=32, lora_rank=8)).peak  # doctest: +SKIP
-        3830991004
+        3412939104
     """
     size, vocabulary, readings = BYTES[work.weights], settings.vocabulary_size, 1 if work.critic == "shared" else 2
     trunk = work.reward if hasattr(work.reward, "plain") else None  # of a reward model

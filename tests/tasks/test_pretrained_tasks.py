@@ -423,7 +423,7 @@ def test_what_cannot_fit_is_said_before_it_is_tried(monkeypatch):
     compiled = [option for option in SMALL if option != "--no-jit"]
     for task, prompt in ((GENERATION, 5), (ANSWERS, r"\d+")):
         said = refused("train", *task, *compiled, "--run", "large")
-        assert re.search(rf"checkpoint with a batch of 16, prompts of {prompt} and responses of \d+ tokens needs about 1.4 GB of memory", said), said
+        assert re.search(rf"checkpoint with a batch of 16, prompts of {prompt} and responses of \d+ tokens needs about 1.[45] GB of memory", said), said
         assert said.endswith("and 0.9 GB are free. Use a smaller checkpoint.")
     assert not Run("runs/large").folder.exists()
 
