@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ppo_keras.errors import require, shown
 from ppo_keras.networks.adapters import Linear
+from ppo_keras.networks.products import product
 from ppo_keras.randomness import Dropout
 
 
@@ -77,9 +78,15 @@ class Form:
         return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) != field.default}
 
     def new_norm(self, name, dtype):
-        """A norm over the last axis."""
+        """A norm over the last axis, in float32 also where the rest has 16 bits."""
+        dtype = exact(dtype)
         kind = keras.layers.RMSNormalization if self.norm == "rms" else keras.layers.LayerNormalization
         return kind(epsilon=self.epsilon, name=name, dtype=dtype)
+
+
+def exact(policy):
+    """The dtype in which a network of a policy adds up its residuals and norms them: float32 in the place of 16 bits."""
+    return "float32" if tf.as_dtype(policy.compute_dtype).size == 2 else policy.compute_dtype
 
 
 def rotary_frequencies(half, base, scaling=()):
@@ -185,11 +192,12 @@ class TransformerTrunk(keras.layers.Layer):
         slot_times = time - (slot - tf.range(self.memory)) % self.memory  # the step that each slot holds, (M,)
         visible = slot_times >= tf.maximum(episode, 0)[:, tf.newaxis]  # (B, M)
         visible = visible[:, tf.newaxis, tf.newaxis, :]  # (B, 1, 1, M)
+        x = tf.cast(x, exact(self.dtype_policy))
         x, keys, values = self.place(x[:, tf.newaxis, :], time[tf.newaxis], episode[:, tf.newaxis]), [], []  # (B, 1, D)
         for block, old_keys, old_values in zip(self.blocks, state["keys"], state["values"]):
             query, key, value = block.project(x, time[tf.newaxis])  # (B, H, 1, d), (B, K, 1, d) twice
-            keys.append(keras.ops.slice_update(old_keys, [0, 0, slot, 0], key))
-            values.append(keras.ops.slice_update(old_values, [0, 0, slot, 0], value))
+            keys.append(put(old_keys, slot, key))
+            values.append(put(old_values, slot, value))
             x = block.finish(x, attend(query, keys[-1], values[-1], visible, self.form.query_scale)[0])
         state = {"keys": keys, "values": values, "time": time + 1, "episode": episode}
         return self.norm(x)[:, 0], state
@@ -211,6 +219,7 @@ class TransformerTrunk(keras.layers.Layer):
 
     def read(self, x, state=None, starts=None, context=0, training=None):
         """What `call` returns, and what `attention` does."""
+        x = tf.cast(x, exact(self.dtype_policy))
         batch, length = tf.shape(x)[0], x.shape[1]
         starts = tf.zeros([batch, length]) if starts is None else starts
         begin = tf.constant(0) if state is None else state["time"]
@@ -302,7 +311,7 @@ class Block(keras.layers.Layer):
         turning, value = projected[:, :turned], projected[:, turned:]
         if self.form.normalize_heads:
             query, key = self.query_norm(turning[:, : self.heads]), self.key_norm(turning[:, self.heads :])
-            turning = tf.concat([query, key], axis=1)
+            turning = tf.cast(tf.concat([query, key], axis=1), self.compute_dtype)
         if self.form.positions == "rotary":
             turning = rotate(turning, times, self.rotary_base, self.form.rotary_scaling)
         return turning[:, : self.heads], turning[:, self.heads :], value
@@ -311,12 +320,23 @@ class Block(keras.layers.Layer):
         """Residual attention output and MLP: `(B, T, D)`, `(B, H, T, d)` -> `(B, T, D)`."""
         attended = tf.transpose(attended, [0, 2, 1, 3])
         attended = self.output_projection(tf.reshape(attended, [tf.shape(x)[0], x.shape[1], self.heads * self.head_size]))
-        x += self.dropout(attended if self.attended_norm is None else self.attended_norm(attended), training=training)
+        attended = self.dropout(attended if self.attended_norm is None else self.attended_norm(attended), training=training)
+        x += tf.cast(attended, x.dtype)
         hidden = self.expand(self.mlp_norm(x))
         hidden, gate = tf.split(hidden, 2, axis=-1) if self.form.gated else (None, hidden)
         gate = keras.activations.silu(gate) if self.form.activation == "silu" else keras.activations.gelu(gate, approximate=True)
         contracted = self.contract(gate if hidden is None else gate * hidden)
-        return x + self.dropout(contracted if self.contracted_norm is None else self.contracted_norm(contracted), training=training)
+        contracted = self.dropout(contracted if self.contracted_norm is None else self.contracted_norm(contracted), training=training)
+        return x + tf.cast(contracted, x.dtype)
+
+
+def put(memory, slot, new):
+    """The memory with another slot: `(B, K, M, d)`, `()`, `(B, K, 1, d)` -> `(B, K, M, d)`.
+
+    As integers, where the numbers have 16 bits: of those XLA would turn the whole memory into float32 and back, for processors without their arithmetic.
+    """
+    stored, bits = memory.dtype, tf.uint16 if memory.dtype.size == 2 else memory.dtype
+    return tf.bitcast(keras.ops.slice_update(tf.bitcast(memory, bits), [0, 0, slot, 0], tf.bitcast(new, bits)), stored)
 
 
 def attend(query, key, value, visible, scale=None):
@@ -330,12 +350,12 @@ def attend(query, key, value, visible, scale=None):
     shared = heads != key_heads
     if shared:  # the queries of one key, below each other
         query = tf.reshape(query, [-1, key_heads, heads // key_heads * length, query.shape[3]])
-    scores = tf.cast(tf.matmul(query, key, transpose_b=True) * scale, tf.float32)
+    scores = tf.cast(product(query, key, turned=True) * scale, tf.float32)
     if shared:
         scores = tf.reshape(scores, [-1, heads, length, key.shape[2]])
     weights = tf.nn.softmax(tf.where(visible, scores, float("-inf")))  # a step always sees itself: no empty row
     read = tf.cast(weights, value.dtype)
     if shared:
         read = tf.reshape(read, [-1, key_heads, heads // key_heads * length, key.shape[2]])
-    read = tf.matmul(read, value)
+    read = tf.cast(product(read, value), value.dtype)
     return tf.reshape(read, [-1, heads, length, value.shape[3]]) if shared else read, weights
