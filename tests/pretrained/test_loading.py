@@ -67,15 +67,16 @@ def test_weights_are_not_copied_when_they_are_read(folder):
         assert np.shares_memory(one, other), variable.path
 
 
-def test_ppo_learns_through_the_adapters(folder):
-    """Catches: parts that do not fit together: the reward's tokenizer, the ids of end and padding, the reference."""
-    policy, tokenizer = load_pretrained(folder, lora_rank=4, lora_layers="all", memory=16)
+@pytest.mark.parametrize("weights, gap", [("float32", 1e-4), ("bfloat16", 0.01)])
+def test_ppo_learns_through_the_adapters(folder, weights, gap):
+    """Catches: parts that do not fit together: the reward's tokenizer, the ids of end and padding, the reference; a step that rounds what reading keeps."""
+    policy, tokenizer = load_pretrained(folder, lora_rank=4, lora_layers="all", memory=16, weights=weights)
     letters = PythonReward(lambda prompt, response: float(response.count("e")), tokenizer)
     agent = LanguagePPO(policy, letters, tokenizer.end_id, tokenizer.pad_id, response_length=6, config=PPOConfig(discount=1.0))
     agent.compile(keras.optimizers.Adam(0.05), jit_compile=False)
     prompts = pad_prompts([tokenizer.encode(text, begin=True)[:8] for text in ("the film was", "a film", "it is", "the") * 8], 8, tokenizer.pad_id)
     history = agent.fit(tf.data.Dataset.from_tensors(prompts).repeat(), steps_per_epoch=1, epochs=15, verbose=0).history
-    assert history["policy/first_ratio_gap"][0] < 1e-4
+    assert history["policy/first_ratio_gap"][0] < gap
     assert np.mean(history["objective/scores"][-3:]) > np.mean(history["objective/scores"][:3]) + 0.5
 
 
@@ -96,18 +97,6 @@ def test_bfloat16_is_in_the_trunk_and_only_there(folder):
     assert {x.dtype for x in tf.nest.flatten([state, stepped]) if x.dtype.is_floating} == {tf.bfloat16}
     spread = np.std(expected)
     assert 1e-4 * spread < np.std(logits - expected) < 0.02 * spread  # 8 bits, 60 roundings
-
-
-def test_bfloat16_acts_as_it_reads(folder):
-    """Catches: a step of the rollout that rounds what reading keeps, so that the first ratios of PPO are not 1; a policy that does not learn."""
-    policy, tokenizer = load_pretrained(folder, lora_rank=4, lora_layers="all", memory=16, weights="bfloat16")
-    wanted = lambda prompts, responses: tf.reduce_sum(tf.cast(responses.tokens < 200, tf.float32) * responses.mask, axis=1)
-    agent = LanguagePPO(policy, wanted, VOCABULARY, 0, response_length=6, config=PPOConfig(discount=1.0))
-    agent.compile(keras.optimizers.Adam(0.02), jit_compile=False)
-    prompts = pad_prompts([tokenizer.encode(text, begin=True)[:8] for text in ("the film was", "a film", "it is", "the") * 8], 8, tokenizer.pad_id)
-    history = agent.fit(tf.data.Dataset.from_tensors(prompts).repeat(), steps_per_epoch=1, epochs=6, verbose=0).history
-    assert history["policy/first_ratio_gap"][0] < 0.01
-    assert history["objective/scores"][-1] > history["objective/scores"][0] + 0.5
 
 
 def test_reading_tells_how_far_it_is(folder):
