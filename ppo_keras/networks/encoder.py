@@ -40,11 +40,12 @@ class Encoder(keras.layers.Layer):
         heads: attention heads of a Transformer.
         memory: how many steps a Transformer's attention reaches back.
         form: of a Transformer of another family: a `Form`, or the dictionary of one.
+        recompute: a Transformer's blocks are computed once more backwards instead of kept, which takes less memory and more time.
     """
 
     networks = ()
 
-    def __init__(self, network, width, layers, dropout=0.0, heads=4, memory=128, form=None, **kwargs):
+    def __init__(self, network, width, layers, dropout=0.0, heads=4, memory=128, form=None, recompute=False, **kwargs):
         super().__init__(**kwargs)
         if network not in self.networks:
             raise ValueError(f"network={network!r} is unknown. Use {', '.join(self.networks[:-1])} or {self.networks[-1]}.")
@@ -52,10 +53,12 @@ class Encoder(keras.layers.Layer):
         self.form = Form.of(form)
         if self.form != Form():
             self.config["form"] = self.form.settings()
+        if recompute:
+            self.config["recompute"] = True
         self.width = width
         precision = dict(name="trunk", dtype=self.dtype_policy)
         if network == "transformer":
-            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, self.form, **precision)
+            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, self.form, recompute, **precision)
         elif network == "lstm":
             self.trunk = LSTMTrunk(width, layers, dropout, **precision)
         else:

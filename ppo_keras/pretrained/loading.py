@@ -16,7 +16,7 @@ from ppo_keras.pretrained.weights import check_memory, open_weights
 
 
 def load_pretrained(
-    name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None, adapters=None
+    name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None, adapters=None, recompute=False
 ):  # fmt: skip
     """A pretrained language model as an actor-critic whose value is 0 everywhere, and its tokenizer.
 
@@ -29,6 +29,7 @@ def load_pretrained(
         revision: of a name on the hub.
         report: called with how much is fetched or read, and of how much; None draws a progress bar.
         adapters: a folder in PEFT's format, which are trained further; their rank, alpha and layers are those of its `adapter_config.json`.
+        recompute: see `TransformerActorCritic`.
 
     Returns:
         A `TransformerActorCritic` and a `PretrainedTokenizer`.
@@ -43,7 +44,7 @@ def load_pretrained(
     check_loading(lora_rank, lora_alpha, lora_layers, weights, adapters)
     check_count("memory", memory, example=256)
     checkpoint = Checkpoint(name, revision, report, adapters)
-    return checkpoint.policy(memory, lora_rank, lora_alpha, lora_layers, weights, report), checkpoint.tokenizer
+    return checkpoint.policy(memory, lora_rank, lora_alpha, lora_layers, weights, report, recompute=recompute), checkpoint.tokenizer
 
 
 class Checkpoint:
@@ -83,18 +84,18 @@ class Checkpoint:
         )
         check_memory(self.weights, weights)
 
-    def policy(self, memory=256, lora_rank=16, lora_alpha=None, lora_layers="attention", weights="float32", report=None, labels=None):
+    def policy(self, memory=256, lora_rank=16, lora_alpha=None, lora_layers="attention", weights="float32", report=None, labels=None, recompute=False):
         """A new `TransformerActorCritic` with these weights.
 
         Args:
-            memory, lora_rank, lora_alpha, lora_layers, weights, report: see `load_pretrained`. Adapters that were named have sizes of their own.
+            memory, lora_rank, lora_alpha, lora_layers, weights, report, recompute: see `load_pretrained`. Adapters that were named have sizes of their own.
             labels: how many actions it has where it reads a whole text of `memory` tokens as one observation; None for a language model.
 
         Raises:
             InputError: a context beyond what it knows, weights that do not fit its config or this machine's memory.
         """
         self.check(memory, weights)
-        policy = new_policy(self.settings, memory, weights, labels)
+        policy = new_policy(self.settings, memory, weights, labels, recompute)
         read_into(policy.encoder, self.weights, report or Bar("reading", " weights"))
         policy.start_value_from_policy()
         if self.adapters:

@@ -89,11 +89,13 @@ class TextJob:
         """The policy at the start, a checkpoint's or an untrained one: a language model, or one that chooses a label of texts of `self.memory` tokens."""
         network, settings, vocabulary = self.config.network, self.config.checkpoint, self.tokenizer.vocabulary_size
         if self.checkpoint:
-            return self.checkpoint.policy(self.memory, settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights, labels=labels)
+            return self.checkpoint.policy(
+                self.memory, settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights, labels=labels, recompute=network.recompute
+            )
         read = dict(inputs=vocabulary) if labels is None else dict(inputs=(self.memory,), actions=labels, vocabulary_size=vocabulary)
         return new_policy(
             self.config.model, **read, width=network.width, layers=network.layers, heads=network.heads, memory=self.memory,
-            dropout=network.dropout, shared=network.shared_trunk,
+            dropout=network.dropout, shared=network.shared_trunk, **({"recompute": True} if network.recompute else {}),
         )  # fmt: skip
 
     @contextlib.contextmanager
