@@ -21,7 +21,7 @@ class PretrainedConfig:
     lora_alpha: Optional[float] = optional(None)  # alpha / rank multiplies an adapter; none: twice the rank
     lora_layers: str = "attention"  # which layers have adapters: attention or all
     adapters: Optional[str] = None  # a folder in PEFT's format, whose adapters are trained further; rank, alpha and layers are theirs
-    weights: str = "float32"  # of the frozen weights: float32 or bfloat16
+    weights: str = "float32"  # of the frozen weights, in which the trunk computes too: float32 or bfloat16
     chat: bool = switch(False)  # a prompt becomes the user's turn of the checkpoint's chat template
     prompt_format: str = "{}"  # what is written around a prompt, in the place of {}: "Translate into French: {}"
 

@@ -25,7 +25,7 @@ def load_pretrained(
         lora_rank: of the adapters that are trained (see `add_adapters`); 0 trains every weight.
         lora_alpha, lora_layers: see `add_adapters`.
         memory: steps that attention reaches back: at least prompt plus response.
-        weights: "float32" or "bfloat16", of the frozen weights; adapters are float32.
+        weights: "float32" or "bfloat16", of the frozen weights, the memory and what the trunk computes; adapters, heads and norms are float32.
         revision: of a name on the hub.
         report: called with how much is fetched or read, and of how much; None draws a progress bar.
         adapters: a folder in PEFT's format, which are trained further; their rank, alpha and layers are those of its `adapter_config.json`.
