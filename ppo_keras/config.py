@@ -210,6 +210,7 @@ class NetworkConfig:
     heads: int = 4  # attention heads (transformer)
     dropout: float = 0.3  # in supervised training; PPO trains without
     shared_trunk: bool = switch(True)  # one trunk for policy and value, or a network each
+    recompute: bool = switch(False)  # a transformer's blocks are computed once more backwards instead of kept: less memory, more time
 
     def __post_init__(self):
         check_kinds(self)

@@ -56,9 +56,13 @@ def permutation(size, seed):
 class Dropout(keras.layers.Dropout):
     """Keras's `Dropout`, drawing from Philox bits: equal in every mode, and on CPUs far faster under XLA than Keras's draws."""
 
-    def call(self, inputs, training=False):
+    def draw_seed(self):
+        """The seed of one call, int32 `(2,)`, for those that must drop the same numbers twice."""
+        return tf.bitcast(tf.cast(self.seed_generator.next(), tf.uint32), tf.int32)
+
+    def call(self, inputs, training=False, seed=None):
         if not training or self.rate == 0:
             return inputs
-        seed = tf.bitcast(tf.cast(self.seed_generator.next(), tf.uint32), tf.int32)
+        seed = self.draw_seed() if seed is None else seed
         kept = tf.cast(uniform(tf.shape(inputs), seed) >= self.rate, inputs.dtype)
         return inputs * kept / (1.0 - self.rate)

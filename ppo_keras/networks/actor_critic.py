@@ -264,6 +264,7 @@ class TransformerActorCritic(ActorCritic):
         memory: how many steps attention reaches back; for text at least prompt plus response.
         dropout: in supervised training only.
         form: in what another family of Transformers differs: a `Form`, or the dictionary of one.
+        recompute: blocks are computed once more backwards instead of kept, which takes less memory and more time.
 
     Example:
         >>> policy = TransformerActorCritic(inputs=100, width=32, layers=2, heads=2, memory=16)
@@ -272,10 +273,12 @@ class TransformerActorCritic(ActorCritic):
         (TensorShape([4, 10, 100]), TensorShape([4, 10]))
     """
 
-    def __init__(self, inputs, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, form=None, **kwargs):
+    def __init__(self, inputs, actions=None, width=128, layers=4, heads=4, memory=128, dropout=0.0, form=None, recompute=False, **kwargs):
         encoder = dict(network="transformer", width=width, layers=layers, heads=heads, memory=memory, dropout=dropout)
         if settings := Form.of(form).settings():
             encoder["form"] = settings
+        if recompute:
+            encoder["recompute"] = True
         super().__init__(inputs, actions, encoder=encoder, **kwargs)
 
 

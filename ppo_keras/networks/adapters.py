@@ -7,6 +7,7 @@ import numpy as np
 
 from ppo_keras.errors import require
 from ppo_keras.networks.adapter_settings import LAYERS, check_adapters
+from ppo_keras.networks.products import product
 
 
 class Linear(keras.layers.Dense):
@@ -20,16 +21,14 @@ class Linear(keras.layers.Dense):
 
     def call(self, inputs, training=None):
         """`(..., inputs)` -> `(..., outputs)`."""
-        if not self.lora_enabled:
-            return super().call(inputs)
-        self.lora_enabled = False
-        try:
-            outputs = super().call(inputs)
-        finally:
-            self.lora_enabled = True
-        a, b = self.borrowed() if self.borrowed else (self.lora_kernel_a, self.lora_kernel_b)
-        added = keras.ops.matmul(keras.ops.matmul(keras.ops.cast(inputs, "float32"), a), b)
-        return outputs + keras.ops.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
+        outputs = product(inputs, keras.ops.convert_to_tensor(self._kernel))
+        if self.bias is not None:
+            outputs += keras.ops.cast(self.bias, outputs.dtype)
+        if self.lora_enabled:
+            a, b = self.borrowed() if self.borrowed else (self.lora_kernel_a, self.lora_kernel_b)
+            added = keras.ops.matmul(keras.ops.matmul(keras.ops.cast(inputs, "float32"), a), b)
+            outputs += keras.ops.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
+        return keras.ops.cast(outputs, self.compute_dtype)
 
     def save_own_variables(self, store):
         """See `keras.Layer`."""

@@ -6,6 +6,7 @@ import tensorflow as tf
 from ppo_keras.masking import episode_starts
 from ppo_keras.networks.lstm import LSTMTrunk
 from ppo_keras.networks.mlp import MLPTrunk, hidden_layer
+from ppo_keras.networks.products import product
 from ppo_keras.networks.transformer import Form, TransformerTrunk
 from ppo_keras.randomness import Dropout
 
@@ -15,6 +16,17 @@ NO_TOKEN = -1  # fills up the observation of a text; no tokenizer has it, so tha
 def small_normal():
     """A fresh N(0, 0.02) initialiser, as GPT-2 has it."""
     return keras.initializers.RandomNormal(stddev=0.02)
+
+
+class Embedding(keras.layers.ReversibleEmbedding):
+    """Keras's, whose logits are sums in float32 where embeddings and hidden states are bfloat16."""
+
+    def call(self, inputs, reverse=False):
+        """int `(...)` -> `(..., D)`; reversed `(..., D)` -> `(..., V)`."""
+        if not reverse:
+            return super().call(inputs)
+        inputs, kernel = (tf.cast(x, self.compute_dtype) for x in (inputs, self.embeddings if self.tie_weights else self.reverse_embeddings))
+        return product(inputs, kernel, turned=self.tie_weights, exact=True)
 
 
 class Encoder(keras.layers.Layer):
@@ -28,11 +40,12 @@ class Encoder(keras.layers.Layer):
         heads: attention heads of a Transformer.
         memory: how many steps a Transformer's attention reaches back.
         form: of a Transformer of another family: a `Form`, or the dictionary of one.
+        recompute: a Transformer's blocks are computed once more backwards instead of kept, which takes less memory and more time.
     """
 
     networks = ()
 
-    def __init__(self, network, width, layers, dropout=0.0, heads=4, memory=128, form=None, **kwargs):
+    def __init__(self, network, width, layers, dropout=0.0, heads=4, memory=128, form=None, recompute=False, **kwargs):
         super().__init__(**kwargs)
         if network not in self.networks:
             raise ValueError(f"network={network!r} is unknown. Use {', '.join(self.networks[:-1])} or {self.networks[-1]}.")
@@ -40,10 +53,12 @@ class Encoder(keras.layers.Layer):
         self.form = Form.of(form)
         if self.form != Form():
             self.config["form"] = self.form.settings()
+        if recompute:
+            self.config["recompute"] = True
         self.width = width
         precision = dict(name="trunk", dtype=self.dtype_policy)
         if network == "transformer":
-            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, self.form, **precision)
+            self.trunk = TransformerTrunk(width, layers, heads, memory, dropout, self.form, recompute, **precision)
         elif network == "lstm":
             self.trunk = LSTMTrunk(width, layers, dropout, **precision)
         else:
@@ -92,7 +107,7 @@ class TokenEncoder(Encoder):
     def __init__(self, vocabulary_size, network, width, layers, dropout=0.0, **sizes):
         super().__init__(network, width, layers, dropout, **sizes)
         self.config["vocabulary_size"] = vocabulary_size
-        self.embedding = keras.layers.ReversibleEmbedding(vocabulary_size, width, self.form.tied, small_normal(), name="embedding", dtype=self.dtype_policy)
+        self.embedding = Embedding(vocabulary_size, width, self.form.tied, small_normal(), name="embedding", dtype=self.dtype_policy)
         self.embedding_dropout = Dropout(dropout, name="embedding_dropout", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):

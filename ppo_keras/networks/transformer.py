@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ppo_keras.errors import require, shown
 from ppo_keras.networks.adapters import Linear
+from ppo_keras.networks.products import product
 from ppo_keras.randomness import Dropout
 
 
@@ -77,9 +78,15 @@ class Form:
         return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) != field.default}
 
     def new_norm(self, name, dtype):
-        """A norm over the last axis."""
+        """A norm over the last axis, in float32 also where the rest has 16 bits."""
+        dtype = exact(dtype)
         kind = keras.layers.RMSNormalization if self.norm == "rms" else keras.layers.LayerNormalization
         return kind(epsilon=self.epsilon, name=name, dtype=dtype)
+
+
+def exact(policy):
+    """The dtype in which a network of a policy adds up its residuals and norms them: float32 in the place of 16 bits."""
+    return "float32" if tf.as_dtype(policy.compute_dtype).size == 2 else policy.compute_dtype
 
 
 def rotary_frequencies(half, base, scaling=()):
@@ -137,10 +144,12 @@ class TransformerTrunk(keras.layers.Layer):
         memory: `M`, how many steps (this one included) attention reaches back.
         dropout: on the output of attention and MLP, in training only.
         form: a `Form`, or the dictionary of one; None for the default.
+        recompute: blocks are computed once more backwards, so that of each only its input is kept (Chen et al. 2016).
     """
 
-    def __init__(self, width, layers, heads, memory, dropout=0.0, form=None, **kwargs):
+    def __init__(self, width, layers, heads, memory, dropout=0.0, form=None, recompute=False, **kwargs):
         super().__init__(**kwargs)
+        self.recompute = recompute
         self.form = form = Form.of(form)
         if form.head_size is None and width % (2 * heads):
             raise ValueError(f"width={width} is not a multiple of 2 * heads={2 * heads}. Use a width such as {2 * heads * 16}.")
@@ -185,11 +194,12 @@ class TransformerTrunk(keras.layers.Layer):
         slot_times = time - (slot - tf.range(self.memory)) % self.memory  # the step that each slot holds, (M,)
         visible = slot_times >= tf.maximum(episode, 0)[:, tf.newaxis]  # (B, M)
         visible = visible[:, tf.newaxis, tf.newaxis, :]  # (B, 1, 1, M)
+        x = tf.cast(x, exact(self.dtype_policy))
         x, keys, values = self.place(x[:, tf.newaxis, :], time[tf.newaxis], episode[:, tf.newaxis]), [], []  # (B, 1, D)
         for block, old_keys, old_values in zip(self.blocks, state["keys"], state["values"]):
             query, key, value = block.project(x, time[tf.newaxis])  # (B, H, 1, d), (B, K, 1, d) twice
-            keys.append(keras.ops.slice_update(old_keys, [0, 0, slot, 0], key))
-            values.append(keras.ops.slice_update(old_values, [0, 0, slot, 0], value))
+            keys.append(put(old_keys, slot, key))
+            values.append(put(old_values, slot, value))
             x = block.finish(x, attend(query, keys[-1], values[-1], visible, self.form.query_scale)[0])
         state = {"keys": keys, "values": values, "time": time + 1, "episode": episode}
         return self.norm(x)[:, 0], state
@@ -199,7 +209,7 @@ class TransformerTrunk(keras.layers.Layer):
 
         The first `context` steps are read, but nothing is put out for them: the last block leaves out their queries.
         """
-        hidden, after, _ = self.read(x, state, starts, context, training)
+        hidden, after, _ = self.read(x, state, starts, context, training, self.recompute)
         return hidden, after
 
     def attention(self, x, state=None, starts=None):
@@ -209,8 +219,9 @@ class TransformerTrunk(keras.layers.Layer):
         """
         return self.read(x, state, starts)[2]
 
-    def read(self, x, state=None, starts=None, context=0, training=None):
-        """What `call` returns, and what `attention` does."""
+    def read(self, x, state=None, starts=None, context=0, training=None, recompute=False):
+        """What `call` returns, and what `attention` does (nothing, where blocks are to be recomputed)."""
+        x = tf.cast(x, exact(self.dtype_policy))
         batch, length = tf.shape(x)[0], x.shape[1]
         starts = tf.zeros([batch, length]) if starts is None else starts
         begin = tf.constant(0) if state is None else state["time"]
@@ -234,17 +245,20 @@ class TransformerTrunk(keras.layers.Layer):
         visible = visible[:, tf.newaxis]  # (B, 1, T, M + T)
         new_keys, new_values, attention = [], [], []
         for i, block in enumerate(self.blocks):
-            query, key, value = block.project(x, times)  # (B, H, T, d), (B, K, T, d) twice
+            skip = context if block is self.blocks[-1] else 0
+            before = () if state is None else (state["keys"][i], state["values"][i])
+            seeds = [block.dropout.draw_seed() for _ in range(2)] if training and self.dropout else [None, None]
+
+            def compute(x, *before, block=block, skip=skip, seeds=seeds):
+                query, key, value = block.project(x, times)  # (B, H, T, d), (B, K, T, d) twice
+                keys, values = (tf.concat([*old, new], axis=2) for old, new in zip((before[:1], before[1:]), (key, value)))  # (B, K, M + T, d)
+                read, weights = attend(query[:, :, skip:], keys, values, visible[:, :, skip:], self.form.query_scale)
+                return block.finish(x[:, skip:], read, training, seeds), key, value, *([] if recompute else [weights])
+
+            x, key, value, *weights = (keras.remat if recompute else lambda function: function)(compute)(x, *before)
             new_keys.append(key)
             new_values.append(value)
-            if state is not None:
-                key = tf.concat([state["keys"][i], key], axis=2)  # (B, K, M + T, d)
-                value = tf.concat([state["values"][i], value], axis=2)
-            if block is self.blocks[-1]:
-                x, query, visible = x[:, context:], query[:, :, context:], visible[:, :, context:]
-            read, weights = attend(query, key, value, visible, self.form.query_scale)
-            attention.append(weights)
-            x = block.finish(x, read, training=training)
+            attention += weights
         slot_steps = length - 1 - (begin + length - 1 - tf.range(self.memory)) % self.memory  # the step that each slot holds after these, (M,)
         is_new, slot_steps = (slot_steps >= 0)[:, tf.newaxis], tf.maximum(slot_steps, 0)
         remember = lambda memory, new: tf.where(is_new, tf.gather(new, slot_steps, axis=2), memory)  # (B, K, M, d)
@@ -259,7 +273,7 @@ class TransformerTrunk(keras.layers.Layer):
     def get_config(self):
         return super().get_config() | {
             "width": self.width, "layers": self.layers, "heads": self.heads, "memory": self.memory, "dropout": self.dropout,
-            "form": self.form.settings(),
+            "form": self.form.settings(), "recompute": self.recompute,
         }  # fmt: skip
 
 
@@ -302,21 +316,32 @@ class Block(keras.layers.Layer):
         turning, value = projected[:, :turned], projected[:, turned:]
         if self.form.normalize_heads:
             query, key = self.query_norm(turning[:, : self.heads]), self.key_norm(turning[:, self.heads :])
-            turning = tf.concat([query, key], axis=1)
+            turning = tf.cast(tf.concat([query, key], axis=1), self.compute_dtype)
         if self.form.positions == "rotary":
             turning = rotate(turning, times, self.rotary_base, self.form.rotary_scaling)
         return turning[:, : self.heads], turning[:, self.heads :], value
 
-    def finish(self, x, attended, training=None):
-        """Residual attention output and MLP: `(B, T, D)`, `(B, H, T, d)` -> `(B, T, D)`."""
+    def finish(self, x, attended, training=None, seeds=(None, None)):
+        """Residual attention output and MLP: `(B, T, D)`, `(B, H, T, d)` -> `(B, T, D)`. `seeds` are of the two dropouts."""
         attended = tf.transpose(attended, [0, 2, 1, 3])
         attended = self.output_projection(tf.reshape(attended, [tf.shape(x)[0], x.shape[1], self.heads * self.head_size]))
-        x += self.dropout(attended if self.attended_norm is None else self.attended_norm(attended), training=training)
+        attended = self.dropout(attended if self.attended_norm is None else self.attended_norm(attended), training=training, seed=seeds[0])
+        x += tf.cast(attended, x.dtype)
         hidden = self.expand(self.mlp_norm(x))
         hidden, gate = tf.split(hidden, 2, axis=-1) if self.form.gated else (None, hidden)
         gate = keras.activations.silu(gate) if self.form.activation == "silu" else keras.activations.gelu(gate, approximate=True)
         contracted = self.contract(gate if hidden is None else gate * hidden)
-        return x + self.dropout(contracted if self.contracted_norm is None else self.contracted_norm(contracted), training=training)
+        contracted = self.dropout(contracted if self.contracted_norm is None else self.contracted_norm(contracted), training=training, seed=seeds[1])
+        return x + tf.cast(contracted, x.dtype)
+
+
+def put(memory, slot, new):
+    """The memory with another slot: `(B, K, M, d)`, `()`, `(B, K, 1, d)` -> `(B, K, M, d)`.
+
+    As integers, where the numbers have 16 bits: of those XLA would turn the whole memory into float32 and back, for processors without their arithmetic.
+    """
+    stored, bits = memory.dtype, tf.uint16 if memory.dtype.size == 2 else memory.dtype
+    return tf.bitcast(keras.ops.slice_update(tf.bitcast(memory, bits), [0, 0, slot, 0], tf.bitcast(new, bits)), stored)
 
 
 def attend(query, key, value, visible, scale=None):
@@ -330,12 +355,12 @@ def attend(query, key, value, visible, scale=None):
     shared = heads != key_heads
     if shared:  # the queries of one key, below each other
         query = tf.reshape(query, [-1, key_heads, heads // key_heads * length, query.shape[3]])
-    scores = tf.cast(tf.matmul(query, key, transpose_b=True) * scale, tf.float32)
+    scores = tf.cast(product(query, key, turned=True) * scale, tf.float32)
     if shared:
         scores = tf.reshape(scores, [-1, heads, length, key.shape[2]])
     weights = tf.nn.softmax(tf.where(visible, scores, float("-inf")))  # a step always sees itself: no empty row
     read = tf.cast(weights, value.dtype)
     if shared:
         read = tf.reshape(read, [-1, key_heads, heads // key_heads * length, key.shape[2]])
-    read = tf.matmul(read, value)
+    read = tf.cast(product(read, value), value.dtype)
     return tf.reshape(read, [-1, heads, length, value.shape[3]]) if shared else read, weights

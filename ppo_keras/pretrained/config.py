@@ -23,7 +23,7 @@ class PretrainedConfig:
     lora_layers: str = "attention"  # which layers have adapters: attention or all
     adapters: Optional[str] = None  # a folder in PEFT's format, whose adapters are trained further; rank, alpha and layers are theirs
     critic: str = "shared"  # shared: a head on the policy's hidden states; detached: its gradient stops there; adapters: it has adapters of its own
-    weights: str = "float32"  # of the frozen weights: float32 or bfloat16
+    weights: str = "float32"  # of the frozen weights, in which the trunk computes too: float32 or bfloat16
     chat: bool = switch(False)  # a prompt becomes the user's turn of the checkpoint's chat template
     prompt_format: str = "{}"  # what is written around a prompt, in the place of {}: "Translate into French: {}"
 

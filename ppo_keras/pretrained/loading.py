@@ -17,7 +17,8 @@ from ppo_keras.pretrained.weights import open_weights
 
 
 def load_pretrained(
-    name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None, adapters=None, critic="shared"
+    name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None, adapters=None,
+    critic="shared", recompute=False,
 ):  # fmt: skip
     """A pretrained language model as an actor-critic whose value is 0 everywhere, and its tokenizer.
 
@@ -26,11 +27,12 @@ def load_pretrained(
         lora_rank: of the adapters that are trained (see `add_adapters`); 0 trains every weight.
         lora_alpha, lora_layers: see `add_adapters`.
         memory: steps that attention reaches back: at least prompt plus response.
-        weights: "float32" or "bfloat16", of the frozen weights; adapters are float32.
+        weights: "float32" or "bfloat16", of the frozen weights, the memory and what the trunk computes; adapters, heads and norms are float32.
         revision: of a name on the hub.
         report: called with how much is fetched or read, and of how much; None draws a progress bar.
         adapters: a folder in PEFT's format, which are trained further; their rank, alpha and layers are those of its `adapter_config.json`.
         critic: "shared", a head on the policy's hidden states; "detached", its gradient stops there; "adapters", it has adapters of its own.
+        recompute: see `TransformerActorCritic`.
 
     Returns:
         A `TransformerActorCritic` and a `PretrainedTokenizer`.
@@ -45,7 +47,7 @@ def load_pretrained(
     check_loading(lora_rank, lora_alpha, lora_layers, weights, adapters, critic)
     check_count("memory", memory, example=256)
     checkpoint = Checkpoint(name, revision, report, adapters)
-    return checkpoint.policy(memory, lora_rank, lora_alpha, lora_layers, weights, report, critic=critic), checkpoint.tokenizer
+    return checkpoint.policy(memory, lora_rank, lora_alpha, lora_layers, weights, report, critic=critic, recompute=recompute), checkpoint.tokenizer
 
 
 class Checkpoint:
@@ -86,19 +88,20 @@ class Checkpoint:
         check_weights_fit(self.settings, weights, self.name)
 
     def policy(
-        self, memory=256, lora_rank=16, lora_alpha=None, lora_layers="attention", weights="float32", report=None, labels=None, critic="shared"
+        self, memory=256, lora_rank=16, lora_alpha=None, lora_layers="attention", weights="float32", report=None, labels=None, critic="shared", recompute=False
     ):  # fmt: skip
         """A new `TransformerActorCritic` with these weights.
 
         Args:
-            memory, lora_rank, lora_alpha, lora_layers, weights, report, critic: see `load_pretrained`. Adapters that were named have sizes of their own.
+            memory, lora_rank, lora_alpha, lora_layers, weights, report, critic, recompute: see `load_pretrained`. Adapters that were named have sizes of
+                their own.
             labels: how many actions it has where it reads a whole text of `memory` tokens as one observation; None for a language model.
 
         Raises:
             InputError: a context beyond what it knows, weights that do not fit its config or this machine's memory.
         """
         self.check(memory, weights)
-        policy, own = new_policy(self.settings, memory, weights, labels, critic == "detached"), critic == "adapters"
+        policy, own = new_policy(self.settings, memory, weights, labels, critic == "detached", recompute), critic == "adapters"
         read_into(policy.encoder, self.weights, report or Bar("reading", " weights"))
         if self.adapters:
             add_adapters(policy, **self.adapters.settings, critic=own)

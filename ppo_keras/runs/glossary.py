@@ -34,7 +34,7 @@ GLOSSARY = (
     Metric("policy/entropy", "entropy of the policy, nats a token (or step)", "falls slowly, not to 0", "policy/entropy_avg", "train/entropy_loss (negated)", "losses/entropy"),
     Metric("policy/ratio", "mean of new over old probability of the actions (tokens)", "0.95 to 1.05", "val/ratio"),
     Metric("policy/approx_kl", "how far the updates moved from the policy that acted, nats a token (or step), estimator k3", "0.001 to 0.05", "policy/approxkl_avg (half the squared difference)", "train/approx_kl", "losses/approx_kl"),
-    Metric("policy/first_ratio_gap", "mean distance of the ratio from 1 in the first minibatch, before any update: acting and learning must compute the same", "below 0.001; more means dropout, precision or memory differ"),
+    Metric("policy/first_ratio_gap", "mean distance of the ratio from 1 in the first minibatch, before any update: acting and learning must compute the same", "below 0.001, in bfloat16 below 0.02: a step and a whole sequence round differently; more means dropout or memory differ"),
     Metric("policy/clip_fraction", "share of actions whose ratio left 1 +- clip_ratio", "0.02 to 0.3", "policy/clipfrac_avg (where the clipped term counts)", "train/clip_fraction", "losses/clipfrac"),
     Metric("value/clip_fraction", "share of values that moved further than value_clip", "below 0.3", "val/clipfrac_avg (where the clipped term counts)"),
     Metric("value/explained_variance", "1 - var(return - value) / var(return), before the update", "rises towards 1 (near 0 where several responses to a prompt are compared); below 0 is worse than a constant", "", "train/explained_variance", "losses/explained_variance"),

@@ -62,6 +62,9 @@ class TextConfig:
         )
         for name in ("iterations", "batch_size", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
+        require(
+            self.model == "transformer" or not self.network.recompute, f"--recompute is for a transformer's blocks, but --model is {self.model}. Leave it out."
+        )
         self.ppo.check_batch(self.batch_size)
         self.logging.check(self.model)
         if self.checkpoint.pretrained is not None:

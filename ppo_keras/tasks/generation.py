@@ -265,7 +265,7 @@ class GenerationJob(WriterJob):
         if self.config.reward_network != "trunk":
             encoder = TokenEncoder(
                 self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
-                heads=network.heads, memory=self.text_length,
+                heads=network.heads, memory=self.text_length, recompute=network.recompute,
             )  # fmt: skip
         outputs = len(self.code_texts) if self.codes else 1
         model = RewardModel(encoder, dropout=network.dropout, outputs=outputs, name=name)

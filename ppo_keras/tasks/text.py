@@ -93,11 +93,11 @@ class TextJob:
         network, settings, vocabulary = self.config.network, self.config.checkpoint, self.tokenizer.vocabulary_size
         if self.checkpoint:
             given = (settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights)
-            return self.checkpoint.policy(self.memory, *given, labels=labels, critic=settings.critic)
+            return self.checkpoint.policy(self.memory, *given, labels=labels, critic=settings.critic, recompute=network.recompute)
         read = dict(inputs=vocabulary) if labels is None else dict(inputs=(self.memory,), actions=labels, vocabulary_size=vocabulary)
         return new_policy(
             self.config.model, **read, width=network.width, layers=network.layers, heads=network.heads, memory=self.memory,
-            dropout=network.dropout, shared=network.shared_trunk,
+            dropout=network.dropout, shared=network.shared_trunk, **({"recompute": True} if network.recompute else {}),
         )  # fmt: skip
 
     @contextlib.contextmanager

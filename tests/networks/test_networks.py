@@ -12,6 +12,7 @@ from ppo_keras import LSTMActorCritic, TransformerActorCritic
 from ppo_keras.distributions import Categorical, DiagonalGaussian, MultiCategorical
 from ppo_keras.errors import InputError
 from ppo_keras.networks.actor_critic import MLPActorCritic, new_policy
+from ppo_keras.networks.adapters import add_adapters
 from ppo_keras.networks.encoder import NO_TOKEN, Encoder, ObservationEncoder, TextEncoder, TokenEncoder
 from ppo_keras.networks.transformer import TransformerTrunk, attend, rotate
 
@@ -312,6 +313,44 @@ def test_a_policy_keeps_its_own_precision(network):
     twin = policy.copy()
     assert twin.dtype_policy.name == "mixed_bfloat16"
     assert_close(twin(TOKENS)[0], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("jit, dropout, adapters", [(False, 0.5, False), (False, 0.0, True), (True, 0.5, True)])
+def test_recomputed_blocks_have_the_same_gradients(jit, dropout, adapters):
+    """Catches: dropout that drops other numbers the second time, adapters without gradients, a context or memory left out, a setting that is lost in a copy."""
+    sizes = dict(inputs=30, width=16, layers=2, heads=2, memory=9, dropout=dropout)
+    plain = TransformerActorCritic(**sizes)
+    if adapters:
+        add_adapters(plain, 2, layers="all")
+        for variable in plain.trainable_variables:
+            variable.assign(tf.random.stateless_normal(variable.shape, [len(variable.shape), 1]))
+    policy = type(plain).from_config(plain.get_config() | {"recompute": True})
+    policy.set_weights(plain.get_weights())
+    assert policy.copy().encoder.trunk.recompute and not plain.encoder.trunk.recompute
+    weights = tf.random.stateless_normal([*TOKENS.shape[:1], TOKENS.shape[1] - 1, 30], [1, 2])
+    memory = plain.read(TOKENS[:, :3])
+
+    def gradients(model):
+        def compute():
+            for variable in model.non_trainable_variables:
+                if "seed" in variable.path:
+                    variable.assign(tf.ones_like(variable))
+            with tf.GradientTape() as tape:
+                logits, values = model(TOKENS, initial_state=memory, starts=STARTS, context=1, training=True)
+                loss = tf.reduce_sum(weights * logits) + tf.reduce_sum(values)
+            return logits, *tape.gradient(loss, [variable.value for variable in model.trainable_variables], unconnected_gradients="zero")
+
+        return tf.function(compute, jit_compile=jit, autograph=False)
+
+    one, other = gradients(plain), gradients(policy)
+    for expected, found in zip(one(), other()):
+        expected, found = tf.convert_to_tensor(expected), tf.convert_to_tensor(found)
+        assert_close(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+    products = [
+        sum("BatchMatMul" in node.op for part in (graph.node, *(f.node_def for f in graph.library.function)) for node in part)
+        for graph in (run.get_concrete_function().graph.as_graph_def() for run in (one, other))
+    ]
+    assert products[1] > products[0]  # it was computed twice
 
 
 def test_bad_sizes_are_refused():

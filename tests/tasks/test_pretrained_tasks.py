@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from ppo_keras.networks.adapters import adapter_settings, adapter_variables
 from ppo_keras.pretrained.chat import ChatTemplate
 from ppo_keras.pretrained.config import PretrainedConfig
 from ppo_keras.pretrained.export import export_pretrained
-from ppo_keras.pretrained.loading import load_pretrained
+from ppo_keras.pretrained.loading import Checkpoint, load_pretrained
 from ppo_keras.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.models import load_policy, load_reference, save_policy
@@ -30,8 +31,9 @@ from ppo_keras.tasks.config import TASKS, GenerationConfig, settings_for
 from ppo_keras.tasks.generation import GenerationJob
 from ppo_keras.tasks.opening import open_job
 from ppo_keras.tasks.question_answering import QuestionAnswering
+from ppo_keras.tasks.text import TextJob
 from runs_of_texts import QUESTIONS, REVIEWS, run
-from small_checkpoint import write_checkpoint
+from small_checkpoint import VOCABULARY, write_checkpoint
 
 SMALL = (
     "--supervised-epochs 1 --supervised-batch-size 8 --iterations 2 --batch-size 16 --minibatches 2 --epochs 1 --checkpoint-every 1 --no-jit "
@@ -262,6 +264,17 @@ def test_an_option_of_a_checkpoint_reaches_it(option, value):
     config = parse(["train", "question-answering", "--pretrained", "smollm2", *given]).config
     field = option[2:].replace("-", "_")
     assert config.checkpoint == PretrainedConfig(pretrained="smollm2", **{field: value})
+
+
+@pytest.mark.parametrize("options", [[], ["--pretrained", "checkpoint", "--lora-rank", "2"]])
+def test_recomputing_reaches_the_policy(place, options):
+    """Catches: `--recompute` that is dropped on the way to a model from nothing, or to a checkpoint's; a network without blocks that takes it."""
+    for given, expected in (([], False), (["--recompute"], True)):
+        config = parse(["train", "question-answering", *options, *given]).config
+        checkpoint = Checkpoint("checkpoint") if options else None
+        task = SimpleNamespace(config=config, checkpoint=checkpoint, tokenizer=SimpleNamespace(vocabulary_size=VOCABULARY), memory=8)
+        assert TextJob.new_policy(task).encoder.trunk.recompute is expected
+    assert "--recompute is for a transformer's blocks" in refused("train", "generation", "--model", "lstm", "--recompute")
 
 
 def test_a_classifier_reads_no_chat(place):
