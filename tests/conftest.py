@@ -12,6 +12,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 
 import keras
 import pytest
+import tensorflow as tf
+
+# Nor need TensorFlow rewrite graphs that run a few times. Programs that XLA compiles, chapters and commands in processes of their own are as users have them.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 # Tests press Ctrl-C and close terminals: whoever started them in the background of a script may have had these ignored.
 for name, handler in {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}.items():
