@@ -52,7 +52,7 @@ def from_logits(policy, function, arrays, inputs, **read):
     Returns:
         A tuple of float32 `(B, T)`, and the values, float32 `(B, T)`.
     """
-    if _apart(type(policy)):
+    if _apart(type(getattr(policy, "policy", policy))):  # a frozen policy reads as the one that it froze
         (hidden, values), head = policy.hidden(inputs, **read), policy.logits
     else:
         (hidden, values), head = policy(inputs, **read), lambda logits: logits

@@ -13,7 +13,7 @@ from ppo_keras.language.generation import Prompts, response_log_probs
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.losses import entropy, log_probability
 from ppo_keras.networks.actor_critic import LSTMActorCritic, TransformerActorCritic
-from ppo_keras.networks.adapters import add_adapters
+from ppo_keras.networks.adapters import add_adapters, reference_of
 
 B, T, D, V = 3, 5, 4, 30
 MODES = {"eager": lambda f: f, "graph": lambda f: tf.function(f, autograph=False), "xla": lambda f: tf.function(f, jit_compile=True, autograph=False)}
@@ -139,14 +139,18 @@ def test_a_policy_without_hidden_states_puts_out_logits():
     np.testing.assert_allclose(values, np.full([2, 2], 2.0))
 
 
-def test_a_policy_with_another_call_is_asked_by_it():
-    """Catches: a `call` of a subclass that acts by other logits than those that the update reads."""
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_policy_with_another_call_is_asked_by_it(frozen):
+    """Catches: a `call` of a subclass that acts by other logits than those that the update, or the reference that it became, reads."""
 
-    class Half(LSTMActorCritic):
+    class Flat(TransformerActorCritic):
         def call(self, *inputs, **read):
             logits, values = super().call(*inputs, **read)
             return logits * 0.0, values
 
-    tokens = tf.constant([[1, 2, 3]])
-    (log_probs,), _ = from_logits(Half(V, width=4), lambda logits, actions: (log_probability(logits, actions),), [tokens], tokens)
+    tokens, policy = tf.constant([[1, 2, 3]]), Flat(V, width=4, heads=1, layers=1, memory=4)
+    if frozen:
+        add_adapters(policy, 1)
+        policy = reference_of(policy)
+    (log_probs,), _ = from_logits(policy, lambda logits, actions: (log_probability(logits, actions),), [tokens], tokens)
     np.testing.assert_allclose(log_probs, np.full([1, 3], -np.log(V)), rtol=1e-6)

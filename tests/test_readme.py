@@ -8,6 +8,7 @@ import pytest
 
 from ppo_keras.commands.parser import parse
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.pretrained.loading import load_pretrained
 from small_checkpoint import write_checkpoint
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -46,6 +47,17 @@ def test_the_pretrained_use_runs(tmp_path):
     names = {"place": write_checkpoint(tmp_path)}
     exec(small, names)
     assert int(names["agent"].iteration) == 1
+
+
+def test_one_trunk_for_all_roles_as_in_the_readme(tmp_path):
+    """Catches: an example that drifted from the package; a small checkpoint and four texts."""
+    (example,) = [block for block in blocks("python") if "start_value_from_reward" in block]
+    policy, tokenizer = load_pretrained(write_checkpoint(tmp_path), lora_rank=2, memory=48, report=lambda *_: None)
+    texts = [tokenizer.encode(text) for text in ("a fine film", "a bad film", "fine", "bad")], [1, 0, 1, 0]
+    names = {"policy": policy, "tokenizer": tokenizer, "train": texts, "validation": texts, "length": 8}
+    imports = "from ppo_keras import LanguagePPO, RewardModel\nfrom ppo_keras.language.supervised import train_classifier\n"
+    exec(imports + "from ppo_keras.networks.adapters import reference_of\n" + example.replace("pad_id)  #", "pad_id, jit_compile=False)  #"), names)
+    assert names["agent"].reference is names["reward"].trunk is names["reference"]
 
 
 def test_the_agent_of_the_python_use_learns():

@@ -32,28 +32,33 @@ def chat(options):
     check_temperature(options.temperature)
     check_seed(options.seed, "--seed")
     run = Run.open(options.run, options.runs_folder)
-    job = open_job(run, options.stage, options.temperature, CHAT_TOKENS)
-    if isinstance(job, AgentJob):
-        raise InputError(f"{run.folder} is a run of {job.task_name}, an agent, which reads no text. Use ppo-keras evaluate {run.folder}.")
+    with contextlib.closing(open_job(run, options.stage, options.temperature, CHAT_TOKENS)) as job:
+        if isinstance(job, AgentJob):
+            raise InputError(f"{run.folder} is a run of {job.task_name}, an agent, which reads no text. Use ppo-keras evaluate {run.folder}.")
+        try:
+            converse(job, options)
+        except KeyboardInterrupt:
+            print()
+
+
+def converse(job, options):
+    """Responds to each line that is typed."""
     turns = []  # of the chat so far
-    try:
-        for number, line in enumerate(read_lines()):
-            seed = (options.seed + number) % 2**31  # int32 ends there
-            if line == NEW and job.asking.template:
-                turns = []
+    for number, line in enumerate(read_lines()):
+        seed = (options.seed + number) % 2**31  # int32 ends there
+        if line == NEW and job.asking.template:
+            turns = []
+            continue
+        try:
+            prompt = clean(line, "the line")
+            if isinstance(job, ClassificationJob):
+                label(job, prompt)
                 continue
-            try:
-                prompt = clean(line, "the line")
-                if isinstance(job, ClassificationJob):
-                    label(job, prompt)
-                    continue
-                answer = respond(job, prompt, seed, options.greedy, turns)
-                if job.asking.template:
-                    turns += [{"role": "user", "content": job.asking.written(prompt)}, {"role": "assistant", "content": answer}]
-            except InputError as error:
-                print(f"ppo-keras: error: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print()
+            answer = respond(job, prompt, seed, options.greedy, turns)
+            if job.asking.template:
+                turns += [{"role": "user", "content": job.asking.written(prompt)}, {"role": "assistant", "content": answer}]
+        except InputError as error:
+            print(f"ppo-keras: error: {error}", file=sys.stderr)
 
 
 def read_lines():

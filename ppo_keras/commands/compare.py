@@ -1,5 +1,6 @@
 """The command `compare`: two runs, or two stages of one, on the same prompts or the same episodes."""
 
+from contextlib import ExitStack, closing
 from dataclasses import fields
 
 import numpy as np
@@ -31,8 +32,9 @@ def compare(options):
     (first, stage), (second, other_stage) = (split_stage(name) for name in (options.first, options.second))
     runs = [Run.open(name, options.runs_folder) for name in (first, second)]
     check_alike(*runs)
-    jobs = [open_job(run, stage) for run, stage in zip(runs, (stage, other_stage))]
-    answers = [job.answer(jobs[0], options.count, options.seed, options.greedy) for job in jobs]
+    with ExitStack() as stack:
+        jobs = [stack.enter_context(closing(open_job(run, stage))) for run, stage in zip(runs, (stage, other_stage))]
+        answers = [job.answer(jobs[0], options.count, options.seed, options.greedy) for job in jobs]
     result = compare_answers(*answers)
     names = [f"{run.folder}:{stage}" for run, stage in zip(runs, (stage, other_stage))]
     reward_is = runs[0].load_json("config.json").get("reward_is")

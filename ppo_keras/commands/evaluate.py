@@ -1,5 +1,7 @@
 """The command `evaluate`: the numbers of one run or several, each with its confidence interval."""
 
+from contextlib import closing
+
 from ppo_keras.reports.measures import measure, measure_training, over_seeds
 from ppo_keras.reports.statistics import CONFIDENCE
 from ppo_keras.reports.tables import print_measures
@@ -50,6 +52,6 @@ def evaluate_run(run, options):
 
 def evaluate_seed(run, options):
     """How many units were measured, what they are, and {name: `Interval`}."""
-    job = open_job(run, options.stage)
-    sample = job.sample(options.count, options.seed)
+    with closing(open_job(run, options.stage)) as job:
+        sample = job.sample(options.count, options.seed)
     return len(sample.rewards), job.units, measure(sample, job.earned) | measure_training(run)

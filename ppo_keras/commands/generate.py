@@ -5,8 +5,8 @@ import tensorflow as tf
 from ppo_keras.datasets.cleaning import clean
 from ppo_keras.errors import InputError, check_seed, require
 from ppo_keras.language import generation
+from ppo_keras.language.control_codes import with_code
 from ppo_keras.language.generation import Prompts, pad_prompts
-from ppo_keras.language.rewards import with_code
 from ppo_keras.language.supervised import pad_texts
 from ppo_keras.networks.encoder import NO_TOKEN
 from ppo_keras.pretrained.asking import Asking

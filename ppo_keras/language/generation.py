@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
-from ppo_keras.blocks import from_logits
+from ppo_keras.blocks import from_logits, in_blocks
 from ppo_keras.errors import InputError, check_count, check_role, require, shown
 from ppo_keras.losses import log_probability
 from ppo_keras.masking import episode_starts
@@ -117,6 +117,20 @@ def of_responses(policy, prompts, responses, function):
     tokens, starts = join(prompts, responses)
     found, _ = from_logits(policy, function, [responses.tokens], tokens, starts=starts, context=prompts.tokens.shape[1] - 1, training=False)
     return tuple(tf.where(responses.mask > 0, numbers, 0.0) for numbers in found)
+
+
+def of_responses_and_ends(policy, prompts, responses, function):
+    """What `of_responses` returns, and the hidden state of the last token of each response, `(B, D)`: of one reading.
+
+    Args: see `of_responses`; the policy has the methods `hidden` and `logits`.
+    """
+    tokens = tf.concat([prompts.tokens, responses.tokens], axis=1)
+    starts = tf.pad(episode_starts(prompts.mask), [[0, 0], [0, responses.tokens.shape[1]]])
+    hidden, _ = policy.hidden(tokens, starts=starts, context=prompts.tokens.shape[1] - 1, training=False)  # (B, 1 + T, D)
+    of_logits = lambda hidden, tokens: function(policy.logits(hidden), tokens)
+    found = in_blocks(of_logits, policy.distribution.size, hidden[:, :-1], responses.tokens)
+    last = tf.gather(hidden, tf.cast(tf.reduce_sum(responses.mask, axis=1), tf.int32), batch_dims=1)
+    return tuple(tf.where(responses.mask > 0, numbers, 0.0) for numbers in found), last
 
 
 def response_log_probs(policy, prompts, responses, temperature=1.0):

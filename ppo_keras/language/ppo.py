@@ -14,12 +14,14 @@ from ppo_keras.language.generation import (
     is_end,
     join,
     map_prompts,
+    of_responses_and_ends,
     response_log_probs,
 )
 from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
 from ppo_keras.language.vocabulary import check_vocabulary
+from ppo_keras.losses import log_probability
 from ppo_keras.masking import masked_mean
-from ppo_keras.networks.adapters import reference_of
+from ppo_keras.networks.adapters import Frozen, reference_of
 from ppo_keras.ppo import PPO
 from ppo_keras.trajectory import Trajectory
 
@@ -33,8 +35,8 @@ class LanguagePPO(PPO):
     Args:
         policy: an actor-critic over tokens, pre-trained; also one of your own with `initial_state`, `step`, `read`, `call`,
             `copy`, `has_memory` and `distribution`.
-        reward: a `RewardModel`; a `PythonReward`; or a TensorFlow function of (`Prompts`, `Responses`) that compiles
-            (without AutoGraph), to float32 `(B,)`.
+        reward: a `RewardModel` or a `ModelScore`; a `PythonReward`; or a TensorFlow function of (`Prompts`, `Responses`) that compiles
+            (without AutoGraph), to float32 `(B,)`. Where reward or judge share the trunk of the reference, one reading serves all of them.
         end_id: the token that ends a response, or a list or tuple of several, each of which does; the size of the vocabulary, where
             every response shall have full length.
         pad_id: the token after the end.
@@ -47,7 +49,8 @@ class LanguagePPO(PPO):
         usual_length: tokens that a response usually has; needed with `short_penalty`.
         responses_per_prompt: K. With several, a score counts from the mean score of the prompt's other responses (leave
             one out; Kool et al. 2019): what makes one prompt harder than another then adds no noise to the advantages.
-        reference: a frozen copy of the policy at the start; None makes one now, which of a policy with adapters shares its frozen weights.
+        reference: a frozen copy of the policy at the start; None takes the one whose trunk the reward shares, where it is that, or makes one now,
+            which of a policy with adapters shares its frozen weights.
         judge: a TensorFlow function like a reward, to log-odds float32 `(B,)`; it is reported and never rewarded.
         seed: of all randomness.
 
@@ -87,7 +90,9 @@ class LanguagePPO(PPO):
         self.responses_per_prompt, self.judge = responses_per_prompt, judge
         if short_penalty and usual_length is None:
             raise InputError(f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has.")
-        self.reference = reference_of(policy) if reference is None else reference
+        shared = getattr(reward, "trunk", None)
+        still = isinstance(shared, Frozen) and shared.is_still(policy)
+        self.reference = reference or (shared if still else reference_of(policy))
         if {id(v) for v in self.reference.variables} & {id(v) for v in policy.variables}:
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
         if isinstance(self.reference, keras.Model):
@@ -96,6 +101,9 @@ class LanguagePPO(PPO):
         check_vocabulary(policy, readers, {"end_id": ends, "pad_id": (pad_id,)})
         if isinstance(reward, keras.Model):
             reward.trainable = False
+        for model in (getattr(scorer, "model", scorer) for scorer in (reward, judge)):
+            if isinstance(model, RewardModel):
+                model.check_reader()
         kl = kl or KLConfig()
         self.kl_estimator, self.kl_controller = kl.kl_estimator, kl_controller(kl)
         start = keras.initializers.Constant(self.kl_controller.initial)
@@ -144,14 +152,15 @@ class LanguagePPO(PPO):
         if not data[0].shape.is_fully_defined():
             raise InputError(f"the prompts have shape {data[0].shape}, expected sizes that are known. Use batch(..., drop_remainder=True).")
         prompts = map_prompts(lambda part: tf.repeat(part, self.responses_per_prompt, axis=0), data)
-        responses, reference_log_probs = self._rollout(prompts)
-        trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, self.score(prompts, responses))
+        responses, reference_log_probs, features = self._rollout(prompts)
+        scores = self.score(prompts, responses, features)
+        trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, scores, features)
         self.adapt(metrics["objective/kl"], responses.mask.shape[0])
         parts = self.reward.parts if isinstance(self.reward, PythonReward) else {}
         return trajectory, metrics | {name: tf.constant(mean, tf.float32) for name, mean in parts.items()}
 
     def rollout(self, prompts):
-        """Responses of the policy, and their log-probabilities under the reference at the same temperature."""
+        """Responses of the policy, and what the reference finds in them (see `read_reference`)."""
         responses = generate(
             self.policy,
             prompts,
@@ -161,17 +170,33 @@ class LanguagePPO(PPO):
             self.draw_seed(purpose=0),
             self.config.temperature,
         )
-        return responses, self.reference_log_probs(prompts, responses)
+        return responses, *self.read_reference(prompts, responses)
+
+    def read_reference(self, prompts, responses):
+        """Log-probabilities of the response tokens, float32 `(B, T)`, and what a reward or a judge on the same trunk reads, `(B, D)`; None where neither does."""
+        if not any(map(self._shares, (self.reward, self.judge))):
+            return self.reference_log_probs(prompts, responses), None
+        at_temperature = lambda logits, tokens: (log_probability(logits / self.config.temperature, tokens),)
+        (log_probs,), features = of_responses_and_ends(self.reference, prompts, responses, at_temperature)
+        return log_probs, features
+
+    def _shares(self, scorer):
+        """Whether a reward or a judge reads hidden states of the reference."""
+        return getattr(scorer, "trunk", None) is self.reference
+
+    def _scored(self, scorer, prompts, responses, features):
+        """What a reward or a judge says of responses, of the reading by the reference where it shares its trunk."""
+        if features is not None and self._shares(scorer):
+            return scorer.of_features(features)
+        return score_responses(scorer, prompts, responses) if isinstance(scorer, RewardModel) else scorer(prompts, responses)
 
     def reference_log_probs(self, prompts, responses):
         """Log-probabilities of the response tokens under the reference, float32 `(B, T)`."""
         return response_log_probs(self.reference, prompts, responses, self.config.temperature)
 
-    def score(self, prompts, responses):
-        """The reward of each whole response, float32 `(B,)`."""
-        if isinstance(self.reward, RewardModel):
-            return score_responses(self.reward, prompts, responses)
-        scores = tf.cast(self.reward(prompts, responses), tf.float32)
+    def score(self, prompts, responses, features=None):
+        """The reward of each whole response, float32 `(B,)`; `features` are those of `read_reference`, where that has read them already."""
+        scores = tf.cast(self._scored(self.reward, prompts, responses, features), tf.float32)
         if scores.shape != responses.tokens.shape[:1]:
             raise InputError(
                 f"the reward returned shape {scores.shape}, expected {responses.tokens.shape[:1]}. Return one score a response; a plain "
@@ -179,7 +204,7 @@ class LanguagePPO(PPO):
             )
         return scores
 
-    def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores):
+    def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores, features=None):
         """The trajectory, its rewards made of score and KL penalty. Returns it and metrics; changes nothing.
 
             r_t = -beta * kl_t + [t is the last real token] * score   (Ziegler et al. 2019, eq. 2)
@@ -215,7 +240,7 @@ class LanguagePPO(PPO):
             "response/token_kl": masked_mean(kl, mask),
         }
         if self.judge is not None:
-            metrics["objective/judged"] = share(self.judge(prompts, responses) > 0)
+            metrics["objective/judged"] = share(self._scored(self.judge, prompts, responses, features) > 0)
         return trajectory, metrics
 
     def adapt(self, kl, count):

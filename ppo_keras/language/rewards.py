@@ -2,44 +2,98 @@
 
 import numbers
 import re
-import unicodedata
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.datasets.files import nearest, shorten_list
+from ppo_keras.datasets.files import nearest
 from ppo_keras.errors import InputError, RewardError, check_count, check_role, require, shown
 from ppo_keras.language.reward_function import CallFailed, RewardFunction, call_here, load_function
 from ppo_keras.language.workers import Workers
+from ppo_keras.masking import episode_starts
 from ppo_keras.networks.encoder import TokenEncoder, small_normal
 from ppo_keras.randomness import Dropout
 
 PART = re.compile(r"\w[\w .-]*")  # the name of a part of a reward
+OF_TRAINING = ("loss", "accuracy", "validation_cross_entropy", "validation_accuracy")  # figures of a reward model, which the name of a part would hide
 
 
 @keras.saving.register_keras_serializable("ppo_keras")
 class RewardModel(keras.Model):
     """A network that reads a whole text and gives one number: the score, or the log-odds of the label 1.
 
-    The head reads the mean of the hidden states over the real tokens.
+    With an encoder of its own its head reads the mean of the hidden states over the real tokens. On the trunk of a frozen policy, which it shares, it
+    has no weights but the head's, and reads the policy's hidden state of the last token (Ziegler et al. 2019), scaled as in its training: what
+    the policy was pretrained on tells it more than a small network learns from a thousand labels, and no second network is in memory.
 
     Args:
-        encoder: a `TokenEncoder` of its own (`policy.new_encoder()`), or its serialised config.
+        encoder: a `TokenEncoder` of its own (`policy.new_encoder()`), or its serialised config; or a policy that never changes, such as
+            `reference_of(policy)`; None for a trunk that comes later, by `read_with`.
         dropout: before the head, in training only.
         outputs: 1, or the number of labels, whose logits it then gives.
+        width: of the hidden states, where the encoder is None.
+
+    Raises:
+        InputError: the policy is no frozen one with hidden states; on a call, there is no trunk yet.
+
+    Example:
+        >>> reference = reference_of(policy)
+        >>> model = RewardModel(reference)
+        >>> agent = LanguagePPO(policy, model, end_id, pad_id, 32, reference=reference)  # one reading by the reference serves both
     """
 
-    def __init__(self, encoder, dropout=0.0, outputs=1, **kwargs):
+    def __init__(self, encoder=None, dropout=0.0, outputs=1, width=None, **kwargs):
         super().__init__(**kwargs)
-        self.encoder = encoder if isinstance(encoder, TokenEncoder) else keras.saving.deserialize_keras_object(encoder)
-        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
-        self.outputs = outputs
-        self.head = keras.layers.Dense(outputs, kernel_initializer=small_normal(), name="head", dtype=self.dtype_policy)
-        if not self.encoder.built:
+        if isinstance(encoder, dict):
+            encoder = keras.saving.deserialize_keras_object(encoder)
+        self.encoder = encoder if isinstance(encoder, TokenEncoder) else None
+        self.scaling, self._trunk = None, ()
+        if self.encoder is None:
+            if encoder is not None:
+                width = self.read_with(encoder).width
+            check_count("width", width, example=576)
+            self.scaling = keras.layers.Normalization(name="scaling", dtype="float32")
+            self.scaling.build((None, width))
+            self.scaling.adapt_variance.assign(tf.ones([width]))  # Keras's 0 would divide by nothing
+            self.scaling.finalize_state()
+        elif not self.encoder.built:
             self.encoder.build()
-        self.head.build((None, self.encoder.width))
+        self.width = width if self.encoder is None else self.encoder.width
+        precision = self.dtype_policy if self.scaling is None else "float32"
+        self.dropout, self.outputs = Dropout(dropout, name="dropout", dtype=precision), outputs
+        self.head = keras.layers.Dense(outputs, kernel_initializer=small_normal(), name="head", dtype=precision)
+        self.head.build((None, self.width))
         self.built = True
+
+    @property
+    def trunk(self):
+        """The frozen policy whose trunk it shares; None where it has an encoder of its own, or no trunk yet."""
+        return self._trunk[0]() if self._trunk else None
+
+    @property
+    def vocabulary_size(self):
+        """How many tokens it knows; None without a trunk."""
+        if self.encoder is not None:
+            return self.encoder.config["vocabulary_size"]
+        return None if self.trunk is None else self.trunk.distribution.count
+
+    def read_with(self, trunk):
+        """Shares the trunk of a policy that never changes. Returns that policy."""
+        check_role("the trunk of a reward model", trunk, ("hidden", "width"), "Use reference_of(policy), or a TokenEncoder such as policy.new_encoder().")
+        require(
+            not trunk.trainable,
+            "the trunk of a reward model is a policy that learns, so the score of a text would move with it. Use reference_of(policy).",
+        )
+        width = getattr(self, "width", trunk.width)
+        require(trunk.width == width, f"the reward model reads hidden states of width {width}, but the trunk has {trunk.width}. Use the one it was trained on.")
+        self._trunk = (lambda: trunk,)  # Keras would take the policy for a part of this model, and save it
+        return trunk
+
+    def check_reader(self):
+        """Raises `InputError` where it can read nothing, for want of a trunk."""
+        ready = self.encoder is not None or self.trunk is not None
+        require(ready, "the reward model has no trunk to read with. Give it one: model.read_with(reference_of(policy)).")
 
     def call(self, inputs, training=None):
         """Scores of texts.
@@ -50,19 +104,28 @@ class RewardModel(keras.Model):
         Returns:
             float32 `(B,)`, or with several outputs `(B, outputs)`.
         """
-        tokens, mask = inputs
-        pooled = self.encoder.read_texts(tokens, mask, training=training)  # (B, D)
-        outputs = tf.cast(self.head(self.dropout(pooled, training=training)), tf.float32)
+        return self.of_features(self.features(*inputs, training=training), training)
+
+    def features(self, tokens, mask, training=None):
+        """What the head reads of texts `(B, L)`: `(B, D)`."""
+        if self.encoder is not None:
+            return self.encoder.read_texts(tokens, mask, training=training)
+        self.check_reader()
+        mask = tf.cast(mask, tf.float32)
+        hidden, _ = self.trunk.hidden(tokens, starts=episode_starts(mask), training=False)  # (B, L, D)
+        last = tf.shape(mask)[1] - 1 - tf.argmax(tf.reverse(mask, [1]), axis=1, output_type=tf.int32)
+        return tf.gather(hidden, last, batch_dims=1)
+
+    def of_features(self, features, training=None):
+        """Scores as `call` returns them, of what the head reads, `(B, D)`."""
+        if self.scaling is not None:
+            features = self.scaling(tf.cast(features, tf.float32))
+        outputs = tf.cast(self.head(self.dropout(features, training=training)), tf.float32)
         return outputs[:, 0] if self.outputs == 1 else outputs
 
     def get_config(self):
-        return {
-            "name": self.name,
-            "dtype": self.dtype_policy.name,
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "dropout": self.dropout.rate,
-            "outputs": self.outputs,
-        }
+        encoder = {"width": self.width} if self.encoder is None else {"encoder": keras.saving.serialize_keras_object(self.encoder)}
+        return {"name": self.name, "dtype": self.dtype_policy.name, "dropout": self.dropout.rate, "outputs": self.outputs} | encoder
 
 
 def score_responses(model, prompts, responses):
@@ -72,71 +135,36 @@ def score_responses(model, prompts, responses):
     return model((tokens, mask), training=False)
 
 
-class ControlCodes:
-    """Labels that a prompt can ask for (Keskar et al. 2019): the piece "positive:" at its beginning asks for a positive text.
+class ModelScore:
+    """What a `RewardModel` of one output says of a response: a reward, or a judge, for `LanguagePPO`.
 
     Args:
-        ids: the token id of each label's code, in the order of the labels.
-        neutral: the id that stands for every code where a text is judged: the judge must not read what was asked.
+        model: a `RewardModel`.
+        probability: that of the label 1 instead of its log-odds: it is bounded, so that one word of praise more does not pay for ever.
     """
 
-    def __init__(self, ids, neutral):
-        self.ids, self.neutral = list(ids), neutral
+    def __init__(self, model, probability=False):
+        self.model, self.squash = model, tf.sigmoid if probability else tf.identity
 
-    def asked(self, tokens):
-        """The label that each prompt asks for: int32 `(B, P)` token ids -> int32 `(B,)`; -1 where it holds no code."""
-        here = tf.cast(tokens[:, :, tf.newaxis] == tf.constant(self.ids), tf.int32)  # (B, P, K)
-        first = tf.argmax(tf.reduce_max(here, axis=2), axis=1)  # a text may hold what looks like a code further on
-        label = tf.argmax(tf.gather(here, first, batch_dims=1), axis=1, output_type=tf.int32)
-        return tf.where(tf.reduce_any(here > 0, axis=[1, 2]), label, -1)
+    @property
+    def trunk(self):
+        """See `RewardModel`."""
+        return self.model.trunk
 
-    def hide(self, tokens):
-        """The tokens with `neutral` for every code."""
-        is_code = tf.reduce_any(tokens[..., tf.newaxis] == tf.constant(self.ids), axis=-1)
-        return tf.where(is_code, self.neutral, tokens)
+    def __call__(self, prompts, responses):
+        """float32 `(B,)` of `Prompts` and `Responses`."""
+        return self.squash(score_responses(self.model, prompts, responses))
 
-    def log_odds(self, model, prompts, responses):
-        """Log-odds, by a `RewardModel` of all labels, that each text has the label that was asked for; NaN where none was. float32 `(B,)`."""
-        hidden = [part._replace(tokens=self.hide(part.tokens)) for part in (prompts, responses)]
-        logits = score_responses(model, *hidden)  # (B, K)
-        label = self.asked(prompts.tokens)
-        asked = tf.one_hot(label, len(self.ids))
-        others = tf.reduce_logsumexp(tf.where(asked > 0, float("-inf"), logits), axis=1)
-        return tf.where(label < 0, float("nan"), tf.reduce_sum(asked * logits, axis=1) - others)
-
-
-def with_code(prompt, label_names):
-    """A typed prompt with its control code as the writer learned it, the text behind it with single spaces.
-
-    The colon may be full-width and have blanks around it; upper case, and letters of another width, make no difference.
-
-    Args:
-        prompt: str.
-        label_names: of the labels that a prompt can ask for.
-
-    Raises:
-        InputError: it does not begin with a label and a colon; the codes are named.
-
-    Example:
-        >>> with_code("正面 ：这部电影", ["负面", "正面"])
-        '正面: 这部电影'
-    """
-    plain = lambda text: re.sub(r"\s*:\s*", ":", " ".join(unicodedata.normalize("NFKC", text).casefold().split()))
-    known = {plain(name): name for name in label_names} | {name: name for name in label_names}
-    for colon in reversed(list(re.finditer("[:\uff1a]", prompt))):  # a label may hold a colon too: the longest one is meant
-        head = prompt[: colon.start()]
-        name = known.get(head.strip()) or known.get(plain(head))
-        if name:
-            return " ".join([f"{name}:", *prompt[colon.end() :].split()])
-    typed = re.split("[:\uff1a]", prompt)[0].strip()
-    raise InputError(
-        f"the prompt {prompt!r} does not say which label its text is to have.{nearest(typed, label_names)} Begin it with one of the control codes "
-        f"of this run: {shorten_list([f'{name}:' for name in label_names])} (as in '{label_names[0]}: {prompt.strip()}')."
-    )
+    def of_features(self, features):
+        """The same of what the model's head reads, `(B, D)`."""
+        return self.squash(self.model.of_features(features))
 
 
 class LabelModel(keras.Model):
-    """Trains a `RewardModel` on labels: its outputs, `(B, 1)` log-odds of the label 1 or `(B, 1, K)` logits, for Keras's losses."""
+    """Trains a `RewardModel` on labels: its outputs, `(B, 1)` log-odds of the label 1 or `(B, 1, K)` logits, for Keras's losses.
+
+    Of a model on a shared trunk, which never changes, only the head is computed: the inputs are what it reads, `(B, D)` in place of `(tokens, mask)`.
+    """
 
     def __init__(self, reward_model, **kwargs):
         super().__init__(**{"dtype": reward_model.dtype_policy} | kwargs)  # by it Keras knows that a loss must be scaled
@@ -144,7 +172,8 @@ class LabelModel(keras.Model):
 
     def call(self, inputs, training=None):
         """`(tokens, mask)`, `(B, L)` each -> float32 `(B, 1)` or `(B, 1, K)`."""
-        return self.reward_model(inputs, training=training)[:, tf.newaxis]
+        read = self.reward_model if self.reward_model.trunk is None else self.reward_model.of_features
+        return read(inputs, training=training)[:, tf.newaxis]
 
 
 class PreferenceModel(LabelModel):
@@ -156,8 +185,9 @@ class PreferenceModel(LabelModel):
 
     def call(self, inputs, training=None):
         """`(chosen tokens, chosen mask, rejected tokens, rejected mask)`, `(B, L)` each -> float32 `(B, 1)`."""
-        score = lambda tokens, mask: self.reward_model((tokens, mask), training=training)[:, tf.newaxis]
-        return score(*inputs[:2]) - score(*inputs[2:])
+        sides = inputs if len(inputs) == 2 else (inputs[:2], inputs[2:])
+        chosen, rejected = [LabelModel.call(self, side, training) for side in sides]
+        return chosen - rejected
 
 
 class PythonReward:
@@ -295,6 +325,11 @@ class PythonReward:
             bad = next((name for name in value if not isinstance(name, str) or not PART.fullmatch(name)), None)
             if bad is not None:
                 raise RewardError(f"reward {self.name} returned a part called {bad!r} {place}. Name it in letters, digits, blanks, '.', '_' or '-'.")
+            taken = next((name for name in value if name in OF_TRAINING), None)
+            if taken:
+                raise RewardError(
+                    f"reward {self.name} returned a part called {taken!r}, which is a figure of a reward model's training. Call it something else."
+                )
             value = {name: self._number(value[name], f"{value[name]!r} as the part {name!r} {place}") for name in sorted(value)}
             names = tuple(value)
         else:

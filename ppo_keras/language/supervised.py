@@ -3,13 +3,18 @@
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
+from ppo_keras.blocks import in_blocks
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.errors import InputError
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 from ppo_keras.language.vocabulary import check_tokens
+from ppo_keras.losses import log_probability
 from ppo_keras.networks.adapters import frozen_variables
+
+READ = 32  # texts at a time, by a trunk that is shared
 
 
 class LogitsModel(keras.Model):
@@ -28,6 +33,25 @@ class LogitsModel(keras.Model):
     def call(self, inputs, training=None):
         """int32 `(B, L)` -> float32 `(B, L, V)`; of whole texts, `(B, T, L)` -> `(B, T, K)`."""
         return self.to_logits(self.encoder(inputs, training=training)[0])
+
+
+class TextModel(LogitsModel):
+    """The same for texts: tokens and those that follow them in, the cross-entropy of each out. Large logits exist in blocks only (see `blocks`)."""
+
+    def call(self, inputs, training=None):
+        """`(tokens, next tokens)`, int32 `(B, L)` each -> nats, float32 `(B, L)`."""
+        tokens, following = inputs
+        hidden, _ = self.encoder(tokens, training=training)
+        surprise = lambda hidden, following: (-log_probability(self.to_logits(hidden), following),)
+        return in_blocks(surprise, self.encoder.config["vocabulary_size"], hidden, following)[0]
+
+
+class Surprise(keras.losses.Loss):
+    """The loss of a `TextModel`: what it puts out."""
+
+    def call(self, y_true, y_pred):
+        """`y_pred`; the targets are among the model's inputs."""
+        return y_pred
 
 
 def pad_texts(token_lists, length, pad_id):
@@ -60,9 +84,9 @@ def train_language_model(policy, train, validation, length, pad_id, config=None,
 
     def arrays(token_lists):
         tokens, mask = pad_texts(token_lists, length + 1, pad_id)
-        return tokens[:, :-1], tokens[:, 1:], mask[:, 1:]
+        return _next_tokens(tokens, mask[:, 1:])
 
-    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, **training)
+    return _fit_texts(policy, arrays(train), arrays(validation), config, **training)
 
 
 def train_answers(policy, train, validation, length, pad_id, config=None, **training):
@@ -79,9 +103,9 @@ def train_answers(policy, train, validation, length, pad_id, config=None, **trai
     def arrays(pairs):
         tokens, mask = pad_texts([prompt + answer for prompt, answer in pairs], length + 1, pad_id)
         of_prompt = pad_texts([prompt for prompt, _ in pairs], length + 1, pad_id)[1]
-        return tokens[:, :-1], tokens[:, 1:], (mask - of_prompt)[:, 1:]
+        return _next_tokens(tokens, (mask - of_prompt)[:, 1:])
 
-    return _fit_categories(LogitsModel(policy), arrays(train), arrays(validation), config, **training)
+    return _fit_texts(policy, arrays(train), arrays(validation), config, **training)
 
 
 def train_labels(policy, train, validation, config=None, **training):
@@ -121,7 +145,8 @@ def train_classifier(model, train, validation, length, pad_id, config=None, **tr
         return pad_texts(token_lists, length, pad_id), labels, np.ones_like(labels)
 
     fit = _fit_binary if model.outputs == 1 else _fit_labels
-    return fit(LabelModel(model), arrays(train), arrays(validation), config, **training)
+    trained = LabelModel(model)
+    return fit(trained, *_read_once(trained, arrays(train), arrays(validation), training), config, **training)
 
 
 def train_preferences(model, train, validation, length, pad_id, config=None, **training):
@@ -145,7 +170,38 @@ def train_preferences(model, train, validation, length, pad_id, config=None, **t
         ones = np.ones([len(chosen), 1], np.float32)
         return (*pad_texts(chosen, length, pad_id), *pad_texts(rejected, length, pad_id)), ones, ones
 
-    return _fit_binary(PreferenceModel(model), arrays(train), arrays(validation), config, **training)
+    trained = PreferenceModel(model)
+    return _fit_binary(trained, *_read_once(trained, arrays(train), arrays(validation), training), config, **training)
+
+
+def _read_once(trained, train, validation, training):
+    """The arrays of both splits as they are trained with: on a shared trunk, which never changes, with what the head reads of each text in its place.
+
+    The head's inputs are scaled by the mean and variance of the training texts.
+    """
+    model = trained.reward_model
+    if model.trunk is None:
+        return train, validation
+    check_tokens(trained, train, validation)
+    read = tf.function(model.features, jit_compile=training.get("jit_compile", True), autograph=False)
+    count = sum(len(mask) for texts, *_ in (train, validation) for mask in texts[1::2])
+
+    def of_texts(tokens, mask):
+        found = []
+        for batch in batches((tokens, mask), READ):
+            found.append(read(*batch).numpy())
+            progress.update(min(READ, count - progress.n))
+        return np.concatenate(found)[: len(tokens)]
+
+    def of_split(arrays):
+        texts, *others = arrays
+        sides = [of_texts(*side) for side in zip(texts[::2], texts[1::2])]
+        return sides[0] if len(sides) == 1 else tuple(sides), *others
+
+    with tqdm(desc="reading texts", total=count, leave=False) as progress:
+        train, validation = of_split(train), of_split(validation)
+    model.scaling.adapt(np.concatenate(tf.nest.flatten(train[0])))
+    return train, validation
 
 
 def differing(chosen, rejected, length):
@@ -164,9 +220,20 @@ def batches(arrays, batch_size, shuffle_seed=None, skip=0):
     if shuffle_seed is not None:
         dataset = tf.data.Dataset.from_tensor_slices(arrays).shuffle(count, seed=shuffle_seed)
         return dataset.batch(min(batch_size, count), drop_remainder=True).repeat().skip(skip).prefetch(1)
-    missing = -count % batch_size
+    missing = -count % batch_size  # none in the end, and so the size of every batch is known
     filled = tf.nest.map_structure(lambda x: np.concatenate([x, np.zeros([missing, *x.shape[1:]], x.dtype)]), arrays)
-    return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size)
+    return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size, drop_remainder=True)
+
+
+def _next_tokens(tokens, weights):
+    """What a `TextModel` is trained on: `(B, L + 1)` tokens and `(B, L)` weights -> inputs, targets (which are among the inputs), weights."""
+    return (tokens[:, :-1], tokens[:, 1:]), tokens[:, 1:], weights
+
+
+def _fit_texts(policy, train, validation, config, **training):
+    """`_fit` of a policy to texts: its `TextModel` puts out what is to be small."""
+    loss, exact = Surprise(reduction="mean_with_sample_weight"), keras.metrics.MeanMetricWrapper(Surprise().call, name="cross_entropy")
+    return _fit(TextModel(policy), train, validation, loss, [exact], config, **training)
 
 
 def _fit_categories(model, train, validation, config, metrics=(), **training):

@@ -37,6 +37,7 @@ STATED = re.compile(
 OTHER = re.compile(r"[\s*_)\]）】}.]*(?:,|，|、|/|or\b|and\b|或|和)\s*(?:option\s+)?[*_(\[（【]*[A-H](?![A-Za-z])", re.IGNORECASE)
 BOXED = re.compile(r"\\boxed\{(?:\\text\{)?[( ]*([A-Ha-h])[) ]*\}")
 ALONE = re.compile(r"(?<![A-Za-z'’])([A-H])(?![A-Za-z'’])")
+NOT = re.compile(r"(?:\b(?:not|never)|n['’]t|不是|不选|不選)\s*(?:(?:be|option|choice)\s+)?[*_(\[（【]*$", re.IGNORECASE)  # before "A" of "not (A)"
 WORD = re.compile(r" (?!(?:or|and|is|because|as|since|would|was|seems)\b)[a-z]")  # behind the A of "A dog"
 SCRIPTS = {  # of each language, how Unicode's names of its letters begin
     "en": ("LATIN",), "zh": ("CJK",), "ja": ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "CJK"), "ko": ("HANGUL",), "ru": ("CYRILLIC",),
@@ -93,7 +94,7 @@ def multiple_choice(prompt, response, answer):
     """Whether the response chooses the letter of the answer, A to H.
 
     The last choice that is stated counts ("the answer is (B)", "答案是B", "\\boxed{B}"); where none is, the only capital letter that
-    stands alone. A response that names several, "A or B", chooses none.
+    stands alone, and is not denied ("not A"). A response that names several, "A or B", chooses none.
 
     Args:
         prompt: not looked at.
@@ -129,7 +130,8 @@ def chosen_letter(text):
         return None if OTHER.match(text, last.end(1)) else last[1].upper()
     if re.fullmatch(r"[*(\[【\s]*[A-Ha-h][*)\]】\s.:、]*", text):  # nothing but a letter
         return re.search("[A-Ha-h]", text)[0].upper()
-    letters = {match[1] for match in ALONE.finditer(text) if not (match[1] == "A" and WORD.match(text, match.end()))}
+    is_choice = lambda match: not (match[1] == "A" and WORD.match(text, match.end()) or NOT.search(text[max(0, match.start() - 20) : match.start()]))
+    letters = {match[1] for match in ALONE.finditer(text) if is_choice(match)}
     return letters.pop() if len(letters) == 1 else None
 
 

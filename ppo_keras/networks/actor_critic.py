@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.distributions import distribution_of
-from ppo_keras.errors import InputError, check_count, shown
-from ppo_keras.networks.adapters import adapter_settings, add_adapters, frozen_variables
+from ppo_keras.errors import InputError, check_count, require, shown
+from ppo_keras.networks.adapters import RoleEncoder, adapter_settings, add_adapters, frozen_variables
 from ppo_keras.networks.encoder import (
     ObservationEncoder,
     TextEncoder,
@@ -29,19 +29,22 @@ class ActorCritic(keras.Model):
         actions: of an agent: a count `A`, a list of counts (several choices at once), or a distribution such as
             `DiagonalGaussian(3)`. None for a language model, whose logits reuse the embedding.
         shared: one encoder for policy and value, or one each, as in the article.
+        detached: with a shared encoder, the gradient of the values stops at it: only the policy's moves it.
         normalize: float observations are normalised by their running mean and variance.
         vocabulary_size: `V` where each observation is a whole text, int32 of shape `inputs`, filled up with `NO_TOKEN`.
         encoder: settings of the encoders: `network`, `width`, `layers`, ...
     """
 
-    def __init__(self, inputs, actions=None, shared=True, normalize=False, vocabulary_size=None, encoder=None, **kwargs):
+    def __init__(self, inputs, actions=None, shared=True, normalize=False, vocabulary_size=None, encoder=None, detached=False, **kwargs):
         check_sizes(inputs, actions, encoder)
         super().__init__(autocast=False, **kwargs)
         inputs = int(inputs) if isinstance(inputs, Integral) else tuple(inputs)
         actions = int(actions) if isinstance(actions, Integral) else actions
         if normalize and (vocabulary_size or isinstance(inputs, int)):
             raise ValueError("normalize=True needs float observations, but inputs are states or tokens. Leave it out.")
-        self.vocabulary_size = vocabulary_size
+        if detached and not shared:
+            raise ValueError("detached=True stops the gradient of the values at the policy's encoder, but the critic has one of its own. Leave out one.")
+        self.vocabulary_size, self.detached, self.critic_adapters = vocabulary_size, detached, None
         self.inputs_read, self.actions, self.shared, self.normalize, self.encoder_config = (
             inputs,
             actions,
@@ -77,6 +80,11 @@ class ActorCritic(keras.Model):
         if self.vocabulary_size:
             return TextEncoder(self.vocabulary_size, **kwargs)
         return (TokenEncoder if self.actions is None else ObservationEncoder)(self.inputs_read, **kwargs)
+
+    @property
+    def width(self):
+        """`D`, of the hidden states."""
+        return self.encoder.width
 
     @property
     def has_memory(self):
@@ -138,9 +146,34 @@ class ActorCritic(keras.Model):
         A head as it was drawn gives values that differ more from state to state than most rewards of text do, and the
         first updates would learn from those differences.
         """
-        if not self.shared:
+        if self.critic_adapters is not None:
+            self.critic_adapters.begin()
+        elif not self.shared:
             self.value_encoder.set_weights(self.encoder.get_weights())
         self.value_head.set_weights([tf.zeros_like(weight) for weight in self.value_head.weights])
+
+    def start_value_from_reward(self, model):
+        """A critic that begins with what a reward model knows: V of a text so far is the score that the text would have, were it over.
+
+        Args:
+            model: a `RewardModel` of one output that shares the trunk of this policy's reference, whose scores PPO then pays.
+
+        Raises:
+            InputError: it has an encoder of its own, several outputs, or another width.
+        """
+        fits = model.scaling is not None and model.outputs == 1 and model.width == self.width
+        require(
+            fits, f"a critic begins with a reward model of one output on the trunk of its policy ({self.width} wide). Use RewardModel(reference_of(policy))."
+        )
+        self.start_value_from_policy()
+        scale = 1.0 / tf.maximum(tf.sqrt(model.scaling.variance[0]), keras.config.epsilon())
+        kernel = scale[:, tf.newaxis] * model.head.kernel
+        self.value_head.set_weights([kernel, model.head.bias - tf.linalg.matvec(kernel, model.scaling.mean[0], transpose_a=True)])
+
+    def take_critic_adapters(self, adapters):
+        """The critic reads with `RoleAdapters` of its own from now on (see `add_adapters`)."""
+        self.critic_adapters = adapters
+        self.value_encoder = RoleEncoder(self.encoder, adapters)
 
     def copy(self, name=None):
         """A second model with the same weights and no shared variable (a reference must never follow the policy)."""
@@ -155,20 +188,21 @@ class ActorCritic(keras.Model):
 
     @property
     def critic_variables(self):
-        """The trainable variables that only the values depend on: of the head, and of an encoder of its own."""
-        layers = [self.value_head] if self.shared else [self.value_encoder, self.value_head]
-        return [variable for layer in layers for variable in layer.trainable_variables]
+        """The trainable variables that only the values depend on: of the head, and of an encoder or adapters of its own."""
+        own = [self.critic_adapters] if self.critic_adapters is not None else [] if self.shared else [self.value_encoder]
+        return [variable for layer in [*own, self.value_head] for variable in layer.trainable_variables]
 
     @property
     def _encoders(self):
-        return [self.encoder] if self.shared else [self.encoder, self.value_encoder]
+        return [self.encoder] if self.value_encoder is self.encoder else [self.encoder, self.value_encoder]
 
     def _normalized(self, inputs):
         return inputs if self.normalization is None else self.normalization(inputs)
 
     def _values(self, hidden):
         """Values from the hidden states of each encoder, float32 also under mixed precision."""
-        return tf.cast(tf.squeeze(self.value_head(hidden[-1]), axis=-1), tf.float32)
+        read = tf.stop_gradient(hidden[-1]) if self.detached else hidden[-1]
+        return tf.cast(tf.squeeze(self.value_head(read), axis=-1), tf.float32)
 
     def logits(self, hidden):
         """Parameters of the action distribution, float32 `(..., A)`, from hidden states of the policy's encoder `(..., D)`."""
@@ -186,7 +220,7 @@ class ActorCritic(keras.Model):
             actions = keras.saving.serialize_keras_object(actions)
         own = {key: value for key, value in self.encoder_config.items() if key != "network"}
         config = {"name": self.name, "dtype": self.dtype_policy.name, "inputs": self.inputs_read, "actions": actions}
-        shared = {"shared": self.shared, "normalize": self.normalize}
+        shared = {"shared": self.shared, "normalize": self.normalize} | ({"detached": True} if self.detached else {})
         adapters = {"adapters": settings} if (settings := adapter_settings(self)) else {}
         return config | shared | ({"vocabulary_size": self.vocabulary_size} if self.vocabulary_size else {}) | own | adapters
 

@@ -16,6 +16,8 @@ class Linear(keras.layers.Dense):
     apart: Keras would write their sum, and begin with A = B = 0, from which no gradient leads away.
     """
 
+    borrowed = None  # a function, to the A and B of another role, while that is traced: Keras would take the variables themselves for its own
+
     def call(self, inputs, training=None):
         """`(..., inputs)` -> `(..., outputs)`."""
         if not self.lora_enabled:
@@ -25,7 +27,8 @@ class Linear(keras.layers.Dense):
             outputs = super().call(inputs)
         finally:
             self.lora_enabled = True
-        added = keras.ops.matmul(keras.ops.matmul(keras.ops.cast(inputs, "float32"), self.lora_kernel_a), self.lora_kernel_b)
+        a, b = self.borrowed() if self.borrowed else (self.lora_kernel_a, self.lora_kernel_b)
+        added = keras.ops.matmul(keras.ops.matmul(keras.ops.cast(inputs, "float32"), a), b)
         return outputs + keras.ops.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
 
     def save_own_variables(self, store):
@@ -47,7 +50,7 @@ class Linear(keras.layers.Dense):
         return {name: variable for name, variable in parts.items() if variable is not None}
 
 
-def add_adapters(policy, rank, alpha=None, layers="attention"):
+def add_adapters(policy, rank, alpha=None, layers="attention", critic=False):
     """Freezes the encoder of a language model, and gives its linear layers adapters of a rank: kernel + alpha / rank * A B.
 
     B is zero at first: the policy is still what it was. The value head stays trainable.
@@ -57,6 +60,8 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
         rank: columns of A.
         alpha: None for twice the rank.
         layers: "attention" (queries, keys, values), "all", or {layer of a block: a rank of its own}, whose alpha is in the same proportion.
+        critic: it gets adapters of its own on the same layers, so that values and policy do not pull at the same weights; it then reads by
+            itself, which takes as long again as the policy's reading.
 
     Raises:
         InputError: an argument out of range, or a policy that has adapters.
@@ -75,6 +80,68 @@ def add_adapters(policy, rank, alpha=None, layers="attention"):
     for block in blocks:
         for name, own in ranks.items():
             getattr(block, name).enable_lora(own, lora_alpha=alpha if own == rank else alpha / rank * own)
+    if critic:
+        policy.take_critic_adapters(RoleAdapters(adapted(policy), name="critic_adapters"))
+
+
+class RoleAdapters(keras.layers.Layer):
+    """Adapters of another role (the critic) on the layers of a policy, whose own they are in place of while that role is traced.
+
+    Args:
+        layers: the `Linear` layers of a policy that have adapters. The new ones begin as copies of theirs.
+    """
+
+    def __init__(self, layers, **kwargs):
+        super().__init__(**kwargs)
+        pairs = {}
+        for i, layer in enumerate(layers):
+            theirs = {"a": layer.lora_kernel_a, "b": layer.lora_kernel_b}
+            pairs[layer] = [self.add_weight(value.shape, "zeros", name=f"{name}_{i}", dtype="float32", autocast=False) for name, value in theirs.items()]
+        self.pairs = lambda: pairs  # Keras would take the layers for parts of this one
+        self.begin()
+
+    def begin(self):
+        """Makes them those of the policy as it is now."""
+        for layer, pair in self.pairs().items():
+            for variable, value in zip(pair, (layer.lora_kernel_a, layer.lora_kernel_b)):
+                variable.assign(value)
+
+    @contextlib.contextmanager
+    def on(self):
+        """Inside, and in whatever is traced inside, they are the adapters of the layers."""
+        for layer, pair in self.pairs().items():
+            layer.borrowed = lambda pair=pair: pair
+        try:
+            yield
+        finally:
+            for layer in self.pairs():
+                layer.borrowed = None
+
+
+class RoleEncoder:
+    """An encoder as another role reads with it: with the adapters of that role.
+
+    Args:
+        encoder: an `Encoder`.
+        adapters: `RoleAdapters` on its layers.
+    """
+
+    def __init__(self, encoder, adapters):
+        self.encoder, self.adapters = encoder, adapters
+
+    def initial_state(self, batch):
+        """See `Encoder`."""
+        return self.encoder.initial_state(batch)
+
+    def step(self, *args, **kwargs):
+        """See `Encoder`."""
+        with self.adapters.on():
+            return self.encoder.step(*args, **kwargs)
+
+    def __call__(self, *args, **kwargs):
+        """See `Encoder.call`."""
+        with self.adapters.on():
+            return self.encoder(*args, **kwargs)
 
 
 def adapted(policy):
@@ -92,7 +159,8 @@ def adapter_settings(policy):
     first, rank = policy.encoder.trunk.blocks[0], layers[0].lora_rank
     ranks = {name: own for name in LAYERS["all"] if (own := getattr(first, name).lora_rank)}
     kind = next((kind for kind, names in LAYERS.items() if ranks == dict.fromkeys(names, rank)), ranks)
-    return dict(rank=rank, alpha=layers[0].lora_alpha, layers=kind)
+    critic = {"critic": True} if policy.critic_adapters is not None else {}
+    return dict(rank=rank, alpha=layers[0].lora_alpha, layers=kind) | critic
 
 
 def adapter_variables(policy):
@@ -120,7 +188,11 @@ def frozen_variables(model):
 
 def reference_of(policy):
     """A frozen twin that never follows a policy: of one with adapters without a second copy of its weights."""
-    return Frozen(policy) if adapted(policy) else policy.copy(name="reference")
+    if adapted(policy):
+        return Frozen(policy)
+    twin = policy.copy(name="reference")
+    twin.trainable = False
+    return twin
 
 
 class Frozen:
@@ -141,10 +213,19 @@ class Frozen:
         self.learned = [variable for variable in policy.trainable_variables if id(variable) not in left_out]
         self.variables = [keras.Variable(variable.numpy(), trainable=False, dtype=variable.dtype, name=variable.name) for variable in self.learned]
 
+    def is_still(self, policy):
+        """Whether a policy is as it was when this was made of it."""
+        return policy is self.policy and all(np.array_equal(now.numpy(), kept.numpy()) for now, kept in zip(self.learned, self.variables))
+
     @property
     def distribution(self):
         """That of the policy."""
         return self.policy.distribution
+
+    @property
+    def width(self):
+        """That of the policy."""
+        return self.policy.width
 
     @property
     def has_memory(self):

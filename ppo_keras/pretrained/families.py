@@ -244,9 +244,10 @@ FAMILIES = {
 }
 
 
-def new_policy(settings, memory, weights="float32", labels=None):
+def new_policy(settings, memory, weights="float32", labels=None, detached=False):
     """An untrained actor-critic of a checkpoint's `Settings`: a language model, or one that reads texts of `memory` tokens and chooses a label."""
     read = dict(inputs=settings.vocabulary_size) if labels is None else dict(inputs=(memory,), actions=labels, vocabulary_size=settings.vocabulary_size)
     return TransformerActorCritic(
-        **read, width=settings.width, layers=settings.layers, heads=settings.heads, memory=memory, form=settings.form, dtype=weights, name="policy",
+        **read, width=settings.width, layers=settings.layers, heads=settings.heads, memory=memory, form=settings.form, dtype=weights, detached=detached,
+        name="policy",
     )  # fmt: skip

@@ -16,7 +16,7 @@ from ppo_keras.pretrained.weights import check_memory, open_weights
 
 
 def load_pretrained(
-    name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None, adapters=None
+    name, lora_rank=16, lora_alpha=None, lora_layers="attention", memory=256, weights="float32", revision=None, report=None, adapters=None, critic="shared"
 ):  # fmt: skip
     """A pretrained language model as an actor-critic whose value is 0 everywhere, and its tokenizer.
 
@@ -29,6 +29,7 @@ def load_pretrained(
         revision: of a name on the hub.
         report: called with how much is fetched or read, and of how much; None draws a progress bar.
         adapters: a folder in PEFT's format, which are trained further; their rank, alpha and layers are those of its `adapter_config.json`.
+        critic: "shared", a head on the policy's hidden states; "detached", its gradient stops there; "adapters", it has adapters of its own.
 
     Returns:
         A `TransformerActorCritic` and a `PretrainedTokenizer`.
@@ -40,10 +41,10 @@ def load_pretrained(
     Example:
         >>> writer, tokenizer = load_pretrained("smollm2", lora_rank=8)  # doctest: +SKIP
     """
-    check_loading(lora_rank, lora_alpha, lora_layers, weights, adapters)
+    check_loading(lora_rank, lora_alpha, lora_layers, weights, adapters, critic)
     check_count("memory", memory, example=256)
     checkpoint = Checkpoint(name, revision, report, adapters)
-    return checkpoint.policy(memory, lora_rank, lora_alpha, lora_layers, weights, report), checkpoint.tokenizer
+    return checkpoint.policy(memory, lora_rank, lora_alpha, lora_layers, weights, report, critic=critic), checkpoint.tokenizer
 
 
 class Checkpoint:
@@ -83,25 +84,27 @@ class Checkpoint:
         )
         check_memory(self.weights, weights)
 
-    def policy(self, memory=256, lora_rank=16, lora_alpha=None, lora_layers="attention", weights="float32", report=None, labels=None):
+    def policy(
+        self, memory=256, lora_rank=16, lora_alpha=None, lora_layers="attention", weights="float32", report=None, labels=None, critic="shared"
+    ):  # fmt: skip
         """A new `TransformerActorCritic` with these weights.
 
         Args:
-            memory, lora_rank, lora_alpha, lora_layers, weights, report: see `load_pretrained`. Adapters that were named have sizes of their own.
+            memory, lora_rank, lora_alpha, lora_layers, weights, report, critic: see `load_pretrained`. Adapters that were named have sizes of their own.
             labels: how many actions it has where it reads a whole text of `memory` tokens as one observation; None for a language model.
 
         Raises:
             InputError: a context beyond what it knows, weights that do not fit its config or this machine's memory.
         """
         self.check(memory, weights)
-        policy = new_policy(self.settings, memory, weights, labels)
+        policy, own = new_policy(self.settings, memory, weights, labels, critic == "detached"), critic == "adapters"
         read_into(policy.encoder, self.weights, report or Bar("reading", " weights"))
-        policy.start_value_from_policy()
         if self.adapters:
-            add_adapters(policy, **self.adapters.settings)
+            add_adapters(policy, **self.adapters.settings, critic=own)
             self.adapters.fill(policy)
         elif lora_rank:
-            add_adapters(policy, lora_rank, lora_alpha, lora_layers)
+            add_adapters(policy, lora_rank, lora_alpha, lora_layers, critic=own)
+        policy.start_value_from_policy()
         return policy
 
 

@@ -43,7 +43,9 @@ def load_policy(run, name, memory=None):
 def load_reference(run, policy):
     """The policy of a run before PPO; where it and the given one, of the same run, have adapters, both share the frozen weights."""
     if not adapted(policy):
-        return load_policy(run, "before")
+        policy = load_policy(run, "before")
+        policy.trainable = False
+        return policy
     now = {key: np.asarray(weight) for key, weight in _learned(policy).items()}
     take_learned(run, policy, "before")
     reference = Frozen(policy)
@@ -94,7 +96,7 @@ def _untrained(run, memory):
     given = dict(rank=settings.lora_rank, alpha=settings.lora_alpha, layers=settings.lora_layers)
     if settings.adapters and isinstance(kept := saved.get("adapter_settings"), dict):  # their folder is not needed any more
         given |= kept
-    return checkpoint.policy(memory, given["rank"], given["alpha"], given["layers"], settings.weights, labels=labels)
+    return checkpoint.policy(memory, given["rank"], given["alpha"], given["layers"], settings.weights, labels=labels, critic=settings.critic)
 
 
 def _learned(policy):
@@ -102,9 +104,12 @@ def _learned(policy):
     return {weight.path: weight for weight in changing(policy, policy.weights)}
 
 
-def load_reward_model(run, name):
-    """The reward model or the judge of a run."""
-    return load_model(run, name, RewardModel, "a reward model")
+def load_reward_model(run, name, reference):
+    """The reward model or the judge of a run, which may share the trunk of its reference."""
+    model = load_model(run, name, RewardModel, "a reward model")
+    if model.encoder is None:
+        model.read_with(reference)
+    return model
 
 
 def load_model(run, name, kind, called):

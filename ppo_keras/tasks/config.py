@@ -102,7 +102,7 @@ class GenerationConfig(TextConfig):
     response_length: Optional[int] = None  # most tokens of a response; by default what 95 in 100 of the texts need
     missing_end_penalty: float = 0.5  # subtracted from the score of a response that does not end
     short_penalty: float = 0.7  # subtracted from the score in proportion to what a response lacks of the usual length
-    reward_network: str = "bag"  # of the reward model and the judge: bag (of words), transformer or lstm
+    reward_network: str = "bag"  # of the reward model and the judge: bag (of words), transformer, lstm, or trunk: of the writer before PPO, which they share
     reward_epochs: Optional[int] = None  # at most, of the reward model and of the judge; by default --supervised-epochs
     reward_learning_rate: Optional[float] = optional(None)  # at which they begin; none: --supervised-learning-rate
     evaluation_samples: int = 256  # responses to held-out prompts, before and after
@@ -116,8 +116,8 @@ class GenerationConfig(TextConfig):
             f"language={self.language!r} is unknown. Use en or zh, or --data FILE for another language.",
         )
         require(
-            self.reward_network in ("bag", "transformer", "lstm"),
-            f"reward_network={self.reward_network!r} is unknown. Use bag, transformer or lstm.",
+            self.reward_network in ("bag", "transformer", "lstm", "trunk"),
+            f"reward_network={self.reward_network!r} is unknown. Use bag, transformer, lstm or trunk.",
         )
         if self.reward_network == "transformer":
             check_heads(self.network.width, self.network.heads)
@@ -358,7 +358,7 @@ def settings_for(task, pretrained=None, chat=False):
 
 _WITH_CHECKPOINT = {
     "generation": dict(
-        iterations=45, batch_size=32, checkpoint_every=5, reward_epochs=15, reward_learning_rate=2e-3,
+        iterations=45, batch_size=32, checkpoint_every=5, reward_network="trunk", reward_epochs=15, reward_learning_rate=2e-3,
         supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),
         ppo=PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.03, epochs=1, max_gradient_norm=1.0, temperature=0.8),
         kl=KLConfig(kl_coefficient=0.08, kl_target=4.5, kl_horizon=300), optimizer=OptimizerConfig(learning_rate=1e-3),

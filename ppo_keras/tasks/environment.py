@@ -56,6 +56,9 @@ class AgentJob:
         if run is None:
             self.make_learner()
 
+    def close(self):
+        """See `TextJob`."""
+
     def make_learner(self):
         """The policy, its `EnvironmentPPO`, compiled, and the player of its episodes."""
         config = self.config

@@ -13,17 +13,12 @@ from ppo_keras.datasets.left_out import warn_left_out
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.datasets.subsets import check_classes, halves
 from ppo_keras.errors import InputError
+from ppo_keras.language.control_codes import ControlCodes, with_code
 from ppo_keras.language.evaluation import Evaluator
 from ppo_keras.language.generation import NumberedPrompts, map_prompts, pad_prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.language.reward_function import RewardFunction, load_function
-from ppo_keras.language.rewards import (
-    ControlCodes,
-    PythonReward,
-    RewardModel,
-    score_responses,
-    with_code,
-)
+from ppo_keras.language.rewards import ModelScore, PythonReward, RewardModel
 from ppo_keras.language.supervised import (
     differing,
     train_classifier,
@@ -31,6 +26,7 @@ from ppo_keras.language.supervised import (
     train_preferences,
 )
 from ppo_keras.language.tokenizer import UNKNOWN
+from ppo_keras.networks.adapters import reference_of
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.reports.tables import print_evaluations
 from ppo_keras.runs.models import load_reward_model, save_policy
@@ -97,7 +93,8 @@ class GenerationJob(WriterJob):
             self.own_reward = PythonReward(
                 config.reward, self.tokenizer, rows=self.rows, weights=config.part_weights(), processes=config.reward_processes, timeout=config.reward_timeout
             )
-            self.try_reward()
+            if run is None:  # one that is opened may score nothing
+                self.try_reward()
 
     def try_reward(self):
         """Calls a reward of the user's own once (of lists, with two responses): a mistake in it shows before the work begins."""
@@ -245,6 +242,7 @@ class GenerationJob(WriterJob):
         self.summary = {"writer_validation_cross_entropy": min(history["val_cross_entropy"])} if history else {}
         self.policy.start_value_from_policy()
         save_policy(run, self.policy, "before")
+        self.reference = reference_of(self.policy)
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         if self.own_reward is None:
             with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
@@ -262,10 +260,12 @@ class GenerationJob(WriterJob):
     def train_scorer(self, name, half, settings):
         """A `RewardModel` trained (and stopped) on one half of the labels: the reward model and the judge share no text."""
         network = self.config.network
-        encoder = TokenEncoder(
-            self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
-            heads=network.heads, memory=self.text_length,
-        )  # fmt: skip
+        encoder = self.reference
+        if self.config.reward_network != "trunk":
+            encoder = TokenEncoder(
+                self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
+                heads=network.heads, memory=self.text_length,
+            )  # fmt: skip
         outputs = len(self.code_texts) if self.codes else 1
         model = RewardModel(encoder, dropout=network.dropout, outputs=outputs, name=name)
         splits = [self.halves[split][half] for split in ("train", "validation")]
@@ -289,19 +289,19 @@ class GenerationJob(WriterJob):
         coded = self.encode(texts, [0] * len(texts))
         return [[UNKNOWN if i in self.codes.ids else i for i in ids] for ids in coded]
 
-    def as_asked(self, model):
-        """A function of (`Prompts`, `Responses`): log-odds that texts are positive or, with control codes, as asked."""
-        if self.codes:
-            return lambda prompts, responses: self.codes.log_odds(model, prompts, responses)
-        return lambda prompts, responses: score_responses(model, prompts, responses)
+    def as_asked(self, model, probability=False):
+        """A function of (`Prompts`, `Responses`): log-odds that texts are positive or, with control codes, as asked; or the probability."""
+        if not self.codes:
+            return ModelScore(model, probability)
+        squash = tf.sigmoid if probability else tf.identity
+        return lambda prompts, responses: squash(self.codes.log_odds(model, prompts, responses))
 
     def make_learner(self):
         """The `LanguagePPO` of this run."""
         config = self.config
         reward = self.own_reward
-        if reward is None:  # a probability: bounded, so that one word of praise more does not pay for ever
-            log_odds = self.as_asked(self.reward_model)
-            reward = lambda prompts, responses: tf.sigmoid(log_odds(prompts, responses))
+        if reward is None:
+            reward = self.as_asked(self.reward_model, probability=True)
         return LanguagePPO(
             self.policy, reward, self.tokenizer.end_ids, self.tokenizer.pad_id, self.response_length, config.ppo, config.kl,
             config.missing_end_penalty, config.short_penalty, self.usual_length, reference=self.reference,
@@ -318,11 +318,10 @@ class GenerationJob(WriterJob):
             config.batch_size, config.jit,
         )  # fmt: skip
 
-    def open(self, stage, memory=None):
+    def open_reward(self):
         """See `WriterJob`."""
         if self.own_reward is None:
-            self.reward_model = load_reward_model(self.run, "reward")
-        super().open(stage, memory)
+            self.reward_model = load_reward_model(self.run, "reward", self.reference)
 
     def test_prompts(self, count=None):
         """See `WriterJob`."""

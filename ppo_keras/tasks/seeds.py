@@ -34,8 +34,9 @@ class SeveralSeeds:
         return self.make_job(replace(self.config, seeds=1, seed=seed))
 
     def close(self):
-        """Closes the job that is there, where a job can be closed."""
-        getattr(self.job, "close", lambda: None)()
+        """Closes the job that is there."""
+        if self.job is not None:
+            self.job.close()
 
     def prepare(self, run, interrupt):
         """Writes the settings and prepares the first seed."""

@@ -36,6 +36,9 @@ class TextJob:
         self.config, self.task_name, self.run, self.began = tracing.without_jit(config), task_name, run, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
 
+    def close(self):
+        """Ends what runs beside this process."""
+
     def take_corpus(self, corpus):
         """Sets `self.corpus`. Raises `InputError` where a run that is opened was trained on another."""
         self.corpus = corpus
@@ -89,7 +92,8 @@ class TextJob:
         """The policy at the start, a checkpoint's or an untrained one: a language model, or one that chooses a label of texts of `self.memory` tokens."""
         network, settings, vocabulary = self.config.network, self.config.checkpoint, self.tokenizer.vocabulary_size
         if self.checkpoint:
-            return self.checkpoint.policy(self.memory, settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights, labels=labels)
+            given = (settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights)
+            return self.checkpoint.policy(self.memory, *given, labels=labels, critic=settings.critic)
         read = dict(inputs=vocabulary) if labels is None else dict(inputs=(self.memory,), actions=labels, vocabulary_size=vocabulary)
         return new_policy(
             self.config.model, **read, width=network.width, layers=network.layers, heads=network.heads, memory=self.memory,

@@ -40,7 +40,7 @@ def run_job(config, make_job, resume=False):
             lock.check_free(folder)
             Run.check_new(config.runs_folder, config.run, config.overwrite)
         job = make_job()
-        stack.callback(getattr(job, "close", lambda: None))
+        stack.callback(job.close)
         interrupt = stack.enter_context(callbacks.interruptible())
         if not resume:
             folder.parent.mkdir(parents=True, exist_ok=True)

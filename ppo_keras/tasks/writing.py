@@ -31,7 +31,11 @@ class WriterJob(TextJob):
         if memory:
             self.context = self.policy.encoder.config["memory"]
         self.reference = load_reference(self.run, self.policy)
+        self.open_reward()
         self.learner = self.make_learner()
+
+    def open_reward(self):
+        """Takes the reward model of the run, where it has one."""
 
     def sample(self, count, seed):
         """The `Sample` of `evaluate`, of `count` prompts of the test split (None: as many as after training)."""

@@ -17,7 +17,7 @@ def prompts(monkeypatch):
     """The prompts that reach a model, of a run that answers nothing."""
     found = []
     monkeypatch.setattr(chat.Run, "open", lambda *_: None)
-    monkeypatch.setattr(chat, "open_job", lambda *_: types.SimpleNamespace(asking=types.SimpleNamespace(template=None)))
+    monkeypatch.setattr(chat, "open_job", lambda *_: types.SimpleNamespace(asking=types.SimpleNamespace(template=None), close=lambda: None))
     monkeypatch.setattr(chat, "respond", lambda job, prompt, seed, greedy, turns=(): found.append(prompt))
     return found
 

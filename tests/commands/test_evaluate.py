@@ -329,7 +329,7 @@ def test_the_score_is_the_reward_models(place, monkeypatch):
     """Catches: log-odds for a probability, a reward that reads the control code, another label than the one asked for."""
     (score,) = re.findall(r"score ([\d.]+)", say(monkeypatch, "trade: news\n", "writer", "--greedy").out)
     one = Run("runs/writer")
-    tokenizer, model = Tokenizer.load(one.path("tokenizer.model")), load_reward_model(one, "reward")
+    tokenizer, model = Tokenizer.load(one.path("tokenizer.model")), load_reward_model(one, "reward", None)
     text = run("generate", "writer", "--prompt", "trade: news", "--greedy").out.strip("\n")
     ids = tokenizer.encode(text, begin=True)
     ids = [1 if i == tokenizer.id_of("trade:") else i for i in ids]  # 1: unknown

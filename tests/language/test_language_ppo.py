@@ -196,7 +196,7 @@ def test_any_of_several_end_tokens_ends_a_response_by_hand(ends):
         table[token, following] = 200.0
     ppo = learner(policy=TablePolicy(6, table), length=3, end_id=ends, kl=KLConfig(0.1), missing_end_penalty=0.5)
     prompts = Prompts(tf.constant([[4], [0], [2]]), tf.ones([3, 1]))
-    responses, reference = ppo.rollout(prompts)
+    responses, reference, _ = ppo.rollout(prompts)
     np.testing.assert_array_equal(responses.tokens, [[5, 1, 0], [3, 0, 0], [2, 2, 2]])
     np.testing.assert_array_equal(responses.mask, mask_of([2, 1, 3], 3))
     trajectory, metrics = ppo.assemble(prompts, responses, reference, SCORES)
@@ -350,7 +350,7 @@ def test_the_loss_equals_trl(network, shared, estimator):
     policy = ends_soon(tiny_policy(network, shared))
     reference = tiny_policy(network, shared, seed=1)
     ppo = learner(policy=policy, reference=reference, config=config, kl=KLConfig(0.05, kl_estimator=estimator))
-    responses, reference_log_probs = ppo.rollout(PROMPTS)
+    responses, reference_log_probs, _ = ppo.rollout(PROMPTS)
     assert len(set(responses.mask.numpy().sum(1))) > 1
     scores = ppo.score(PROMPTS, responses)
     trajectory, _ = ppo.assemble(PROMPTS, responses, reference_log_probs, scores)
@@ -548,7 +548,7 @@ def run_with(**changes):
         **{"kl": KLConfig(0.05), "reference": random_table(seed=5), "short_penalty": 0.3, "usual_length": 5.0} | changes,
     )
     prompts = ragged_prompts((5, 1, 3, 2, 4, 4, 1, 5), vocabulary_size=6)
-    responses, _ = ppo.rollout(prompts)
+    responses, *_ = ppo.rollout(prompts)
     history = fit(ppo, prompts=prompts)
     assert history["response/length"][0] < 6  # some responses end early, some do not
     return weights_of(ppo.policy), history, float(ppo.kl_coefficient), responses.tokens.numpy()[responses.mask.numpy() == 0]

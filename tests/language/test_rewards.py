@@ -12,9 +12,10 @@ import tensorflow as tf
 from helpers import NETWORKS, VOCABULARY, assert_close, ragged_prompts, tiny_policy, weights_of
 from ppo_keras import PythonReward, ReferenceReward, RewardModel, Tokenizer
 from ppo_keras.errors import InputError, RewardError
+from ppo_keras.language.control_codes import ControlCodes, with_code
 from ppo_keras.language.generation import NumberedPrompts, Prompts, Responses
 from ppo_keras.language.reward_function import load_function
-from ppo_keras.language.rewards import ControlCodes, LabelModel, PreferenceModel, score_responses, with_code
+from ppo_keras.language.rewards import LabelModel, PreferenceModel, score_responses
 
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -481,6 +482,7 @@ def test_parts_and_their_weighted_sum_by_hand():
         (lambda prompt, response: {}, r"returned \{\} for the prompt"),
         (lambda prompt, response: {1: 1.0}, "returned a part called 1 for"),
         (lambda prompt, response: {"a=b": 1.0}, "returned a part called 'a=b' for"),
+        (lambda prompt, response: {"loss": 1.0}, "returned a part called 'loss', which is a figure of a reward model's training"),
     ],
 )
 def test_parts_that_cannot_be_used(function, said):

@@ -409,3 +409,24 @@ def test_no_epochs_change_nothing():
     before = policy.get_weights()
     ended = train_language_model(policy, counting(12), counting(6), 8, PAD, SupervisedConfig(supervised_epochs=0), jit_compile=False)
     assert ended.history == {} and all(np.array_equal(old, new) for old, new in zip(before, policy.get_weights()))
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_texts_are_learned_without_whole_logits(monkeypatch, blocked):
+    """Catches: logits of all positions at once, in training or in validation; blocks whose gradient is another."""
+    policy, widest = writer(), []
+    whole = [weight.numpy() for weight in policy.weights]
+    if blocked:
+        monkeypatch.setattr("ppo_keras.blocks.NUMBERS", 3 * VOCABULARY)  # three positions in a block
+    logits = policy.logits
+    policy.logits = lambda hidden: widest.append(hidden.shape[:-1].num_elements()) or logits(hidden)
+    texts, config = sentences(8, seed=1), SupervisedConfig(supervised_epochs=2, supervised_batch_size=4, supervised_learning_rate=0.01)
+    train_language_model(policy, texts, texts[:3], 8, PAD, config, jit_compile=False)
+    assert max(widest) == (3 if blocked else 32)
+    learned, again = [weight.numpy() for weight in policy.weights], writer()
+    again.set_weights(whole)
+    monkeypatch.undo()
+    train_language_model(again, texts, texts[:3], 8, PAD, config, jit_compile=False)
+    for one, other, old in zip(learned, again.weights, whole):
+        assert_close(one, other, 1e-3, 1e-5)
+    assert any(np.any(one != old) for one, old in zip(learned, whole))

@@ -66,7 +66,7 @@ def test_an_answer_without_a_number():
         ("答案是B", "B"), ("答案：Ｂ。", "B"), ("答案为 (B)。", "B"), ("选B", "B"), ("正确答案应该是Ｃ", "C"), ("选项A不对，选项B不对，答案是D", "D"),
         ("The answer is A. No, the answer is B.", "B"), ("A or B", None), ("the answer is A or B", None), ("the answer is A, B or C", None),
         ("答案是A或B", None), ("A, B, C, D", None), ("A dog", None), ("The answer is a dog", None), ("I am sure", None), ("Because it's a cat", None), ("", None),
-        ("Option A is wrong, so B", None),
+        ("Option A is wrong, so B", None), ("It is not A", None), ("It isn't (A)", None), ("不是A", None), ("not A but B", "B"), ("Not option A. It is C", "C"),
     ],
 )  # fmt: skip
 def test_the_choice_of_a_response(text, letter):

@@ -150,6 +150,7 @@ def test_a_run_is_opened_elsewhere(place, done, tmp_path, monkeypatch):
     """Catches: a reward, its columns or its weights that `evaluate`, `compare`, `chat` and `generate` do not find; a typed prompt scored by somebody's row."""
     monkeypatch.chdir(tmp_path)
     job = open_job(Run(place / "runs" / "whole"), "after")
+    assert not getattr(job.own_reward.run, "running", ())  # no process before something is scored
     prompts, responses, scores = job.answer(job, 4, 0, True)
     texts = [job.corpus.test.texts[i % len(job.corpus.test.texts)] for i in range(4)]
     lines = {line["text"]: line for line in LINES}
@@ -177,7 +178,7 @@ def test_a_column_that_changed_is_told(place, done, tmp_path, monkeypatch):
 
 
 def test_each_seed_ends_its_processes(tmp_path):
-    """Catches: the processes of every seed, idle until the last one has ended; a job that has none."""
+    """Catches: the processes of every seed, idle until the last one has ended."""
     told = []
 
     class Job:
@@ -196,6 +197,4 @@ def test_each_seed_ends_its_processes(tmp_path):
         several.improve(folder, None)
     assert told == ["improve 0", "close 0", "improve 1", "close 1"]
     several.close()  # there is none left
-    del Job.close
-    SeveralSeeds(config, Job).close()
     assert len(told) == 4

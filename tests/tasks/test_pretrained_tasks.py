@@ -38,7 +38,7 @@ SMALL = (
 ).split()
 ALL = "--lora-alpha 3 --lora-layers all".split()
 GENERATION = ["generation", "--data", "reviews.tsv", "--reward-epochs", "1", "--evaluation-samples", "8", "--response-length", "6"]
-ANSWERS = ["question-answering", "--data", "questions.tsv", "--responses-per-prompt", "2", "--chat", "--prompt-format", "Count: {}"]
+ANSWERS = ["question-answering", "--critic", "adapters", "--data", "questions.tsv", "--responses-per-prompt", "2", "--chat", "--prompt-format", "Count: {}"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def place(tmp_path_factory):
         (folder / f"{name}.tsv").write_text(content, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for arguments in ([*GENERATION, *ALL], ANSWERS, ["classification", "--data", "reviews.tsv", "--weights", "bfloat16"]):
+        for arguments in ([*GENERATION, *ALL], ANSWERS, ["classification", "--data", "reviews.tsv", "--weights", "bfloat16", "--critic", "detached"]):
             done = run("train", *arguments, *SMALL)
             assert done.code == 0, done.err
     return folder
@@ -80,7 +80,8 @@ def test_a_run_keeps_what_was_learned_and_nothing_else(place, name, heads):
     """Catches: base weights in a run folder or in a state, adapters that did not learn, supervised training that passes them by."""
     before, after = weights_of(name, "before"), weights_of(name, "after")
     layers = 8 if name == "generation" else 2  # of two blocks: four linear layers, or one
-    assert len(before) == 2 * layers + 2 * heads  # A and B of each layer, kernel and bias of each head
+    roles = 1 + (name == "question-answering")  # whose critic has adapters of its own
+    assert len(before) == 2 * layers * roles + 2 * heads  # A and B of each layer, kernel and bias of each head
     adapters = [key for key in before if "lora_kernel" in key]
     assert len(adapters) == 2 * layers and all(np.any(before[key]) for key in adapters)  # B is 0 until supervised training
     assert name != "generation" or all(not np.array_equal(before[key], after[key]) for key in after)  # the answers earned nothing

@@ -19,7 +19,7 @@ class Job:
     """A job that calls what it is given."""
 
     def __init__(self, prepare=lambda run, interrupt: None, improve=lambda run, interrupt: None):
-        self.prepare, self.improve = prepare, improve
+        self.prepare, self.improve, self.close = prepare, improve, lambda: None
 
 
 def settings(folder, name="first", overwrite=False):

@@ -223,7 +223,7 @@ for name, en, zh in (("reward", "score", "分数"), ("kl", "KL, nats a response"
 assert abs(before.kl) < 1e-3 < 1 < after.kl and after.distinct_2 < before.distinct_2
 
 some = Prompts(*map(tf.constant, prompts_of(corpus.test, 64)))
-responses, reference_log_probs = agent.rollout(some)
+responses, reference_log_probs, _ = agent.rollout(some)
 by_hand = (responses.log_probs - reference_log_probs).numpy().sum(axis=1).mean()
 _, metrics = agent.assemble(some, responses, reference_log_probs, agent.score(some, responses))
 np.testing.assert_allclose(metrics["objective/kl"], by_hand, rtol=1e-4)

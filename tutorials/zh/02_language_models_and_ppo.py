@@ -228,7 +228,7 @@ learner = LanguagePPO(
     PPOConfig(discount=1.0, gae_lambda=0.95, temperature=TEMPERATURE), KLConfig(kl_coefficient=BETA),
     missing_end_penalty=PENALTY, reference=reference, seed=4,
 )  # fmt: skip
-responses, reference_log_probs = learner.rollout(prompts)
+responses, reference_log_probs, _ = learner.rollout(prompts)
 scores = learner.score(prompts, responses)
 trajectory, metrics = learner.assemble(prompts, responses, reference_log_probs, scores)
 lengths = responses.mask.numpy().sum(axis=1).astype(int)
