@@ -38,7 +38,7 @@ def test_a_text_is_read_as_the_mean_of_its_hidden_states(network, shared):
 
 
 @every_policy
-@pytest.mark.parametrize("left, right", [(3, 0), (0, 4), (2, 3)])
+@pytest.mark.parametrize("left, right", [(3, 0), (0, 4), pytest.param(2, 3, marks=pytest.mark.full)])
 def test_padding_of_a_text_changes_no_number(network, shared, left, right):
     """Text 2. Catches: padding that is attended to, that shifts positions, or that counts in the mean, on either side of a text."""
     reader = built_once(tiny_reader, network, shared, layers=2, length=5)  # the memory of a Transformer is 5: padding must not use it up
