@@ -229,7 +229,7 @@ def test_permuted_environments_have_permuted_trajectories(network, monkeypatch):
 @with_memory
 def test_the_carry_is_the_one_that_training_reads(network):
     """24. Catches: the memory after the rollout (or an empty one) stored with a trajectory, or one that the update ignores."""
-    ppo = learner(network)
+    ppo = learner(network, layers=2)  # so that a Transformer knows of more steps than its memory holds
     before = tf.nest.map_structure(lambda x: x.numpy(), ppo.carry.memory)
     (first,), _ = collect(ppo)
     after = tf.nest.map_structure(lambda x: x.numpy(), ppo.carry.memory)
