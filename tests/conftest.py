@@ -22,7 +22,9 @@ for name, handler in {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SI
         signal.signal(getattr(signal, name), handler)
 
 
-FIRST = ("test_tutorials", "test_resume", "test_generation_task")  # files of many seconds a test: one left to the end would run alone
+FIRST = (  # files of many seconds a test: one left to the end would run alone
+    "test_tutorials", "test_resume", "test_generation_task", "test_evaluate", "test_pretrained_tasks", "test_environment_task",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
