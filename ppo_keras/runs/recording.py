@@ -75,11 +75,8 @@ class Recorder(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in logs.items()}
         metrics |= self.pace(iteration, metrics, seconds)
         with self.writer.as_default(step=self.axis(iteration)):
-            for name, value in metrics.items():
-                if value is not None:
-                    tensorboard.write_scalar(name, value)
+            tensorboard.write_scalars(metrics, overview=self.board is not None)
             if self.board:
-                tensorboard.write_overview(metrics)
                 self.show(iteration)
         self.writer.flush()  # what a checkpoint counts as done is then on the disk
         self.run.append_metrics({"iteration": iteration, **metrics})
@@ -169,10 +166,8 @@ class SupervisedRecorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         with self.writer.as_default(step=epoch + 1):
-            for name, value in logs.items():
-                tag = f"{self.stage}/{name.replace('val_', 'validation_')}"
-                if tag in METRIC_NAMES:
-                    tensorboard.write_scalar(tag, value)
+            tags = {f"{self.stage}/{name.replace('val_', 'validation_')}": value for name, value in logs.items()}
+            tensorboard.write_scalars({tag: value for tag, value in tags.items() if tag in METRIC_NAMES})
         self.writer.flush()
 
     def on_train_end(self, logs=None):

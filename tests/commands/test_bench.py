@@ -155,7 +155,7 @@ def test_the_share_of_logging(tiny, monkeypatch, capsys):
 # The command `bench cartpole`.
 
 
-@pytest.mark.parametrize("options", [[], ["--gym"]], ids=["ours", "gym"])
+@pytest.mark.parametrize("options", [pytest.param([], id="ours"), pytest.param(["--gym"], id="gym", marks=pytest.mark.full)])
 def test_cartpole_ends_with_json_of_three_figures(options, capsys):
     """Catches: a figure left out or renamed, text after the JSON, Gymnasium's environment named where ours was timed."""
     if options:

@@ -182,11 +182,15 @@ def raising(n):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (raising, "the environment gym:Hooked-v0 raised KeyError: 'joint 3'"),
-        (lambda n: {"observation": np.array([0, np.nan], np.float32)}, "the environment gym:Hooked-v0 returned nan as observation"),
-        (lambda n: {"reward": float("-inf")}, "the environment gym:Hooked-v0 returned -inf as reward"),
+        pytest.param(raising, "the environment gym:Hooked-v0 raised KeyError: 'joint 3'", id="raises"),
+        pytest.param(
+            lambda n: {"observation": np.array([0, np.nan], np.float32)},
+            "the environment gym:Hooked-v0 returned nan as observation",
+            id="observes NaN",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(lambda n: {"reward": float("-inf")}, "the environment gym:Hooked-v0 returned -inf as reward", id="pays infinity", marks=pytest.mark.full),
     ],
-    ids=["raises", "observes NaN", "pays infinity"],
 )
 def test_an_environment_that_fails_in_mid_run_saves_the_policy(place, good, monkeypatch, answer, words):
     """Catches: a traceback, an environment that is not named, hours of training lost: here it fails in the third of four rollouts."""
@@ -280,7 +284,14 @@ def test_a_read_only_place_is_one_line(disk):
     assert f"cannot write to {folder}" in line and "--runs-folder" in line and not list(folder.iterdir())
 
 
-@pytest.mark.parametrize("step", [0, FIRST + 16 + 3, FIRST + 64 + 1], ids=["at the start", "in an iteration", "in the evaluation"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(0, id="at the start"),
+        pytest.param(FIRST + 16 + 3, id="in an iteration"),
+        pytest.param(FIRST + 64 + 1, id="in the evaluation", marks=pytest.mark.full),
+    ],
+)
 def test_a_full_disk_is_one_line(disk, monkeypatch, step):
     """Catches: a traceback of TensorFlow or zipfile, half a file that looks like a whole one, an old run lost before training began."""
     folder = disk()

@@ -113,7 +113,7 @@ def learned(network, tokens, labels, costs, iterations):
     return policy, learner.fit(iterations // 10, verbose=0)
 
 
-@every_network
+@pytest.mark.parametrize("network", ["lstm", pytest.param("transformer", marks=pytest.mark.full)])
 def test_ppo_learns_the_labels_from_reward_alone(network):
     """Catches: rewards of other texts, an action that is not the label, a text policy whose gradient does not reach the tokens."""
     tokens = np.array([[4, 5, NO_TOKEN], [6, NO_TOKEN, NO_TOKEN], [7, 8, 9], [10, 11, NO_TOKEN]], np.int32)

@@ -22,6 +22,7 @@ from ppo_keras.language.supervised import (
 )
 from ppo_keras.networks.encoder import NO_TOKEN, TokenEncoder
 
+one_network = pytest.mark.parametrize("network", ["transformer", pytest.param("lstm", marks=pytest.mark.full)])
 PAD, BEGIN, END, WORD, VOCABULARY = 0, 2, 3, 9, 12
 
 
@@ -100,7 +101,7 @@ def test_measuring_batches_are_filled_up_with_weight_0(count, size):
     assert weight[:count].min() == 1 and weight[count:].sum() == 0
 
 
-@pytest.mark.parametrize("size", [5, 8, 4, 2])
+@pytest.mark.parametrize("size", [8, 2, *(pytest.param(size, marks=pytest.mark.full) for size in (5, 4))])
 def test_validation_figures_of_a_classifier_by_hand(size):
     """Catches: rows of weight 0 that change a validation figure: 5 texts are measured in batches of 5, 8, 4 and 2."""
     model, labels = bag(), [1, 0, 1, 1, 0]
@@ -114,7 +115,7 @@ def test_validation_figures_of_a_classifier_by_hand(size):
     assert_close(history["val_cross_entropy"][0], losses.mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("size, length", [(4, 8), (8, 11), (3, 8)])
+@pytest.mark.parametrize("size, length", [(8, 11), (3, 8), pytest.param(4, 8, marks=pytest.mark.full)])
 def test_validation_cross_entropy_of_a_writer_by_hand(size, length):
     """Catches: padding tokens or filling rows in the figure, batches weighed alike, targets not shifted by one (4 texts of 5 to 8 tokens)."""
     policy, texts = writer(), [text for text in sentences(20, seed=2) if len(text) > 4][:4]
@@ -124,7 +125,7 @@ def test_validation_cross_entropy_of_a_writer_by_hand(size, length):
     assert_close(history["val_cross_entropy"][0], by_hand, rtol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["transformer", "lstm"])
+@one_network
 def test_a_writer_learns_what_follows_what(network):
     """Catches: a training that does not learn (counting texts have one uncertain token of six, the first)."""
     policy = writer(network)
@@ -149,7 +150,7 @@ def test_the_best_weights_come_back(patience):
     assert_close(np.concatenate(text_losses(policy, counting(6, step=2))).mean(), min(losses), rtol=1e-4)
 
 
-@pytest.mark.parametrize("size", [5, 8, 4, 2])
+@pytest.mark.parametrize("size", [8, 2, *(pytest.param(size, marks=pytest.mark.full) for size in (5, 4))])
 def test_validation_figures_of_preferences_by_hand(size):
     """Catches: rows of weight 0 that count as pairs (both scores equal: a wrong pair of loss log 2), or batches weighed alike."""
     model = bag()
@@ -273,7 +274,7 @@ def test_prompts_are_read_and_not_learned():
     assert_all_close(*weights, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["transformer", "lstm"])
+@one_network
 def test_answers_are_learned(network):
     """Catches: targets not shifted by one (the answer to a token is the next one of a circle of six, then the end)."""
     policy = writer(network)
@@ -326,7 +327,7 @@ def test_validation_figures_of_labels_by_hand(size):
     assert_close(history["val_accuracy"][0], right)
 
 
-@pytest.mark.parametrize("network", ["transformer", "lstm"])
+@one_network
 def test_labels_learn_the_planted_words(network):
     """Catches: labels exchanged or shuffled against their texts, a copy trained in the policy's place, a critic that is trained too."""
     policy = reader(network, shared=False, spread=0.1)

@@ -1,4 +1,4 @@
-"""`ppo_keras.networks`: acting step by step and reading whole sequences give the same numbers."""
+"""`ppo_keras.networks`, of language models: acting step by step and reading whole sequences give the same numbers."""
 
 import re
 
@@ -7,47 +7,29 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import NETWORKS, VOCABULARY, assert_all_close, assert_close, observations, tiny_agent, tiny_policy, tiny_reader, weights_of
+from helpers import NETWORKS, VOCABULARY, assert_all_close, assert_close, observations, tiny_agent, tiny_policy, weights_of
 from ppo_keras import LSTMActorCritic, TransformerActorCritic
-from ppo_keras.distributions import Categorical, DiagonalGaussian, MultiCategorical
 from ppo_keras.errors import InputError
 from ppo_keras.networks.actor_critic import MLPActorCritic, new_policy
 from ppo_keras.networks.adapters import add_adapters
-from ppo_keras.networks.encoder import NO_TOKEN, Encoder, ObservationEncoder, TextEncoder, TokenEncoder
+from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.networks.transformer import TransformerTrunk, attend, rotate
-
-BATCH, STEPS = 3, 8
-TOKENS = tf.constant(np.random.default_rng(1).integers(0, VOCABULARY, [BATCH, STEPS]), tf.int32)
-STARTS = tf.constant([[1, 0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1, 0, 0]], tf.float32)  # padding, resets in the middle
-PARTS = [pytest.param(network, shared, id=f"{network}-{'shared' if shared else 'separate'}") for network in NETWORKS for shared in (True, False)]
-every_policy = pytest.mark.parametrize("network, shared", PARTS)
-every_network = pytest.mark.parametrize("network", NETWORKS)
-
-
-def unroll(policy, tokens, starts=None, state=None):
-    """Logits `(B, T, V)`, values `(B, T)` and the last state, by `step` after `step`."""
-    state = policy.initial_state(tokens.shape[0]) if state is None else state
-    logits, values = [], []
-    for t in range(tokens.shape[1]):
-        step_logits, step_values, state = policy.step(tokens[:, t], state, None if starts is None else starts[:, t])
-        logits.append(step_logits)
-        values.append(step_values)
-    return (tf.stack(logits, 1), tf.stack(values, 1)), state
+from unrolling import BATCH, STARTS, STEPS, TOKENS, built_once, every_network, every_policy, unroll
 
 
 @every_policy
 @pytest.mark.parametrize("starts", [None, STARTS], ids=["no resets", "resets"])
 def test_unrolling_step_equals_one_call(network, shared, starts):
     """Text 1. Catches: a reset off by one, a critic without memory, or a mask that differs between acting and training."""
-    policy = tiny_policy(network, shared, layers=2)
+    policy = built_once(tiny_policy, network, shared, layers=2)
     assert_all_close(unroll(policy, TOKENS, starts)[0], policy(TOKENS, starts=starts), atol=1e-5)
 
 
 @every_policy
-@pytest.mark.parametrize("cut", [1, 3, 6])
+@pytest.mark.parametrize("cut", [1, 6, pytest.param(3, marks=pytest.mark.full)])
 def test_the_state_of_an_earlier_segment_carries_over(network, shared, cut):
     """Catches: a carry that is dropped, stale or taken after a reset: step or read, then call or step, equal one call."""
-    policy = tiny_policy(network, shared, layers=2, memory=5)  # cut 6 lies beyond the ring's wrap
+    policy = built_once(tiny_policy, network, shared, layers=2, memory=5)  # cut 6 lies beyond the ring's wrap
     whole = policy(TOKENS, starts=STARTS)
     expected = [output[:, cut:] for output in whole]
     first, second = (TOKENS[:, :cut], STARTS[:, :cut]), (TOKENS[:, cut:], STARTS[:, cut:])
@@ -62,7 +44,7 @@ def test_the_state_of_an_earlier_segment_carries_over(network, shared, cut):
 @every_network
 def test_reading_in_two_parts_equals_reading_at_once(network):
     """Catches: `read` with an earlier state that forgets what was remembered or writes to the wrong slots."""
-    policy = tiny_policy(network, layers=2, memory=5)
+    policy = built_once(tiny_policy, network, True, layers=2, memory=5)
     for cut in (2, 6):
         begun = policy.read(TOKENS[:, :cut], starts=STARTS[:, :cut])
         assert_all_close(policy.read(TOKENS[:, cut:], begun, STARTS[:, cut:]), policy.read(TOKENS, starts=STARTS), atol=1e-5)
@@ -71,14 +53,14 @@ def test_reading_in_two_parts_equals_reading_at_once(network):
 @every_policy
 def test_context_leaves_out_the_first_outputs(network, shared):
     """Catches: `context` off by one, or inputs before it that are not read."""
-    policy = tiny_policy(network, shared)
+    policy = built_once(tiny_policy, network, shared, layers=2)
     assert_all_close(policy(TOKENS, starts=STARTS, context=3), tuple(x[:, 3:] for x in policy(TOKENS, starts=STARTS)))
 
 
 @every_policy
 def test_left_padding_changes_no_number(network, shared):
     """Text 2. Catches: padding that is attended to, shifts positions, or leaves a trace in the LSTM (whatever ids it holds)."""
-    policy = tiny_policy(network, shared, layers=2)
+    policy = built_once(tiny_policy, network, shared, layers=2)
     bare = policy(TOKENS, starts=tf.one_hot([0] * BATCH, STEPS))
     for amount, garbage in ((1, 0), (5, 3), (5, 17)):
         padded = tf.pad(TOKENS, [[0, 0], [amount, 0]], constant_values=garbage)
@@ -91,7 +73,7 @@ def test_left_padding_changes_no_number(network, shared):
 @every_policy
 def test_an_episode_equals_a_fresh_start(network, shared):
     """Catches: memory of the episode before a reset that leaks into the one after it."""
-    policy = tiny_policy(network, shared, layers=2)
+    policy = built_once(tiny_policy, network, shared, layers=2)
     logits, values = policy(TOKENS, starts=STARTS)
     fresh_logits, fresh_values = policy(TOKENS[1:2, 5:])
     assert_close(logits[1:2, 5:], fresh_logits, atol=1e-5)
@@ -102,7 +84,7 @@ def test_an_episode_equals_a_fresh_start(network, shared):
 @every_policy
 def test_the_future_and_other_sequences_are_not_seen(network, shared):
     """Catches: attention without its causal mask, and (T, B) confused with (B, T)."""
-    policy = tiny_policy(network, shared, layers=2)
+    policy = built_once(tiny_policy, network, shared, layers=2)
     logits, values = policy(TOKENS)
     changed = tf.concat([TOKENS[:, :5], (TOKENS[:, 5:] + 1) % VOCABULARY], axis=1)
     other = policy(changed)
@@ -175,6 +157,22 @@ def test_the_transformer_equals_numpy():
     assert_close(logits[0], x @ embedding.T, rtol=1e-4, atol=1e-5)  # float32 sums of 64 products against float64
     kernel, bias = (np.asarray(w, np.float64) for w in policy.value_head.get_weights())
     assert_close(values[0], (x @ kernel + bias)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_mlp_equals_numpy():
+    """Catches: another activation, a layer left out or shared with the critic, states or a matrix that are read in another order."""
+    for observation in ((2, 3), 7):
+        agent, x = tiny_agent("mlp", observation, layers=2), observations(observation, BATCH, STEPS)
+        inputs = np.eye(7)[x] if observation == 7 else x.numpy().astype(np.float64).reshape(BATCH, STEPS, 6)
+        weights = {w.path: w.numpy().astype(np.float64) for w in agent.weights}
+        dense = lambda x, name: x @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
+
+        def hidden(name):
+            h = np.tanh(dense(inputs, f"{name}/projection"))
+            return np.tanh(dense(np.tanh(dense(h, f"{name}/trunk/hidden_0")), f"{name}/trunk/hidden_1"))
+
+        expected = dense(hidden("encoder"), "policy_head"), dense(hidden("value_encoder"), "value_head")[..., 0]
+        assert_all_close(agent(x), expected)
 
 
 def test_rotation_by_hand():
@@ -369,336 +367,6 @@ def test_new_policy_builds_the_network_that_was_asked_for():
     for model, names in ((transformer, sizes), (lstm, sizes.keys() - {"heads", "memory"})):
         config = model.get_config()
         assert {name: config[name] for name in names} == {name: sizes[name] for name in names}
-
-
-AGENTS = ("mlp", "lstm", "transformer")
-every_agent = pytest.mark.parametrize("network", AGENTS)
-every_observation = pytest.mark.parametrize("observation", [(4,), (2, 3), 7], ids=["vector", "matrix", "states"])
-every_action = pytest.mark.parametrize("actions", [DiagonalGaussian(3), [3, 2], 4], ids=["gaussian", "multi", "categorical"])
-
-
-@every_observation
-@every_agent
-def test_unrolling_step_of_an_agent_equals_one_call(network, observation):
-    """Environments 22. Catches: observations that `step` and `call` flatten or reset differently; a start in mid-sequence, a state between two calls."""
-    shared = observation == (2, 3)
-    agent, x = tiny_agent(network, observation, shared=shared, layers=2, memory=5), observations(observation, BATCH, STEPS)
-    whole = agent(x, starts=STARTS)
-    assert whole[0].shape == (BATCH, STEPS, 3) and whole[1].shape == (BATCH, STEPS)
-    assert_all_close(unroll(agent, x, STARTS)[0], whole, atol=1e-5)
-    state = unroll(agent, x[:, :6], STARTS[:, :6])[1]
-    for carried in (state, agent.read(x[:, :6], starts=STARTS[:, :6])):
-        assert_all_close(agent(x[:, 6:], initial_state=carried, starts=STARTS[:, 6:]), tuple(y[:, 6:] for y in whole), atol=1e-5)
-    assert_all_close(agent(x, starts=STARTS, context=3), tuple(y[:, 3:] for y in whole), atol=1e-5)
-
-
-@every_observation
-def test_an_agent_without_memory_reads_every_step_for_itself(observation):
-    """Catches: starts, an order of steps, or sequences that make a difference to an MLP."""
-    agent, x = tiny_agent("mlp", observation, layers=2), observations(observation, BATCH, STEPS)
-    whole = agent(x)
-    assert np.ptp(whole[0], axis=1).min() > 0.1
-    assert_all_close(agent(x, starts=STARTS), whole, rtol=0, atol=0)
-    assert_all_close(agent(x[::-1, ::-1]), tuple(y[::-1, ::-1] for y in whole), atol=1e-6)
-    *one, state = agent.step(x[:, 4], agent.initial_state(BATCH), STARTS[:, 4])
-    assert_all_close(one, [y[:, 4] for y in whole], atol=1e-6)
-    assert tf.nest.flatten(state) == tf.nest.flatten(agent.initial_state(BATCH)) == []
-
-
-@every_agent
-def test_has_memory(network):
-    """Catches: steps of an agent with a memory that are shuffled one by one (environments 26), or of an MLP that are not."""
-    assert tiny_agent(network).has_memory == (network != "mlp")
-
-
-def test_the_mlp_equals_numpy():
-    """Catches: another activation, a layer left out or shared with the critic, states or a matrix that are read in another order."""
-    for observation in ((2, 3), 7):
-        agent, x = tiny_agent("mlp", observation, layers=2), observations(observation, BATCH, STEPS)
-        inputs = np.eye(7)[x] if observation == 7 else x.numpy().astype(np.float64).reshape(BATCH, STEPS, 6)
-        weights = {w.path: w.numpy().astype(np.float64) for w in agent.weights}
-        dense = lambda x, name: x @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
-
-        def hidden(name):
-            h = np.tanh(dense(inputs, f"{name}/projection"))
-            return np.tanh(dense(np.tanh(dense(h, f"{name}/trunk/hidden_0")), f"{name}/trunk/hidden_1"))
-
-        expected = dense(hidden("encoder"), "policy_head"), dense(hidden("value_encoder"), "value_head")[..., 0]
-        assert_all_close(agent(x), expected)
-
-
-def orthogonal_with_gain(kernel, gain):
-    """Whether the shorter side of a kernel holds orthogonal vectors of length `gain`."""
-    kernel = np.asarray(kernel, np.float64) / gain
-    product = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
-    assert_close(product, np.eye(len(product)), atol=1e-5)
-
-
-@every_agent
-def test_agents_begin_with_orthogonal_kernels(network):
-    """Catches: another gain: sqrt(2) before tanh, 0.01 in the policy head (a nearly uniform policy), 1 in the value head; or one draw used twice."""
-    agent = new_policy(network, (4,), 3, width=16, layers=2, heads=2, memory=8, shared=False)
-    for encoder in (agent.encoder, agent.value_encoder):
-        orthogonal_with_gain(encoder.projection.kernel, 2**0.5)
-        for layer in encoder.trunk.hidden if network == "mlp" else ():
-            orthogonal_with_gain(layer.kernel, 2**0.5)
-    orthogonal_with_gain(agent.policy_head.kernel, 0.01)
-    orthogonal_with_gain(agent.value_head.kernel, 1.0)
-    assert not any(np.any(w) for w in agent.weights if w.path.endswith("bias") and "cell" not in w.path)
-    assert np.abs(agent.encoder.projection.kernel - agent.value_encoder.projection.kernel).max() > 0.1
-
-
-def test_a_language_model_begins_as_gpt2():
-    """Catches: an agent's initialisation in a language model: N(0, 0.02) in its value head, and no policy head."""
-    model = new_policy("lstm", 30, width=256, layers=1, heads=2, memory=8)
-    assert model.policy_head is None and 0.015 < np.std(model.value_head.kernel) < 0.025
-
-
-@every_agent
-def test_a_gaussian_policy_puts_out_means_and_free_log_deviations(network):
-    """Catches: log deviations that depend on the state, are left out in `step`, come before the means, or are not trained."""
-    agent, x = tiny_agent(network, actions=DiagonalGaussian(3)), observations((4,), BATCH, STEPS)
-    parameters, _ = agent(x)
-    assert parameters.shape == (BATCH, STEPS, 6) and agent.step(x[:, 0], agent.initial_state(BATCH))[0].shape == (BATCH, 6)
-    assert_all_close(unroll(agent, x)[0][0], parameters, atol=1e-5)
-    assert_close(parameters[..., 3:], np.broadcast_to(agent.free_parameters, [BATCH, STEPS, 3]), rtol=0, atol=0)
-    assert np.ptp(parameters[..., :3], axis=1).min() > 0.1
-    assert any(v is agent.free_parameters for v in agent.trainable_variables)
-    actions = x[..., :3]
-    with tf.GradientTape() as tape:
-        log_prob = tf.reduce_sum(agent.distribution.log_probability(agent(x)[0], actions))
-    squares = np.square((actions - parameters[..., :3]) / np.exp(parameters[..., 3:]), dtype=np.float64)
-    assert_close(tape.gradient(log_prob, agent.free_parameters.value), np.sum(squares - 1, (0, 1)))  # d log p / d log sigma
-
-
-def test_a_fresh_gaussian_policy_is_standard_normal():
-    """Catches: log deviations that do not begin at 0."""
-    agent = MLPActorCritic((4,), DiagonalGaussian(3))
-    assert_close(agent(observations((4,), BATCH, STEPS))[0], np.zeros([BATCH, STEPS, 6]), atol=0.05)
-
-
-@every_agent
-def test_several_choices_are_logits_side_by_side(network):
-    """Catches: a head for one of the choices only, or for every combination of them."""
-    for actions in ([3, 2], MultiCategorical([3, 2])):
-        agent, x = tiny_agent(network, actions=actions), observations((4,), BATCH, STEPS)
-        assert agent(x)[0].shape == (BATCH, STEPS, 5) and agent.free_parameters is None
-        assert agent.distribution.mode(agent(x)[0]).shape == (BATCH, STEPS, 2)
-
-
-@every_action
-@pytest.mark.parametrize("network, shared", [("mlp", False), ("lstm", True), ("transformer", False)])
-def test_settings_and_file_of_an_agent(network, shared, actions, tmp_path):
-    """Text 21. Catches: a setting, a distribution, a free parameter or a statistic that a `.keras` file or a copy does not hold."""
-    agent, x = tiny_agent(network, (2, 3), actions, shared, layers=2, normalize=True), observations((2, 3), BATCH, STEPS)
-    agent.save(tmp_path / "agent.keras")
-    loaded = keras.models.load_model(tmp_path / "agent.keras")
-    for twin in (loaded, agent.copy()):
-        assert type(twin) is type(agent) and twin.get_config() == agent.get_config()
-        assert type(twin.distribution) is type(agent.distribution) and twin.distribution.get_config() == agent.distribution.get_config()
-        assert_all_close(weights_of(twin), weights_of(agent), rtol=0, atol=0)
-        assert_all_close(twin(x, starts=STARTS), agent(x, starts=STARTS), rtol=0, atol=0)
-        assert not {id(v) for v in twin.variables} & {id(v) for v in agent.variables}
-    before = loaded(x)
-    for variable in agent.variables:
-        variable.assign_add(tf.ones(variable.shape))
-    assert_all_close(loaded(x), before, rtol=0, atol=0)
-
-
-@every_agent
-def test_a_checkpoint_holds_every_weight_of_an_agent(network, tmp_path):
-    """Text 21. Catches: layers in a Python list, free parameters or statistics that `tf.train.Checkpoint` does not follow."""
-    agent, other = (tiny_agent(network, actions=DiagonalGaussian(2), layers=2, normalize=True, seed=seed) for seed in (0, 1))
-    assert not any(np.array_equal(*pair) for pair in zip(weights_of(other), weights_of(agent)))
-    path = tf.train.Checkpoint(model=agent).save(str(tmp_path / "checkpoint"))
-    tf.train.Checkpoint(model=other).restore(path)
-    assert_all_close(weights_of(other), weights_of(agent), rtol=0, atol=0)
-
-
-@every_agent
-def test_an_agent_acts_alike_under_xla(network):
-    """Catches: a step that XLA computes otherwise than plain Python."""
-    agent, x = tiny_agent(network, actions=DiagonalGaussian(3), normalize=True), observations((4,), BATCH, STEPS)
-    state = agent.read(x)
-    step = tf.function(agent.step, jit_compile=True)
-    assert_all_close(step(x[:, 0], state, STARTS[:, 0]), agent.step(x[:, 0], state, STARTS[:, 0]), atol=1e-5)
-
-
-REAL = pytest.param(DiagonalGaussian(2), id="gaussian")
-
-
-@pytest.mark.parametrize("actions", [pytest.param(3, id="categorical"), REAL])
-@every_agent
-def test_mixed_precision_of_an_agent(network, actions):
-    """Catches: bfloat16 parameters of a distribution, or log deviations of another dtype than the means; a `step` unlike `call`."""
-    x = observations((4,), BATCH, STEPS)
-    exact = tiny_agent(network, actions=actions)(x)
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    agent = tiny_agent(network, actions=actions)
-    outputs, stepped = agent(x), unroll(agent, x)[0]
-    assert {y.dtype for y in (*outputs, *stepped)} == {tf.float32}
-    assert 1e-4 < np.abs(outputs[0] - exact[0]).mean() < 0.1
-    assert np.abs(outputs[0] - stepped[0]).mean() < 0.05
-
-
-def test_new_policy_builds_agents():
-    """Catches: an argument that the factory drops, or a network by another name."""
-    sizes = dict(inputs=(4,), actions=Categorical(3), width=16, layers=2, heads=4, memory=9, shared=False, normalize=True)
-    mlp, lstm, transformer = (new_policy(network, **sizes) for network in AGENTS)
-    assert (type(mlp), type(lstm), type(transformer)) == (MLPActorCritic, LSTMActorCritic, TransformerActorCritic)
-    for model in (mlp, lstm, transformer):
-        names = ["inputs", "width", "layers", "shared", "normalize"] + (["heads", "memory"] if model is transformer else [])
-        config = model.get_config()
-        assert {name: config[name] for name in names} == {name: sizes[name] for name in names}
-        assert model.distribution is sizes["actions"] and model.name == "policy"
-    assert [len(mlp.encoder.trunk.hidden), len(lstm.encoder.trunk.cells), len(transformer.encoder.trunk.blocks)] == [2, 2, 2]
-
-
-def test_unknown_networks_are_refused():
-    """Catches: a misspelt network that becomes some default; a network that cannot act, or cannot read tokens."""
-    sizes = dict(width=16, layers=1, heads=2, memory=8)
-    with pytest.raises(ValueError, match="'gru' is unknown. Use mlp, lstm or transformer"):
-        new_policy("gru", (4,), 2, **sizes)
-    with pytest.raises(ValueError, match="'bag' is unknown. Use mlp, lstm or transformer"):
-        ObservationEncoder((4,), "bag", 16, 1)
-    with pytest.raises(ValueError, match="an MLP is no language model. Give the actions"):
-        new_policy("mlp", 30, **sizes)
-
-
-TEXT_LENGTHS = np.array([[3, 1, 5, 2], [5, 5, 1, 4], [2, 4, 3, 1]])  # of B texts a step, T steps
-
-
-def some_texts(left=0, right=0, seed=4):
-    """int32 `(3, 4, 5 + left + right)`: texts of `TEXT_LENGTHS` tokens, id 0 among them; what is short is filled up on the right."""
-    random = np.random.default_rng(seed)
-    texts = np.full([3, 4, 5 + left + right], NO_TOKEN, np.int32)
-    for place in np.ndindex(3, 4):
-        length = TEXT_LENGTHS[place]
-        texts[place][left : left + length] = random.integers(0, VOCABULARY, length)
-    texts[0, 0, left], texts[1, 1, left + 4] = 0, 0
-    return tf.constant(texts)
-
-
-@every_policy
-def test_a_text_is_read_as_the_mean_of_its_hidden_states(network, shared):
-    """Catches: the last hidden state, a sum, a mean over padding, `NO_TOKEN` for id 0, or the policy's encoder for the critic's."""
-    reader, texts = tiny_reader(network, shared, length=5), some_texts()
-    outputs = reader(texts)
-    for place in np.ndindex(3, 4):
-        tokens = texts[place][tf.newaxis, : TEXT_LENGTHS[place]]
-        for encoder, head, output in ((reader.encoder, reader.policy_head, outputs[0]), (reader.value_encoder, reader.value_head, outputs[1])):
-            hidden = Encoder.call(encoder, tokens)[0][0].numpy().astype(np.float64)  # (length, D), no padding anywhere
-            kernel, bias = (np.asarray(w, np.float64) for w in head.get_weights())
-            assert_close(np.ravel(output[place]), hidden.mean(0) @ kernel + bias, atol=2e-5)
-
-
-@every_policy
-@pytest.mark.parametrize("left, right", [(3, 0), (0, 4), (2, 3)])
-def test_padding_of_a_text_changes_no_number(network, shared, left, right):
-    """Text 2. Catches: padding that is attended to, that shifts positions, or that counts in the mean, on either side of a text."""
-    reader = tiny_reader(network, shared, layers=2, length=5)  # the memory of a Transformer is 5: padding must not use it up
-    assert_all_close(reader(some_texts(left, right)), reader(some_texts()), atol=2e-5)
-
-
-@every_policy
-def test_each_step_of_a_reader_equals_one_call(network, shared):
-    """Text 1. Catches: (B, T) read as (T, B) when texts are laid side by side, a state or a start that matters, `context` ignored."""
-    reader, texts = tiny_reader(network, shared, layers=2), some_texts()
-    whole = reader(texts)
-    assert whole[0].shape == (3, 4, 3) and whole[1].shape == (3, 4)
-    assert np.ptp(whole[0], axis=1).min() > 1e-2
-    starts = tf.constant([[0, 1, 0, 1]] * 3, tf.float32)
-    assert_all_close(unroll(reader, texts)[0], whole, atol=1e-5)
-    assert_all_close(unroll(reader, texts, starts)[0], whole, atol=1e-5)
-    assert_all_close(reader(texts, starts=starts, context=1), tuple(x[:, 1:] for x in whole), atol=1e-5)
-    assert tf.nest.flatten(reader.initial_state(3)) == tf.nest.flatten(unroll(reader, texts)[1]) == []
-
-
-@every_policy
-def test_texts_do_not_influence_each_other(network, shared):
-    """Catches: a memory that runs on from one text to the next, of the same sequence or of the batch."""
-    reader, texts = tiny_reader(network, shared, layers=2), some_texts()
-    changed = texts.numpy()
-    changed[1, 1, :2] = (changed[1, 1, :2] + 5) % VOCABULARY
-    for before, after in zip(reader(texts), reader(tf.constant(changed))):
-        difference = np.abs(after - before).reshape(3, 4, -1).max(-1)
-        assert difference[1, 1] > 1e-3
-        difference[1, 1] = 0
-        assert difference.max() < 1e-6
-
-
-@every_network
-def test_a_reader_of_texts_has_no_memory(network):
-    """Catches: steps of one-step episodes that are not shuffled one by one."""
-    assert not tiny_reader(network).has_memory and tiny_policy(network).has_memory
-
-
-@every_policy
-def test_settings_and_file_of_a_reader(network, shared, tmp_path):
-    """Text 21. Catches: a `vocabulary_size` that `get_config` leaves out, another encoder in a copy, a weight that a file does not hold."""
-    reader, texts = tiny_reader(network, shared, layers=2, dropout=0.1), some_texts()
-    reader.save(tmp_path / "reader.keras")
-    loaded = keras.models.load_model(tmp_path / "reader.keras")
-    rebuilt = type(reader).from_config(reader.get_config())
-    rebuilt.set_weights(reader.get_weights())
-    for twin in (loaded, rebuilt, reader.copy()):
-        assert type(twin) is type(reader) and type(twin.encoder) is TextEncoder and not twin.has_memory
-        assert twin.get_config() == reader.get_config() and twin.vocabulary_size == VOCABULARY and twin.inputs_read == (6,)
-        assert_all_close(weights_of(twin), weights_of(reader), rtol=0, atol=0)
-        assert_all_close(twin(texts), reader(texts), rtol=0, atol=0)
-        assert not {id(v) for v in twin.variables} & {id(v) for v in reader.variables}
-
-
-@every_network
-def test_the_encoders_of_a_reader_are_shared_or_separate(network):
-    """Catches: a critic that is trained through the policy's encoder, or one tied to it after `start_value_from_policy`."""
-    for shared in (True, False):
-        reader = tiny_reader(network, shared)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(reader(some_texts())[1] ** 2)
-        gradients = tape.gradient(loss, [v.value for v in reader.encoder.trainable_variables])
-        assert all((g is not None) == shared for g in gradients)
-        assert (reader.value_encoder is reader.encoder) == shared
-    reader.start_value_from_policy()
-    assert_all_close(weights_of(reader.value_encoder), weights_of(reader.encoder), rtol=0, atol=0)
-
-
-@every_network
-def test_a_reader_has_dropout_in_training_only(network):
-    """Text 4. Catches: dropout in `step` or in `call` without `training=True`; and `training` that does not reach the encoder."""
-    reader, plain, texts = tiny_reader(network, dropout=0.5), tiny_reader(network), some_texts()
-    assert_all_close(reader(texts), plain(texts), rtol=0, atol=0)
-    assert_all_close(unroll(reader, texts)[0], plain(texts), atol=1e-5)
-    assert np.abs(reader(texts, training=True)[0] - plain(texts)[0]).max() > 1e-2
-
-
-@every_network
-def test_mixed_precision_of_a_reader(network):
-    """Text 19. Catches: bfloat16 logits, or a mean whose weights and hidden states are of two dtypes."""
-    exact = tiny_reader(network)(some_texts())
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    reader = tiny_reader(network)
-    outputs, stepped = reader(some_texts()), unroll(reader, some_texts())[0]
-    assert {y.dtype for y in (*outputs, *stepped)} == {tf.float32}
-    assert 1e-4 < np.abs(outputs[0] - exact[0]).mean() < 0.1
-    assert np.abs(outputs[0] - stepped[0]).mean() < 0.05
-
-
-@every_network
-def test_a_reader_acts_alike_under_xla(network):
-    """Catches: a reader that XLA computes otherwise than plain Python."""
-    reader, texts = tiny_reader(network, layers=2), some_texts()
-    assert_all_close(tf.function(reader, jit_compile=True)(texts), reader(texts), atol=1e-5)
-
-
-@every_network
-def test_tokens_are_not_normalised(network):
-    """Catches: token ids with their mean subtracted, which read as other tokens."""
-    sizes = dict(width=16, layers=1, heads=2, memory=8, normalize=True)
-    with pytest.raises(ValueError, match="normalize=True needs float observations, but inputs are states or tokens"):
-        new_policy(network, (6,), 3, vocabulary_size=VOCABULARY, **sizes)
-    with pytest.raises(ValueError, match="normalize=True needs float observations"):
-        new_policy(network, 7, 3, **sizes)
 
 
 @pytest.mark.parametrize(

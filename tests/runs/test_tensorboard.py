@@ -38,7 +38,7 @@ TEXT = (
     "--supervised-epochs 1 --supervised-batch-size 8 --iterations 3 --batch-size 8 --epochs 1 --minibatches 2 --evaluation-samples 8 "
     "--log-every 2 --attention-maps --weight-histograms --graph --seed 5"
 ).split()
-GRID = "gridworld --environments 4 --steps 16 --no-jit --evaluation-episodes 4 --environment-steps 256 --seeds 2 --log-every 3".split()
+GRID = "gridworld --environments 4 --steps 16 --epochs 1 --minibatches 2 --width 8 --no-jit --evaluation-episodes 4 --environment-steps 256 --seeds 2 --log-every 3".split()
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,8 @@ def test_the_graph_is_of_a_step(ask):
 
 def test_the_debugger_and_the_profile_are_of_ppo(tmp_path):
     """Catches: a dump that XLA leaves empty, an infinity in a healthy step (it hides the one that is looked for), a profile without steps."""
-    trained(tmp_path, "debug", *"gridworld --environments 4 --steps 16 --evaluation-episodes 4 --environment-steps 128 --debug-dump --profile 2:2".split())
+    sizes = "--environments 4 --steps 16 --evaluation-episodes 4 --environment-steps 128 --epochs 1 --minibatches 1 --width 8".split()
+    trained(tmp_path, "debug", "gridworld", *sizes, "--debug-dump", "--profile", "2:2")
     get = serve(tmp_path / "debug")
     wait_for(lambda: get("plugin/debugger-v2/runs"))
     (run,) = get("plugin/debugger-v2/runs")

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from ppo_keras.runs.folder import Run
 from ppo_keras.tasks import generation
 
 TINY = (
-    "--layers 1 --width 16 --heads 2 --vocabulary-size 400 --supervised-epochs 1 --iterations 3 --batch-size 16 "
+    "--layers 1 --width 16 --heads 2 --vocabulary-size 400 --supervised-epochs 1 --supervised-batch-size 64 --iterations 3 --batch-size 16 "
     "--evaluation-samples 20 --response-length 12 --seed 3"
 ).split()
 SMALL = (  # on SENTENCES: seconds a run
@@ -121,7 +122,7 @@ def lstm(folder):
     return trained(folder, "lstm", *TINY, "--model", "lstm", "--no-jit")
 
 
-@pytest.fixture(params=["transformer", "lstm"])
+@pytest.fixture(params=["lstm", pytest.param("transformer", marks=pytest.mark.full)])
 def done(request):
     return request.getfixturevalue(request.param)
 
@@ -247,6 +248,7 @@ def test_generate_continues_with_a_trained_writer(done, capsys):
     assert outputs[3].count("The film") == 2
 
 
+@pytest.mark.full  # test_resume compares two runs of the same seed too
 def test_the_same_seed_writes_the_same_samples(lstm, folder):
     """Catches: a draw that no seed decides (weights, dropout, order of texts, prompts, samples)."""
     again = trained(folder, "again", *TINY, "--model", "lstm", "--no-jit")
@@ -257,7 +259,7 @@ def test_the_same_seed_writes_the_same_samples(lstm, folder):
 
 def test_chinese_round_trips(folder, capsys):
     """Catches: Chinese text changed by the tokenizer, escaped in the samples, or spaced out by `generate`."""
-    done = trained(folder, "chinese", *TINY, "--language", "zh", "--vocabulary-size", "1500", "--model", "lstm", "--no-jit")
+    done = trained(folder, "chinese", *TINY, "--language", "zh", "--vocabulary-size", "1500", "--iterations", "1", "--model", "lstm", "--no-jit")
     tokenizer, corpus = Tokenizer.load(done.run.path("tokenizer.model")), load_texts(language="zh")
     assert all(tokenizer.decode(tokenizer.encode(text)) == text for text in corpus.train.texts + corpus.test.texts)
     prompts = [sample["prompt"] for sample in samples_of(done.run)[:20]]
@@ -273,7 +275,9 @@ def test_preference_pairs_and_separate_networks(folder, tmp_path):
     """Catches: a reward model that ranks the rejected text first, no judge for pairs, `--no-shared-trunk` that shares."""
     pairs = [{"good": text.replace(".", ", happy happy happy."), "bad": text.replace(".", ", gloomy gloomy gloomy.")} for text in SENTENCES]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
-    options = "--supervised-epochs 8 --supervised-learning-rate 0.05 --dropout 0 --no-shared-trunk --chosen-column good --rejected-column bad".split()
+    options = (
+        "--supervised-epochs 8 --iterations 1 --supervised-learning-rate 0.05 --dropout 0 --no-shared-trunk --chosen-column good --rejected-column bad".split()
+    )
     done = trained(folder, "pairs", *SMALL[:-4], *options, "--data", str(tmp_path / "pairs.jsonl"))
     summary, tokenizer = done.run.load_json("summary.json"), Tokenizer.load(done.run.path("tokenizer.model"))
     assert summary["reward_validation_accuracy"] == summary["judge_validation_accuracy"] == 1.0
@@ -289,14 +293,42 @@ def test_preference_pairs_and_separate_networks(folder, tmp_path):
 # With a reward of one's own; a small file of sentences.
 
 
+@contextlib.contextmanager
+def current(folder):
+    """A current folder with `sentences.txt`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [*sys.path])
+        (folder / "sentences.txt").write_text("\n".join(SENTENCES), encoding="utf-8")
+        yield folder
+        sys.modules.pop("counted_reward", None)
+
+
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """An empty current folder with `sentences.txt`."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "sentences.txt").write_text("\n".join(SENTENCES), encoding="utf-8")
-    yield tmp_path
-    sys.modules.pop("counted_reward", None)
+def place(tmp_path):
+    """A current folder of one test."""
+    with current(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that took the place of an old one and came to its end, with its folder."""
+    with current(tmp_path_factory.mktemp("whole")) as folder:
+        old_run(folder / "runs")
+        done = train(*SMALL, *counted(folder, 0, "pass"), "--overwrite")
+    assert done.code == 0, done.err
+    done.folder, done.run = folder, Run(folder / "runs" / "small")
+    return done
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A run whose reward failed in the second iteration, with its folder; checkpoints would come every 20 iterations."""
+    with current(tmp_path_factory.mktemp("broken")) as folder:
+        done = train(*SMALL, *counted(folder, CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, "raise RuntimeError('odd response')"))
+    done.folder, done.run = folder, Run(folder / "runs" / "small")
+    return done
 
 
 def counted(place, call, action):
@@ -320,16 +352,14 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_own_texts_and_own_reward_replace_an_old_run(place):
+def test_own_texts_and_own_reward_replace_an_old_run(whole):
     """Catches: a reward that is not the function's, a judge without labels, files of the old run that stay."""
-    old_run(place / "runs")
-    done = train(*SMALL, *counted(place, 0, "pass"), "--overwrite")
-    assert done.code == 0 and [path.name for path in (place / "runs").iterdir()] == ["small"]
-    run, samples = Run("runs/small"), samples_of(Run("runs/small"))
+    assert [path.name for path in (whole.folder / "runs").iterdir()] == ["small"]
+    run, samples = whole.run, samples_of(whole.run)
     assert [row["iteration"] for row in metrics_of(run)] == [1, 2, 3]
     assert all(sample["score"] == sample["response"].count("e") for sample in samples)
     summary = run.load_json("summary.json")
-    assert summary["positive_before"] is summary["positive_after"] is None and "judged positive" not in done.out
+    assert summary["positive_before"] is summary["positive_after"] is None and "judged positive" not in whole.out
     assert not (run.folder / "checkpoints" / "judge.keras").exists() and not (run.folder / "checkpoints" / "reward.keras").exists()
 
 
@@ -393,24 +423,21 @@ def test_ctrl_c_before_anything_is_saved_leaves_what_was_there(place, monkeypatc
     assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"]
 
 
-def test_ctrl_c_after_an_epoch_keeps_it(place, monkeypatch):
+def test_ctrl_c_after_an_epoch_keeps_it(place, whole, monkeypatch):
     """Catches: supervised training lost to Ctrl-C, PPO that begins after it, a run that cannot go on, another writer than without it."""
-    reward = counted(place, 0, "pass")
-    assert train(*SMALL, *reward).code == 0
-    whole = weights_in(Run("runs/small"), "after")
+    old_run(place / "runs")
     with monkeypatch.context() as patch:
         patch.setattr(recording.SupervisedRecorder, "on_epoch_end", lambda *_: signal.raise_signal(signal.SIGINT))
-        done = train(*SMALL, *reward, "--overwrite")
+        done = train(*SMALL, *counted(place, 0, "pass"), "--overwrite")
     assert done.code == 130 and "--resume runs/small" in done.err
     run = Run("runs/small")
     assert run.states("writer").numbers() == [1] and not run.has("after") and not (place / "runs" / ".small.replaced").exists()
-    assert train("--resume", "small").code == 0 and equal(weights_in(run, "after"), whole)
+    assert train("--resume", "small").code == 0 and equal(weights_in(run, "after"), weights_in(whole.run, "after"))
 
 
-def test_what_does_not_fit_a_run_is_named(place, monkeypatch):
+def test_what_does_not_fit_a_run_is_named(place, broken, monkeypatch):
     """Catches: a run resumed with another setting, other data, another version or of another task, a run that has ended trained on, a run lost to it."""
-    reward = counted(place, CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, "raise RuntimeError('odd')")
-    assert train(*SMALL, *reward).code == 2
+    shutil.copytree(broken.folder, place, dirs_exist_ok=True)
     before = contents(place / "runs")
     line = lambda *options: error_line(train("--resume", "small", *options))
     assert "begun with iterations=3, but --iterations now says 4" in line("--iterations", "4")
@@ -429,22 +456,19 @@ def test_what_does_not_fit_a_run_is_named(place, monkeypatch):
     assert "has ended" in line()
 
 
-def test_a_reward_that_fails_in_mid_run_saves_the_writer(place):
+def test_a_reward_that_fails_in_mid_run_saves_the_writer(broken):
     """Catches: minutes of training lost for one odd response: that of the first iteration stays, the prompt is named."""
-    reward = counted(place, CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, "raise RuntimeError('odd response')")
-    done = train(*SMALL, *reward)  # checkpoints every 20 iterations
-    line = error_line(done)
+    line, run = error_line(broken), broken.run
     assert "counted_reward:score raised RuntimeError: odd response" in line and "prompt '" in line
-    run = Run("runs/small")
     assert [row["iteration"] for row in metrics_of(run)] == [1]
     assert all(np.isfinite(w).all() for w in weights_in(run, "after"))
     assert not equal(weights_in(run, "after"), weights_in(run, "before")), "after.keras is not as far as PPO came"
-    assert done.err.rstrip("\n").split("\n")[-1] == line  # on a line of its own, the progress bar closed before it
+    assert broken.err.rstrip("\n").split("\n")[-1] == line  # on a line of its own, the progress bar closed before it
 
 
 def test_a_reward_that_fails_in_the_first_evaluation_loses_no_supervised_training(place):
     """Catches: minutes of supervised training lost to a mistake in the reward, or a run that does not go on once it is mended."""
-    done = train(*SMALL, *counted(place, 4, "return float('nan')"))
+    done = train(*SMALL, *counted(place, 4, "return float('nan')"), "--iterations", "1")
     assert "returned nan" in error_line(done) and "prompt '" in error_line(done) and "--resume runs/small" in done.err
     run = Run("runs/small")
     assert run.states("writer").numbers() == [1] and not run.has("after")
@@ -456,9 +480,9 @@ def test_a_reward_that_fails_in_the_first_evaluation_loses_no_supervised_trainin
     "call",
     [
         pytest.param(0, id="at the start"),
-        pytest.param(4, id="before PPO"),
+        pytest.param(4, id="before PPO", marks=pytest.mark.full),
         pytest.param(CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, id="in an iteration"),
-        pytest.param(CALLS_BEFORE_PPO + 3 * CALLS_AN_ITERATION + 3, id="after PPO"),
+        pytest.param(CALLS_BEFORE_PPO + 3 * CALLS_AN_ITERATION + 3, id="after PPO", marks=pytest.mark.full),
     ],
 )
 def test_a_full_disk_is_one_line(place, call):

@@ -310,6 +310,8 @@ def test_a_chat_in_generation_answers_whole_texts(place):
     (place / "short.py").write_text("def short(prompt, response):\n    return -len(response)\n")
     arguments = [
         *SMALL,
+        "--iterations",
+        "1",
         "--chat",
         "--supervised-epochs",
         "0",
@@ -443,7 +445,7 @@ def test_what_cannot_fit_is_said_before_it_is_tried(monkeypatch):
 
 def test_every_weight_can_be_trained(place):
     """Catches: rank 0 that freezes the weights, or a run of it that is loaded as the checkpoint."""
-    done = run("train", *GENERATION, *SMALL, "--lora-rank", "0", "--run", "whole")
+    done = run("train", *GENERATION, *SMALL, "--iterations", "1", "--lora-rank", "0", "--run", "whole")
     assert done.code == 0, done.err
     policy, base = load_policy(Run("runs/whole"), "after"), load_pretrained("checkpoint", lora_rank=0, memory=16)[0]
     assert all(not np.array_equal(a, b) for a, b in zip(policy.encoder.get_weights(), base.encoder.get_weights()))

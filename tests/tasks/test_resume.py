@@ -12,6 +12,7 @@ import traceback
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_keras.checkpoints import StateFiles
@@ -80,6 +81,7 @@ def child(arguments, last, told):
         file.seek(0)
         savez(file, **arrays)
 
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in conftest.py
     np.savez = half_first
     for owner, name in ((StateFiles, "write"), (Run, "save_bytes"), (Run, "append_metrics"), (Run, "save_model"), (callbacks.Progress, "on_train_batch_end")):
         ticks.around(owner, name)
@@ -140,13 +142,13 @@ def ending(folder):
     return found
 
 
-@pytest.mark.parametrize("often", [False, pytest.param(True, marks=pytest.mark.full)], ids=["twice", "often"])
-@pytest.mark.parametrize("name", list(TASKS))
+@pytest.mark.parametrize("often", [False, pytest.param(True, marks=pytest.mark.full)], ids=["", "often"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.full) if name in ("answers", "memory") else name for name in TASKS])
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(run, name, often):
     """21. Catches: anything that a state leaves out: random counters, moments, schedules, statistics, episodes, the best so far, lines written twice.
     Cheaper tests of what a stopped run writes twice or forgets are in test_fit_and_save.py and test_early_stopping.py."""
     most_kills, task = TASKS[name]
-    kills = most_kills if often else 2
+    kills = most_kills if often else 2 if name == "generation" else 1
     runs, draw = Run("runs").folder, random.Random(name)
     code, ticks = run(["train", *task, "--run", f"{name}-whole", "--overwrite"])
     assert code == 0

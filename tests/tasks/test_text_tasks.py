@@ -60,25 +60,6 @@ def refused(*arguments):
     return line
 
 
-@pytest.mark.parametrize("model", ["transformer", "lstm"])
-def test_questions_are_answered(place, model):
-    """Catches: a measure of the training split, samples that are not those of the summary, a key that is missing."""
-    done = trained("question-answering", "--model", model, "--data", "questions.tsv", "--supervised-share", "0.25")
-    summary, after = done.summary, [s for s in done.samples if s["stage"] == "after"]
-    assert summary["training_prompts"] == 160 and summary["known_references"] == 40 and summary["test_prompts"] == len(after) == 20
-    for stage in ("before", "after"):
-        samples = [s for s in done.samples if s["stage"] == stage]
-        for kind, key in (("response", ""), ("sampled", "_sampled")):
-            right = np.mean([s[kind].strip().lower() in s["references"] for s in samples])
-            assert summary[f"exact_match{key}_{stage}"] == pytest.approx(right)
-            assert 0 <= summary[f"f1{key}_{stage}"] <= 1
-    known = {line.split("\t")[0] for line in QUESTIONS.splitlines()[1:]}
-    assert {s["prompt"] for s in after} < known and all(s["prompt"] == b["prompt"] for s, b in zip(after, done.samples))
-    assert "exact match" in done.out and "PPO" in done.err
-    said = run("generate", "question-answering", "--prompt", after[0]["prompt"], "--greedy")
-    assert said.code == 0 and said.out.strip() == after[0]["response"]
-
-
 def test_short_answers_can_be_made_to_pay(place):
     """Catches: an option that reaches no learner, a usual length of prompts or of answers without their end token."""
     config = QuestionAnsweringConfig(data="questions.tsv", supervised_share=1.0, short_penalty=0.5, vocabulary_size=400)
@@ -116,26 +97,6 @@ def test_translations_are_scored_by_sacrebleu(place):
             assert done.summary[f"bleu{key}_{stage}"] == pytest.approx(sacrebleu.corpus_bleu(texts, references).score)
 
 
-@pytest.mark.parametrize("model", ["transformer", "lstm"])
-def test_labels_are_chosen(place, model):
-    """Catches: a cost table that is transposed or not used, measures of another split."""
-    done = trained("classification", "--model", model, "--data", "news.tsv", "--costs", "0 1 2; 3 0 4; 5 6 0")
-    costs, names = [[0, 1, 2], [3, 0, 4], [5, 6, 0]], ["art", "sport", "trade"]
-    assert done.summary["label_names"] == names and done.summary["test_texts"] == 12
-    for stage, kind in (("before", "supervised"), ("after", "ppo")):
-        samples = [s for s in done.samples if s["stage"] == stage]
-        assert done.summary[f"accuracy_{kind}"] == pytest.approx(np.mean([s["label"] == s["response"] for s in samples]))
-        paid = [costs[names.index(s["label"])][names.index(s["response"])] for s in samples]
-        assert done.summary[f"cost_{kind}"] == pytest.approx(np.mean(paid)) == pytest.approx(-np.mean([s["score"] for s in samples]))
-        assert all(s["prompt"].split()[2] == s["label"] for s in samples)
-    assert done.summary["accuracy_majority"] == pytest.approx(1 / 3)
-    assert done.summary["cost_one_label"] == pytest.approx((2 + 4) / 3)  # always "trade"
-    said = run("generate", "classification", "--prompt", done.samples[-1]["prompt"])
-    assert said.out.split()[0] == done.samples[-1]["response"] and all(name in said.out for name in names)
-    done = run("generate", "classification", "--prompt", "x", "--top-k", "3", "--greedy")  # a classifier draws nothing
-    assert done.code == 2 and "--top-k, --greedy" in done.err
-
-
 def test_the_classifier_that_measured_best_is_kept(place, monkeypatch):
     """Catches: the last weights of PPO reported and saved, where those of an earlier iteration cost less on the validation split."""
     config = ClassificationConfig(data="reviews.tsv", vocabulary_size=300, jit=False, logging=LoggingConfig(log_every=0))
@@ -159,6 +120,7 @@ def test_the_classifier_that_measured_best_is_kept(place, monkeypatch):
     assert set(job.improve(None, None)) == {1.0}
 
 
+@pytest.mark.full  # so are those of the labels in test_resume
 def test_several_seeds_are_runs_of_their_own(place):
     """Catches: one seed trained twice, a seed that differs from what it is alone, a spread with N instead of N - 1, a folder that `generate` takes for a run."""
     together = run("train", "classification", *TINY, "--data", "reviews.tsv", "--seed", "3", "--seeds", "2", "--run", "both")
@@ -176,16 +138,6 @@ def test_several_seeds_are_runs_of_their_own(place):
     assert summary["test_texts"] == alone.summary["test_texts"] and "2 seeds" in together.out and "cost ppo" in together.out
     assert "runs/both/seed-3" in refused_line(run("generate", "both", "--prompt", "a good film"))
     assert run("generate", "both/seed-4", "--prompt", "a good film").code == 0
-
-
-def test_control_codes_ask_for_labels(place):
-    """Catches: prompts that always ask for the label of their text, a code that the judge reads, codes split into pieces."""
-    done = trained("generation", "--data", "news.tsv", "--control-codes", "--evaluation-samples", "40", "--response-length", "6")
-    asked = [s["prompt"].split(":")[0] for s in done.samples if s["stage"] == "after"]
-    assert set(asked) == {"art", "sport", "trade"} and 0 <= done.summary["matched_after"] <= 1
-    assert any(code not in s["prompt"].split(":")[1] for code, s in zip(asked, done.samples)) and "positive_after" not in done.summary
-    said = run("generate", "generation", "--prompt", "sport: news")
-    assert said.code == 0 and said.out.startswith("sport: news")
 
 
 @pytest.mark.parametrize("job", [answering.AnsweringJob, generation.GenerationJob])

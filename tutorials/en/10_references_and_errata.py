@@ -173,7 +173,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 5.2 | No main guard: importing trains. | A command. | `commands.main.main` | `test_errata.test_importing_trains_and_training_runs_twice` |
 # | 5.3 | "Gradient descent and Adam", as if they were two things. | Adam is a gradient method. | `config.OptimizerConfig.build` | `test_config.test_the_schedule_spans_the_training` |
 # | 5.4 | Training runs a second time; no result is shown. | A run ends with a table and `summary.json`. | `reports.tables.print_agent` | `test_environment_task.test_the_summary_holds_every_key` |
-# | 6 | Four paragraphs that say the same, without state, action, reward, baseline or measure. | Each task names all five. | `tasks.answering.AnsweringJob` | `test_text_tasks.test_questions_are_answered` |
+# | 6 | Four paragraphs that say the same, without state, action, reward, baseline or measure. | Each task names all five. | `tasks.answering.AnsweringJob` | `test_evaluate.test_questions_are_answered` |
 # | 6.1 | Nothing on reward hacking and diversity. | A judge that takes no part in the reward; distinct-n. | `language.evaluation.distinct` | `test_evaluation.test_distinct_by_hand` |
 # | 6.2 | Not said that a classifier has labels: cross-entropy is the baseline of a one-step bandit. | PPO pays off where mistakes have prices; both are reported. | `tasks.classification.ClassificationJob` | `test_texts.test_ppo_prefers_the_cheaper_mistake` |
 # | 6.3 | Nothing on rewards that can be verified. | The reward is that the answer is right. | `tasks.question_answering.exact_match` | `test_question_answering.test_the_reward_by_hand` |

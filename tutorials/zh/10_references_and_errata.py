@@ -169,7 +169,7 @@ np.testing.assert_allclose(means, 0, atol=1e-12)
 # | 5.2 | 没有main保护:一导入就训练。 | 用命令行启动。 | `commands.main.main` | `test_errata.test_importing_trains_and_training_runs_twice` |
 # | 5.3 | “梯度下降和Adam”,仿佛是两回事。 | Adam就是一种梯度方法。 | `config.OptimizerConfig.build` | `test_config.test_the_schedule_spans_the_training` |
 # | 5.4 | 再训练一遍;没有给出结果。 | 每次运行以表格和summary.json结束。 | `reports.tables.print_agent` | `test_environment_task.test_the_summary_holds_every_key` |
-# | 6 | 四段话大同小异,没有状态、动作、奖励、基线和指标。 | 每个任务都写明这五项。 | `tasks.answering.AnsweringJob` | `test_text_tasks.test_questions_are_answered` |
+# | 6 | 四段话大同小异,没有状态、动作、奖励、基线和指标。 | 每个任务都写明这五项。 | `tasks.answering.AnsweringJob` | `test_evaluate.test_questions_are_answered` |
 # | 6.1 | 没有提到奖励作弊和多样性。 | 不参与奖励的评判者;distinct-n。 | `language.evaluation.distinct` | `test_evaluation.test_distinct_by_hand` |
 # | 6.2 | 没有说明分类有标签:交叉熵是单步多臂老虎机的基线。 | 错误代价不同时PPO才有用;两者一并报告。 | `tasks.classification.ClassificationJob` | `test_texts.test_ppo_prefers_the_cheaper_mistake` |
 # | 6.3 | 没有提到可验证的奖励。 | 奖励就是答案是否正确。 | `tasks.question_answering.exact_match` | `test_question_answering.test_the_reward_by_hand` |
