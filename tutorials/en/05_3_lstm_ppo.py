@@ -10,7 +10,7 @@
 # ## The article's passage
 #
 # > `model.add(LSTM(128, activation='relu', input_shape=input_shape))` … 使用LSTM层进行序列建模。
-# > 策略网络输出动作概率,价值网络输出状态价值。
+# > 策略网络输出动作概率，价值网络输出状态价值。
 #
 # (*"LSTM layers model the sequence. The policy network outputs action probabilities, the value network state values."*)
 # What is wrong with it:

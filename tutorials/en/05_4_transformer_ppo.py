@@ -10,7 +10,7 @@
 #
 # ## The article's passage
 #
-# > 大语言模型的核心是深度神经网络,特别是循环神经网络(RNN)及其变体,如长短期记忆网络(LSTM)和门控循环单元(GRU)。
+# > 大语言模型的核心是深度神经网络，特别是循环神经网络（RNN）及其变体，如长短期记忆网络（LSTM）和门控循环单元（GRU）。
 #
 # (*"The core of large language models is the deep neural network, in particular the recurrent one and its variants LSTM and
 # GRU."*) The language models that made PPO known (InstructGPT and what followed) are decoder-only Transformers. The

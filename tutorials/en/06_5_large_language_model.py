@@ -10,7 +10,7 @@
 #
 # ## The article's passage
 #
-# > PPO算法可以用于优化大语言模型的生成策略,提高文本生成质量。
+# > PPO算法可以用于优化大语言模型的生成策略，提高文本生成质量。
 #
 # (PPO can optimise how a large language model generates text, and raise the quality of that text.) The article's program has no
 # language model, and its networks of a few hundred weights leave out what a large one brings up: the weights come from elsewhere,

@@ -9,8 +9,8 @@
 #
 # ## The article's passage
 #
-# > TensorFlow Debugger(TFDB):TensorFlow官方的调试工具,支持变量监控、梯度计算、数据流图可视化等功能。
-# > TensorBoard:TensorFlow官方的性能分析工具,支持日志记录、可视化、性能监控等功能。
+# > TensorFlow Debugger（TFDB）：TensorFlow官方的调试工具，支持变量监控、梯度计算、数据流图可视化等功能。
+# > TensorBoard：TensorFlow官方的性能分析工具，支持日志记录、可视化、性能监控等功能。
 #
 # ("TFDB" watches variables, computes gradients, draws graphs; TensorBoard is a tool for measuring performance, with logs, plots and
 # monitoring.) What is wrong with it:

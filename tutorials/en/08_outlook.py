@@ -9,7 +9,7 @@
 #
 # ## The article's passage
 #
-# > **可解释性**:……未来研究将关注如何在大语言模型中引入可解释性机制…… **泛化能力**:提升大语言模型的泛化能力…… **数据隐私**……**模型安全**……
+# > **可解释性**：……未来研究将关注如何在大语言模型中引入可解释性机制…… **泛化能力**：提升大语言模型的泛化能力…… **数据隐私**……**模型安全**……
 #
 # (Interpretability, generalisation, privacy and safety "will be" studied.) What is wrong with it: no source, no method, no number; and
 # the methods that followed PPO are missing: DPO (direct preference optimization: from pairs of responses, without sampling), RLOO

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 6.5 大语言模型：适配器，以及不花钱的参考模型
 #
-# [目录](../README.md) · 上一章：[6.4 机器翻译:以句子的评分作奖励](06_4_translation.ipynb) · 下一章：[7. 工具:TensorBoard、调试器、性能分析器](07_tools.ipynb) · [English](../en/06_5_large_language_model.ipynb)
+# [目录](../README.md) · 上一章：[6.4 机器翻译：以句子的评分作奖励](06_4_translation.ipynb) · 下一章：[7. 工具：TensorBoard、调试器、性能分析器](07_tools.ipynb) · [English](../en/06_5_large_language_model.ipynb)
 #
 # **本章要学会**：载入别人训练好的语言模型；弄清什么是对话模板，什么是特殊词元；手写一个低秩适配器，并与软件包的逐数核对；明白为什么这样一来参考模型不再占额外内存；再用PPO和一个由程序检验的奖励来训练它。需要约3分钟。（需要在克隆的仓库中`pip install -e ".[pretrained]"`；模型有92 MB，首次运行时由pip下载。下载不到时，本章会说明原因并正常结束。）
 #
