@@ -8,11 +8,11 @@
 #
 # ## The article's passage
 #
-# > 摘要:……本文展示了如何将PPO算法应用于大语言模型训练中……
+# > 摘要：……本文展示了如何将PPO算法应用于大语言模型训练中……
 # >
-# > 1.4.1 PPO算法:一种基于策略梯度的强化学习算法,用于优化大语言模型的参数;强化学习:……通过不断试错和反馈来优化决策过程
+# > 1.4.1 PPO算法：一种基于策略梯度的强化学习算法，用于优化大语言模型的参数；强化学习：……通过不断试错和反馈来优化决策过程
 # >
-# > 1.4.2 梯度下降:……通过不断调整模型参数,使损失函数达到最小。
+# > 1.4.2 梯度下降：……通过不断调整模型参数，使损失函数达到最小。
 #
 # (The abstract promises to apply PPO to the training of a language model. The terms define PPO as an algorithm "to optimise the
 # parameters of large language models", reinforcement learning as "trial, error and feedback" that improve decisions, and gradient

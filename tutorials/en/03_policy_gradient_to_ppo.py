@@ -9,7 +9,7 @@
 #
 # ## The article's passage
 #
-# > 3.1 ……PPO算法的核心思想是利用近端策略优化技术,使得策略更新更加稳定和高效。
+# > 3.1 ……PPO算法的核心思想是利用近端策略优化技术，使得策略更新更加稳定和高效。
 # >
 # > 3.2.1 ……`optimizer = torch.optim.Adam(policy_net.parameters(), lr=alpha)` …… `alpha = 0.001`
 # >

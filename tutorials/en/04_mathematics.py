@@ -20,7 +20,7 @@
 # >
 # > $θValue^*=\arg\min_θValue E[(VθValue(st)−∑rt+1+γrt+2+γ^2rt+3+...)^2∣st=s]$
 # >
-# > 通过优化策略网络和价值网络,我们可以使优势函数At最大化。("... we can maximise the advantage")
+# > 通过优化策略网络和价值网络，我们可以使优势函数At最大化。("...we can maximise the advantage")
 #
 # All of them need a correction, and what makes PPO PPO is missing: the ratio, the clipped objective, KL and entropy. The
 # sections below take them one by one.

@@ -8,7 +8,7 @@
 #
 # ## The article's passage
 #
-# > 在开始项目之前,需要确保Python和TensorFlow环境已搭建好。以下是安装步骤:1. 安装Python 3.6或更高版本;2. 安装TensorFlow:`pip install tensorflow`
+# > 在开始项目之前，需要确保Python和TensorFlow环境已搭建好。以下是安装步骤：1. 安装Python 3.6或更高版本；2. 安装TensorFlow：`pip install tensorflow`
 #
 # (*"Before the project begins, set up Python and TensorFlow: 1. install Python 3.6 or newer; 2. install TensorFlow."*) What
 # is wrong with it:

@@ -10,7 +10,7 @@
 # ## The article's passage
 #
 # > `model.add(LSTM(128, activation='relu', input_shape=input_shape))` … 使用LSTM层进行序列建模。
-# > 策略网络输出动作概率,价值网络输出状态价值。
+# > 策略网络输出动作概率，价值网络输出状态价值。
 #
 # (*"LSTM layers model the sequence. The policy network outputs action probabilities, the value network state values."*)
 # What is wrong with it:
@@ -272,12 +272,12 @@ where = episode_starts(tf.constant(prompts.mask))[padded].numpy()
 print(chapter.text("a prompt, its mask, where it starts:", "一个提示,它的掩码,它的开头:"), prompts.tokens[padded], prompts.mask[padded], where)
 
 held_out = Prompts(*[part[:200] for part in prompts])
-respond = lambda policy: generate(policy, held_out, 14, tokenizer.end_id, tokenizer.pad_id, tf.constant([7, 7]))
+respond = tf.function(lambda policy: generate(policy, held_out, 14, tokenizer.end_id, tokenizer.pad_id, tf.constant([7, 7])), autograph=False)
 
 
 def look(policy):
     """The mean score of 200 sampled responses, and the first texts."""
-    pairs = list(zip(*tokenizer.decode_pairs(held_out, tf.function(respond)(policy))))
+    pairs = list(zip(*tokenizer.decode_pairs(held_out, respond(policy))))
     return np.mean([speaks_of_food(*pair) for pair in pairs]), pairs[:8]
 
 

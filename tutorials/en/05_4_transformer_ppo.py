@@ -10,7 +10,7 @@
 #
 # ## The article's passage
 #
-# > 大语言模型的核心是深度神经网络,特别是循环神经网络(RNN)及其变体,如长短期记忆网络(LSTM)和门控循环单元(GRU)。
+# > 大语言模型的核心是深度神经网络，特别是循环神经网络（RNN）及其变体，如长短期记忆网络（LSTM）和门控循环单元（GRU）。
 #
 # (*"The core of large language models is the deep neural network, in particular the recurrent one and its variants LSTM and
 # GRU."*) The language models that made PPO known (InstructGPT and what followed) are decoder-only Transformers. The
@@ -300,12 +300,12 @@ print(chapter.text("share of questions among the sentences:", "句子中问句�
 cuts = np.random.default_rng(2).integers(2, 5, len(token_lists))
 prompts = Prompts(*pad_prompts([ids[:cut] for ids, cut in zip(token_lists, cuts)], 4, tokenizer.pad_id))
 held_out = Prompts(*[part[:200] for part in prompts])
-respond = lambda policy: generate(policy, held_out, 14, tokenizer.end_id, tokenizer.pad_id, tf.constant([7, 7]))
+respond = tf.function(lambda policy: generate(policy, held_out, 14, tokenizer.end_id, tokenizer.pad_id, tf.constant([7, 7])), autograph=False)
 
 
 def look(policy):
     """The mean score of 200 sampled responses, and the first texts."""
-    pairs = list(zip(*tokenizer.decode_pairs(held_out, tf.function(respond)(policy))))
+    pairs = list(zip(*tokenizer.decode_pairs(held_out, respond(policy))))
     return np.mean([asks(*pair) for pair in pairs]), pairs[:8]
 
 
@@ -406,7 +406,7 @@ def product_of_the_rotated():
     return None  # your number
 
 
-cache = writer.initial_state(1)
+cache = Writer(8, width=64, layers=2, heads=2, memory=20).initial_state(1)
 chapter.check(numbers_in_the_cache(), sum(int(tf.size(part)) for part in cache["keys"] + cache["values"]))
 masked = tf.where([[True, False], [True, True]], [[0.0, 9.0], [0.0, np.log(3.0)]], float("-inf"))
 chapter.check(two_by_two_weights(), tf.nn.softmax(tf.cast(masked, tf.float32)))

@@ -9,7 +9,7 @@
 #
 # ## The article's passage
 #
-# > PPO算法可以用于优化大语言模型的生成策略,提高文本生成质量。通过PPO算法,我们可以使模型在生成文本时更加准确和连贯。
+# > PPO算法可以用于优化大语言模型的生成策略，提高文本生成质量。通过PPO算法，我们可以使模型在生成文本时更加准确和连贯。
 #
 # (PPO can optimise the generation strategy of a language model and raise the quality of the text, which becomes more accurate
 # and coherent.)

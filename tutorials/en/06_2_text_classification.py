@@ -9,7 +9,7 @@
 #
 # ## The article's passage
 #
-# > PPO算法可以用于优化大语言模型在文本分类任务中的决策过程。通过PPO算法,我们可以使模型在分类文本时更加准确。
+# > PPO算法可以用于优化大语言模型在文本分类任务中的决策过程。通过PPO算法，我们可以使模型在分类文本时更加准确。
 #
 # (PPO can optimise the decisions of a language model in text classification and make it classify more accurately.)
 #

@@ -9,7 +9,7 @@
 #
 # ## The article's passage
 #
-# > PPO算法可以用于优化大语言模型在问答系统中的回答生成。通过PPO算法,我们可以使模型在生成回答时更加准确和合理。
+# > PPO算法可以用于优化大语言模型在问答系统中的回答生成。通过PPO算法，我们可以使模型在生成回答时更加准确和合理。
 #
 # (PPO can optimise how a language model generates answers, and make them more accurate and reasonable.)
 #

@@ -9,7 +9,7 @@
 #
 # ## The article's passage
 #
-# > PPO算法可以用于优化大语言模型在机器翻译任务中的翻译策略。通过PPO算法,我们可以使模型在翻译文本时更加准确。
+# > PPO算法可以用于优化大语言模型在机器翻译任务中的翻译策略。通过PPO算法，我们可以使模型在翻译文本时更加准确。
 #
 # (PPO can optimise the translation strategy of a language model and make its translations more accurate.)
 #

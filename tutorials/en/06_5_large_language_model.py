@@ -10,7 +10,7 @@
 #
 # ## The article's passage
 #
-# > PPO算法可以用于优化大语言模型的生成策略,提高文本生成质量。
+# > PPO算法可以用于优化大语言模型的生成策略，提高文本生成质量。
 #
 # (PPO can optimise how a large language model generates text, and raise the quality of that text.) The article's program has no
 # language model, and its networks of a few hundred weights leave out what a large one brings up: the weights come from elsewhere,
@@ -65,12 +65,16 @@ print({name: value for name, value in vars(writer.encoder.form).items() if value
 
 
 # %%
+@tf.function(autograph=False)
+def respond(prompts, length, temperature):
+    return generate(writer, prompts, length, tokenizer.end_ids, tokenizer.pad_id, tf.constant([7, 7]), temperature)
+
+
 def write(texts, length, temperature=1.0):
     """A sampled continuation of each text; the same draw in every call."""
     token_lists = [tokenizer.encode(text, begin=True) for text in texts]
     prompts = map_prompts(tf.constant, pad_prompts(token_lists, max(map(len, token_lists)), tokenizer.pad_id))
-    responses = generate(writer, prompts, length, tokenizer.end_ids, tokenizer.pad_id, tf.constant([7, 7]), temperature)
-    return tokenizer.decode_pairs(prompts, responses)[1]
+    return tokenizer.decode_pairs(prompts, respond(prompts, length, temperature))[1]
 
 
 for response in write(["The film was"] * 3, 16, temperature=0.8):
@@ -153,7 +157,7 @@ assert by_hand == trained
 # %%
 truth = {
     "Is ice cold?": "yes", "Is fire cold?": "no", "Can a fish swim?": "yes", "Can a stone swim?": "no",
-    "Is snow white?": "yes", "Is snow black?": "no", "Is a year longer than a day?": "yes", "Is a mouse larger than a horse?": "no",
+    "Is snow white?": "yes", "Is snow black?": "no", "Is sugar sweet?": "yes", "Can a horse fly?": "no",
 }  # fmt: skip
 questions = [f"Question: {question} Answer:" for question in truth]
 rights, forms = dict(zip(questions, truth.values())), []
@@ -169,7 +173,8 @@ def is_right(prompt, response):
 for response in (" Yes, it is", " no.", " It is, yes", ""):
     print(f"{response!r:15} {is_right(questions[0], response)}")
 forms.clear()
-prompts = pad_prompts([tokenizer.encode(question, begin=True) for question in questions], 16, tokenizer.pad_id)
+token_lists = [tokenizer.encode(question, begin=True) for question in questions]
+prompts = pad_prompts(token_lists, max(map(len, token_lists)), tokenizer.pad_id)
 agent = LanguagePPO(
     writer, PythonReward(is_right, tokenizer), tokenizer.end_ids, tokenizer.pad_id, RESPONSE,
     PPOConfig(discount=1.0, gae_lambda=1.0, epochs=2, max_gradient_norm=1.0), KLConfig(kl_coefficient=0.02), responses_per_prompt=4, seed=1,

@@ -9,8 +9,8 @@
 #
 # ## The article's passage
 #
-# > TensorFlow Debugger(TFDB):TensorFlow官方的调试工具,支持变量监控、梯度计算、数据流图可视化等功能。
-# > TensorBoard:TensorFlow官方的性能分析工具,支持日志记录、可视化、性能监控等功能。
+# > TensorFlow Debugger（TFDB）：TensorFlow官方的调试工具，支持变量监控、梯度计算、数据流图可视化等功能。
+# > TensorBoard：TensorFlow官方的性能分析工具，支持日志记录、可视化、性能监控等功能。
 #
 # ("TFDB" watches variables, computes gradients, draws graphs; TensorBoard is a tool for measuring performance, with logs, plots and
 # monitoring.) What is wrong with it:
@@ -25,7 +25,7 @@
 #
 # Two real runs of a small task, by the package's own recipe: the answer to a prompt is its first word. A fifth of the
 # answers is shown in supervised training, PPO is to learn the rest from reward. The first run has a sensible learning rate, the second
-# one that is 25 times as large. What they leave on the disk is what TensorBoard reads. This chapter reads it as well, so that you see
+# one that is 25 times as large; attention, weights, the graph and the profile are kept of the first only. What they leave on the disk is what TensorBoard reads. This chapter reads it as well, so that you see
 # what is behind each tab; then start
 # `tensorboard --logdir` on the folder that is printed, and look.
 
@@ -86,14 +86,14 @@ class FirstWord:
         return {"right": sum(map(self.reward, responses, references)) / len(responses)}
 
 
-def train(name, learning_rate):
-    """Runs the recipe quietly. Returns the summary and what the package's health checks said."""
+def train(name, learning_rate, **more):
+    """Runs the recipe quietly, with `more` of the settings of logging. Returns the summary and what the package's health checks said."""
     config = AnsweringConfig(
         run=name, runs_folder=str(chapter.folder / "runs"), overwrite=True, jit=False, iterations=ITERATIONS, batch_size=64,
         vocabulary_size=300, supervised_share=0.2, network=NetworkConfig(width=32, layers=1, heads=2, dropout=0.0),
         supervised=SupervisedConfig(supervised_epochs=15, supervised_batch_size=16, supervised_learning_rate=1e-2),
         optimizer=OptimizerConfig(learning_rate, schedule="constant"), kl=KLConfig(kl_coefficient=0.02),
-        logging=LoggingConfig(log_every=8, attention_maps=True, weight_histograms=True, graph=True, profile="6:7"),
+        logging=LoggingConfig(log_every=8, **more),
     )  # fmt: skip
     with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("always")
@@ -102,8 +102,9 @@ def train(name, learning_rate):
 
 
 summaries, advice = {}, {}
-for name, rate in (("healthy", 2e-3), ("ill", 5e-2)):
-    summaries[name], advice[name] = train(name, rate)
+everything = dict(attention_maps=True, weight_histograms=True, graph=True, profile="6:7")
+for name, rate, more in (("healthy", 2e-3, everything), ("ill", 5e-2, {})):
+    summaries[name], advice[name] = train(name, rate, **more)
     right = [round(summaries[name][f"right_{stage}"], 2) for stage in ("before", "after")]
     print(f"{name:8s}", chapter.text("right before and after PPO:", "PPO之前和之后的正确率:"), *right)
 print("tensorboard --logdir", (chapter.folder / "runs").relative_to(chapter.root))
@@ -313,8 +314,9 @@ print(" > ".join(functions[-6:]))
 assert operation == "Log" and functions[-1] == "behaviour" and health[0] > 0
 
 one_iteration(EnvironmentPPO, "right")  # the same policy, without the bug
-print(chapter.text("without the bug:", "没有这个错误:"), first_bad("right")[0], chapter.text("bad tensors", "个坏张量"))
-assert first_bad("right")[0] == 0
+count = first_bad("right")[0]
+print(chapter.text("without the bug:", "没有这个错误:"), count, chapter.text("bad tensors", "个坏张量"))
+assert count == 0
 
 # %% [markdown]
 # The command line writes the same with `--debug-dump`, and `tensorboard --logdir` of that one run shows it in the tab Debugger V2: alerts on the
@@ -342,7 +344,7 @@ assert '"Log"' in detected and of_user[-1][1] == "articles_log_probability"
 # %% [markdown]
 # ## Where the time goes
 #
-# Iterations 6 and 7 of both runs were profiled. The file holds events with a name, a beginning and a length, in picoseconds; the tab
+# Iterations 6 and 7 of the healthy run were profiled. The file holds events with a name, a beginning and a length, in picoseconds; the tab
 # Profile draws them. Of an iteration with a reward in Python three parts are compiled, each under its name (see `LanguagePPO`):
 
 # %%

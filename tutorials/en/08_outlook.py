@@ -9,7 +9,7 @@
 #
 # ## The article's passage
 #
-# > **可解释性**:……未来研究将关注如何在大语言模型中引入可解释性机制…… **泛化能力**:提升大语言模型的泛化能力…… **数据隐私**……**模型安全**……
+# > **可解释性**：……未来研究将关注如何在大语言模型中引入可解释性机制…… **泛化能力**：提升大语言模型的泛化能力…… **数据隐私**……**模型安全**……
 #
 # (Interpretability, generalisation, privacy and safety "will be" studied.) What is wrong with it: no source, no method, no number; and
 # the methods that followed PPO are missing: DPO (direct preference optimization: from pairs of responses, without sampling), RLOO
@@ -370,6 +370,7 @@ def features(texts):
 
 
 x, y = features(reviews.train.texts), np.asarray(reviews.train.labels)
+row_norms = np.linalg.norm(x, axis=1)
 x_test, y_test = features(reviews.test.texts), np.asarray(reviews.test.labels)
 STEPS, CLIP, DELTA = 60, 0.25, 1e-5
 
@@ -378,11 +379,10 @@ def private_fit(sigma, seed):
     """Weights of a logistic regression; with sigma=None, without a limit and without noise."""
     random, weights = np.random.default_rng(seed), np.zeros(x.shape[1])
     for _ in range(STEPS):
-        gradients = ((1 / (1 + np.exp(-x @ weights)) - y)[:, np.newaxis]) * x  # one of each example, (N, 300)
+        residuals = 1 / (1 + np.exp(-x @ weights)) - y  # (N,): the gradient of an example is its residual times its row of x
         if sigma is not None:
-            norms = np.linalg.norm(gradients, axis=1, keepdims=True)
-            gradients *= np.minimum(1, CLIP / np.maximum(norms, 1e-12))
-        total = gradients.sum(axis=0)
+            residuals *= np.minimum(1, CLIP / np.maximum(np.abs(residuals) * row_norms, 1e-12))
+        total = residuals @ x
         if sigma is not None:
             total += sigma * CLIP * random.normal(size=total.shape)
         weights -= (20.0 if sigma is None else 40.0) * total / len(x)

@@ -9,8 +9,8 @@
 #
 # ## The article's passage
 #
-# > 并行计算……剪枝技术……数据预处理……梯度裁剪:对梯度进行裁剪,防止梯度爆炸和消失……如策略较为稀疏或状态空间较大,其他算法可能更合适……
-# > 策略优势:计算策略优势函数,用于评估策略的改进程度
+# > 并行计算……剪枝技术……数据预处理……梯度裁剪：对梯度进行裁剪，防止梯度爆炸和消失……如策略较为稀疏或状态空间较大，其他算法可能更合适……
+# > 策略优势：计算策略优势函数，用于评估策略的改进程度
 #
 # (Parallel computing, pruning, augmentation, gradient clipping against exploding and vanishing gradients; "sparse policies" and
 # large state spaces; the policy advantage as a measure.) What is wrong with it:

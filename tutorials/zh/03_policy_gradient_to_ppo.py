@@ -1,39 +1,38 @@
 # %% [markdown]
 # # 3. 从策略梯度到PPO
 #
-# [目录](../README.md) · 上一章:[2. 语言模型与PPO](02_language_models_and_ppo.ipynb) · 下一章:[4. 数学](04_mathematics.ipynb) · [English](../en/03_policy_gradient_to_ppo.ipynb)
+# [目录](../README.md) · 上一章：[2. 语言模型与PPO](02_language_models_and_ppo.ipynb) · 下一章：[4. 数学](04_mathematics.ipynb) · [English](../en/03_policy_gradient_to_ppo.ipynb)
 #
-# **本章要学会**:推导REINFORCE、基线、演员-评论家、概率比和裁剪,每一样都用几行代码写出来,并测量它学到了什么;最后看到,这些代码合起来
-# 就是本软件包的更新。需要约1分钟。
+# **本章要学会**：推导REINFORCE、基线、演员-评论家、概率比和裁剪，每一样都用几行代码写出来，并测量它学到了什么；最后看到，这些代码合起来就是本软件包的更新。需要约1分钟。
 #
 # ## 原文的段落
 #
-# > 3.1 ……PPO算法的核心思想是利用近端策略优化技术,使得策略更新更加稳定和高效。
+# > 3.1 ……PPO算法的核心思想是利用近端策略优化技术，使得策略更新更加稳定和高效。
 # >
 # > 3.2.1 ……`optimizer = torch.optim.Adam(policy_net.parameters(), lr=alpha)` …… `alpha = 0.001`
 # >
 # > 3.2.2 对于每个时间步t……计算优势函数估计值Rt = VθValue(st+1) - VθValue(st)……
 #
-# 3.1节用PPO自己的名字解释PPO:什么是“近端”,靠什么做到,都没有说。本章要说的正是这个:概率比和它的裁剪。再逐行看3.2节的代码,错在哪里:
+# 3.1节用PPO自己的名字解释PPO：什么是“近端”，靠什么做到，都没有说。本章要说的正是这个：概率比和它的裁剪。再逐行看3.2节的代码，错在哪里：
 #
 # | 原文的代码 | 问题 | 改正 |
 # |---|---|---|
-# | `policy_net = PolicyNetwork()` | 两个类都没有定义 | 两个变量:`z`(logit)和`V` |
-# | `Adam(policy_net.parameters(), lr=alpha)` | 没有导入`torch`,`alpha`在后面才赋值,漏掉了价值网络 | 先设`alpha`,两个变量都要优化 |
-# | `policy_net.select_action(state)` | `state`还没有值;动作的概率没有留下,而PPO需要它 | `a`从`softmax(z[s])`采样,并保留其对数概率 |
+# | `policy_net = PolicyNetwork()` | 两个类都没有定义 | 两个变量：`z`（logit）和`V` |
+# | `Adam(policy_net.parameters(), lr=alpha)` | 没有导入`torch`，`alpha`在后面才赋值，漏掉了价值网络 | 先设`alpha`，两个变量都要优化 |
+# | `policy_net.select_action(state)` | `state`还没有值；动作的概率没有留下，而PPO需要它 | `a`从`softmax(z[s])`采样，并保留其对数概率 |
 # | `reward_function(action)` | 奖励与状态无关 | `world.rewards[s, a]` |
-# | `next_state = next_state` | 什么也没有动:每一步都是第一步 | `world.next_cells[s, a]`,末尾再加`s = s2` |
-# | `value_net(value_state)` | `value_state`没有定义 | `V[s]`和`V[s2]`,是两个不同的数 |
-# | `reward + gamma * value_estimate - value_estimate` | 两个状态用了同一个价值;不考虑回合结束 | `r + gamma * (1 - end) * V[s2] - V[s]` |
-# | `-torch.log(policy_net.log_prob(action)) * advantage` | 对数的对数是NaN;没有状态;梯度流过了优势 | `-log_prob * stop_gradient(advantage)` |
-# | `F.smooth_l1_loss(value_estimate, advantage)` | 没有导入`F`;让价值去拟合优势 | 拟合`r + gamma * (1 - end) * V[s2]`,且目标不传梯度 |
-# | `policy_loss + value_loss` | 价值损失没有权重,也没有熵 | `policy_loss + c_v * value_loss - c_e * entropy` |
-# | 每个时间步`optimizer.step()` | 一次更新只有一个样本,只用一次;没有概率比和裁剪,这不是PPO | 先收集许多步,再做几轮小批量更新 |
-# | `evaluate_model(model, test_data)` | 两者都没有定义;准确率不是策略的度量 | 回合的回报 |
+# | `next_state = next_state` | 什么也没有动：每一步都是第一步 | `world.next_cells[s, a]`，末尾再加`s = s2` |
+# | `value_net(value_state)` | `value_state`没有定义 | `V[s]`和`V[s2]`，是两个不同的数 |
+# | `reward + gamma * value_estimate - value_estimate` | 两个状态用了同一个价值；不考虑回合结束 | `r + gamma * (1 - end) * V[s2] - V[s]` |
+# | `-torch.log(policy_net.log_prob(action)) * advantage` | 对数的对数是NaN；没有状态；梯度流过了优势 | `-log_prob * stop_gradient(advantage)` |
+# | `F.smooth_l1_loss(value_estimate, advantage)` | 没有导入`F`；让价值去拟合优势 | 拟合`r + gamma * (1 - end) * V[s2]`，且目标不传梯度 |
+# | `policy_loss + value_loss` | 价值损失没有权重，也没有熵 | `policy_loss + c_v * value_loss - c_e * entropy` |
+# | 每个时间步`optimizer.step()` | 一次更新只有一个样本，只用一次；没有概率比和裁剪，这不是PPO | 先收集许多步，再做几轮小批量更新 |
+# | `evaluate_model(model, test_data)` | 两者都没有定义；准确率不是策略的度量 | 回合的回报 |
 #
-# 旁边的文字又说$R_t=V(s_{t+1})-V(s_t)$:既没有奖励也没有折扣,而且$R$通常表示回报。
+# 旁边的文字又说$R_t=V(s_{t+1})-V(s_t)$：既没有奖励也没有折扣，而且$R$通常表示回报。
 #
-# 其中两行可以马上试一试。所用的世界见4.3:四个状态排成方形,动作是上、下、左、右;进入状态4得到奖励1,回合结束,其余每一步奖励为0。
+# 其中两行可以马上试一试。所用的世界见4.3：四个状态排成方形，动作是上、下、左、右；进入状态4得到奖励1，回合结束，其余每一步奖励为0。
 
 # %%
 import sys
@@ -78,21 +77,19 @@ for s in range(3):
     assert abs(right) < 1e-12 < 0.005 < abs(articles)
 
 # %% [markdown]
-# ## REINFORCE:不对奖励求导的梯度
+# ## REINFORCE：不对奖励求导的梯度
 #
-# 先看最小的问题:多臂老虎机。有三个动作,没有状态;动作$a$得到均值为$\mu_a$的随机奖励。策略是三个logit的softmax,
-# $\pi(a)=e^{z_a}/\sum_b e^{z_b}$,要提高的是$J=\sum_a\pi(a)\mu_a$。$\mu$是看不到的,只能看到样本。但是
+# 先看最小的问题：多臂老虎机。有三个动作，没有状态；动作$a$得到均值为$\mu_a$的随机奖励。策略是三个logit的softmax，$\pi(a)=e^{z_a}/\sum_b e^{z_b}$，要提高的是$J=\sum_a\pi(a)\mu_a$。$\mu$是看不到的，只能看到样本。但是
 #
 # $$\nabla J=\sum_a\nabla\pi(a)\,\mu_a=\sum_a\pi(a)\,\nabla\log\pi(a)\,\mu_a=\mathbb{E}_{a\sim\pi}\big[R\,\nabla\log\pi(a)\big]$$
 #
-# 因为$\nabla\pi=\pi\nabla\log\pi$(Williams,1992)。右边是策略自身样本的均值。对softmax有
+# 因为$\nabla\pi=\pi\nabla\log\pi$（Williams，1992）。右边是策略自身样本的均值。对softmax有
 #
 # $$\frac{\partial\log\pi(a)}{\partial z_b}=\mathbb{1}[b=a]-\pi(b)$$
 #
-# 有了状态也是如此:整个回合的对数概率是一个和,其中环境的转移与策略无关,所以每个$\nabla\log\pi(a_t|s_t)$都乘以整个回合的回报;
-# 其中$a_t$之前的奖励与$a_t$无关,可以去掉(均值为什么不变,见下一节),剩下的就是此后的回报。
+# 有了状态也是如此：整个回合的对数概率是一个和，其中环境的转移与策略无关，所以每个$\nabla\log\pi(a_t|s_t)$都乘以整个回合的回报；其中$a_t$之前的奖励与$a_t$无关，可以去掉（均值为什么不变，见下一节），剩下的就是此后的回报。
 #
-# 这里$\mu$是已知的,所以可以把精确的梯度$\pi(b)(\mu_b-J)$与样本的均值放在一起比较。
+# 这里$\mu$是已知的，所以可以把精确的梯度$\pi(b)(\mu_b-J)$与样本的均值放在一起比较。
 
 # %%
 mu, noise = np.array([10.0, 11.0, 12.0]), 1.0
@@ -124,13 +121,13 @@ print(chapter.text("mean of samples:", "样本的均值:"), samples.mean(axis=0)
 assert (np.abs(samples.mean(axis=0) - exact) < 5 * error).all()
 
 # %% [markdown]
-# ## 基线:均值不变,噪声小得多
+# ## 基线：均值不变，噪声小得多
 #
-# 减去任何一个与动作无关的数$b$,均值不变,因为
+# 减去任何一个与动作无关的数$b$，均值不变，因为
 #
 # $$\mathbb{E}_{a\sim\pi}[b\,\nabla\log\pi(a)]=b\sum_a\nabla\pi(a)=b\,\nabla 1=0$$
 #
-# 方差却变了。这里所有奖励都在同一个大数附近,没有基线时,凡是试过的动作都显得好。取$b=J$即平均奖励,$R-b$就说明一个动作比平常好还是差。
+# 方差却变了。这里所有奖励都在同一个大数附近，没有基线时，凡是试过的动作都显得好。取$b=J$即平均奖励，$R-b$就说明一个动作比平常好还是差。
 # 这个差就是*优势*。
 
 # %%
@@ -181,17 +178,15 @@ for axes in (left, right):
 chapter.show(figure, "baseline")
 
 # %% [markdown]
-# ## 演员-评论家:改正后的原文循环
+# ## 演员-评论家：改正后的原文循环
 #
-# 有了状态,基线就是状态的价值$V(s)$,与策略一起学习,称为*评论家*。不必等到后面的回报,用$r+\gamma V(s')$代替它。剩下的就是TD误差,
-# 它是优势的一个估计:
+# 有了状态，基线就是状态的价值$V(s)$，与策略一起学习，称为*评论家*。不必等到后面的回报，用$r+\gamma V(s')$代替它。剩下的就是TD误差，它是优势的一个估计：
 #
 # $$\delta=r+\gamma(1-\text{end})V(s')-V(s)$$
 #
-# 策略(*演员*)沿$\delta\,\nabla\log\pi(a|s)$前进,评论家把$V(s)$移向$r+\gamma V(s')$。两者的梯度都不能流过引导它的那个数,所以要用
-# `stop_gradient`。
+# 策略（*演员*）沿$\delta\,\nabla\log\pi(a|s)$前进，评论家把$V(s)$移向$r+\gamma V(s')$。两者的梯度都不能流过引导它的那个数，所以要用`stop_gradient`。
 #
-# 下面就是原文的循环,表中每一行都已改正。世界是四个状态的网格(见4.3),网络是两张表。
+# 下面就是原文的循环，表中每一行都已改正。世界是四个状态的网格（见4.3），网络是两张表。
 
 # %%
 alpha = 0.2
@@ -241,18 +236,17 @@ greedy = best.optimal_actions[np.arange(4), z.numpy().argmax(axis=1)]
 assert greedy.all() and after > before + 0.02 and after > 0.97
 
 # %% [markdown]
-# 它学会了。但是环境的每一步只用一次就丢掉,而且一次只用一步。这两点都可以改进。
+# 它学会了。但是环境的每一步只用一次就丢掉，而且一次只用一步。这两点都可以改进。
 #
-# ## 概率比:样本的再次使用
+# ## 概率比：样本的再次使用
 #
-# 更新一次之后,样本就来自另一个策略$\pi_{old}$,而不是现在的策略。它们仍然可用,只要按动作的概率变化了多少来加权(重要性采样):
+# 更新一次之后，样本就来自另一个策略$\pi_{old}$，而不是现在的策略。它们仍然可用，只要按动作的概率变化了多少来加权（重要性采样）：
 #
 # $$\mathbb{E}_{a\sim\pi}[f(a)]=\sum_a\pi_{old}(a)\frac{\pi(a)}{\pi_{old}(a)}f(a)=\mathbb{E}_{a\sim\pi_{old}}[r\,f(a)],\qquad r=\frac{\pi(a)}{\pi_{old}(a)}$$
 #
-# (与论文一样,从这里起字母$r$表示概率比;第4章里带时间步下标的$r_t$又表示奖励。)
-# 所以$\mathbb{E}_{old}[rA]$这个目标可以用同一批样本连续提高几步;在$r=1$处它的梯度就是策略梯度,因为$\nabla r=r\,\nabla\log\pi$。代价是:
-# 策略走得越远,结果就越由少数很大的概率比决定。若概率比的方差是$v$,$N$个样本大约只相当于$N/(1+v)$个。
-# 有状态时还有一层代价:概率比只给动作加权,状态却仍是旧策略所经过的。这两点都要求新策略不要走远。
+# （与论文一样，从这里起字母$r$表示概率比；第4章里带时间步下标的$r_t$又表示奖励。）
+# 所以$\mathbb{E}_{old}[rA]$这个目标可以用同一批样本连续提高几步；在$r=1$处它的梯度就是策略梯度，因为$\nabla r=r\,\nabla\log\pi$。代价是：策略走得越远，结果就越由少数很大的概率比决定。若概率比的方差是$v$，$N$个样本大约只相当于$N/(1+v)$个。
+# 有状态时还有一层代价：概率比只给动作加权，状态却仍是旧策略所经过的。这两点都要求新策略不要走远。
 
 # %%
 old = np.full(3, 1 / 3)
@@ -274,15 +268,13 @@ for step in (0.0, 0.5, 1.0, 2.0, 4.0):
 assert all(np.diff(shares) < 0)
 
 # %% [markdown]
-# ## 裁剪:概率比变化够了就停
+# ## 裁剪：概率比变化够了就停
 #
-# 用*少量*样本提高$\mathbb{E}_{old}[rA]$是没有止境的:在样本中碰巧走运的动作会得到全部概率,而概率为0的动作再也不会被尝试。一旦某个样本的概率比
-# 朝优势所要求的方向离开了$1\pm\epsilon$,PPO就不再给它梯度(Schulman等,2017,式7):
+# 用*少量*样本提高$\mathbb{E}_{old}[rA]$是没有止境的：在样本中碰巧走运的动作会得到全部概率，而概率为0的动作再也不会被尝试。一旦某个样本的概率比朝优势所要求的方向离开了$1\pm\epsilon$，PPO就不再给它梯度（Schulman等，2017，式7）：
 #
 # $$L^{CLIP}=\mathbb{E}_{old}\Big[\min\big(rA,\ \mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)\Big]$$
 #
-# 下面的老虎机噪声更大:每一轮拉16次,用这些样本走50步,分别裁剪与不裁剪。一个样本的梯度,未被裁剪时是$rA(\mathbb{1}[b=a]-\pi(b))$,
-# 被裁剪时是0。
+# 下面的老虎机噪声更大：每一轮拉16次，用这些样本走50步，分别裁剪与不裁剪。一个样本的梯度，未被裁剪时是$rA(\mathbb{1}[b=a]-\pi(b))$，被裁剪时是0。
 
 
 # %%
@@ -335,20 +327,19 @@ for axes in (left, right):
 chapter.show(figure, "clipping")
 
 # %% [markdown]
-# 不裁剪时,第一轮进步更大,因为步子大。但有些运行把全部概率压在错误的臂上,再也出不来。裁剪之后,每一轮只走一小步,后来的样本可以纠正先前的运气。
+# 不裁剪时，第一轮进步更大，因为步子大。但有些运行把全部概率压在错误的臂上，再也出不来。裁剪之后，每一轮只走一小步，后来的样本可以纠正先前的运气。
 #
-# ## 合在一起:PPO
+# ## 合在一起：PPO
 #
-# PPO的一次迭代(Schulman等,2017,算法1):
+# PPO的一次迭代（Schulman等，2017，算法1）：
 #
-# 1. 用当前的策略在$B$个并行的世界里走$T$步,留下状态、动作、对数概率、价值和奖励。
-# 2. 计算一次优势。GAE混合以后各步的TD误差,$A_t=\delta_t+\gamma\lambda(1-\text{end}_t)A_{t+1}$(第4章详述);价值的目标是$A_t+V(s_t)$。
-# 3. 做几轮,每轮打乱全部步并分成小批量,降低
+# 1. 用当前的策略在$B$个并行的世界里走$T$步，留下状态、动作、对数概率、价值和奖励。
+# 2. 计算一次优势。GAE混合以后各步的TD误差，$A_t=\delta_t+\gamma\lambda(1-\text{end}_t)A_{t+1}$（第4章详述）；价值的目标是$A_t+V(s_t)$。
+# 3. 做几轮，每轮打乱全部步并分成小批量，降低
 #
 # $$-L^{CLIP}+c_v\tfrac12(V-R)^2-c_e\,S$$
 #
-# 其中$R=A_t+V(s_t)$是第2步的价值目标,不再变动;$S$是策略的熵,它不该过早变成0;$c_v$和$c_e$是权重。还有三个常见的细节:优势化为均值0、标准差1;
-# 价值也裁剪(取两个平方误差中较大的:新价值的误差,以及把新价值限制在旧价值$\pm\epsilon$之内时的误差);梯度的范数有上限。
+# 其中$R=A_t+V(s_t)$是第2步的价值目标，不再变动；$S$是策略的熵，它不该过早变成0；$c_v$和$c_e$是权重。还有三个常见的细节：优势化为均值0、标准差1；价值也裁剪（取两个平方误差中较大的：新价值的误差，以及把新价值限制在旧价值$\pm\epsilon$之内时的误差）；梯度的范数有上限。
 # 这里的策略是本软件包的一个网络。
 
 # %%
@@ -465,12 +456,11 @@ axes.grid(alpha=0.3)
 chapter.show(figure, "ppo")
 
 # %% [markdown]
-# 两者在环境中走的步数相同。同样的步,分四轮做许多小更新,比只做一次更新学到的更多。
+# 两者在环境中走的步数相同。同样的步，分四轮做许多小更新，比只做一次更新学到的更多。
 #
 # ## 软件包里的同一件事
 #
-# `PPO`是本软件包的学习器,经验从哪里来由子类决定(`EnvironmentPPO`、`LanguagePPO`)。给它同样的`Trajectory`,它的方法`improve`做的就是上面
-# `update`做的事。我们给两者同样的权重、同样的经验、同样的打乱次序,比较损失,再比较最后一轮之后的每一个权重。
+# `PPO`是本软件包的学习器，经验从哪里来由子类决定（`EnvironmentPPO`、`LanguagePPO`）。给它同样的`Trajectory`，它的方法`improve`做的就是上面`update`做的事。我们给两者同样的权重、同样的经验、同样的打乱次序，比较损失，再比较最后一轮之后的每一个权重。
 
 # %%
 policy, _ = new_learner()
@@ -507,22 +497,21 @@ for one, other in zip(plain.get_weights(), learner.policy.get_weights()):
 assert moved > 20 * apart
 
 # %% [markdown]
-# 软件包还多出这些:不计入任何统计的填充(文本)、记忆(LSTM、Transformer)、编译,以及由`target_kl`提前停止。请从`train_step`开始读
-# `ppo_keras/ppo.py`,其中的每个步骤你都已经认识。
+# 软件包还多出这些：不计入任何统计的填充（文本）、记忆（LSTM、Transformer）、编译，以及由`target_kl`提前停止。请从`train_step`开始读`ppo_keras/ppo.py`，其中的每个步骤你都已经认识。
 #
 # ## 小结
 #
-# - REINFORCE:$\nabla J=\mathbb{E}[R\,\nabla\log\pi]$;基线保持均值,去掉噪声。
-# - 演员-评论家:基线是$V(s)$,优势用$\delta=r+\gamma(1-\text{end})V(s')-V(s)$估计。
-# - 概率比$\pi/\pi_{old}$使同一批样本可以用上几步;裁剪说明何时该停。
-# - PPO就是:收集,计算一次优势,在裁剪的目标上做几轮小批量更新。
+# - REINFORCE：$\nabla J=\mathbb{E}[R\,\nabla\log\pi]$；基线保持均值，去掉噪声。
+# - 演员-评论家：基线是$V(s)$，优势用$\delta=r+\gamma(1-\text{end})V(s')-V(s)$估计。
+# - 概率比$\pi/\pi_{old}$使同一批样本可以用上几步；裁剪说明何时该停。
+# - PPO就是：收集，计算一次优势，在裁剪的目标上做几轮小批量更新。
 #
 # ## 练习
 #
-# 1. 对数组$r$和$A$,求$\min(rA,\mathrm{clip}(r,1-\epsilon,1+\epsilon)A)$对$r$的导数。
-# 2. 方差最小的常数基线不是$J$,而是$b^*=\mathbb{E}[R\,\|\nabla\log\pi\|^2]/\mathbb{E}[\|\nabla\log\pi\|^2]$(梯度对logit求)。
+# 1. 对数组$r$和$A$，求$\min(rA,\mathrm{clip}(r,1-\epsilon,1+\epsilon)A)$对$r$的导数。
+# 2. 方差最小的常数基线不是$J$，而是$b^*=\mathbb{E}[R\,\|\nabla\log\pi\|^2]/\mathbb{E}[\|\nabla\log\pi\|^2]$（梯度对logit求）。
 #    对softmax策略`pi`和平均奖励`mu`精确地算出它。
-# 3. 已知$n$个样本的概率比,它们相当于多少个样本?请计算$(\sum r)^2/\sum r^2$(均值为1时就是$n/(1+v)$)。
+# 3. 已知$n$个样本的概率比，它们相当于多少个样本？请计算$(\sum r)^2/\sum r^2$（均值为1时就是$n/(1+v)$）。
 #
 # 答案在`tutorials/solutions/03_policy_gradient_to_ppo.py`。
 

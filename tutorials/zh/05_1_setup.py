@@ -1,31 +1,31 @@
 # %% [markdown]
 # # 5.1 环境搭建
 #
-# [目录](../README.md) · 上一章:[4.3 四个状态的网格世界](04_3_gridworld.ipynb) · 下一章:[5.2 改正原文的程序](05_2_the_article_corrected.ipynb) · [English](../en/05_1_setup.ipynb)
+# [目录](../README.md) · 上一章：[4.3 四个状态的网格世界](04_3_gridworld.ipynb) · 下一章：[5.2 改正原文的程序](05_2_the_article_corrected.ipynb) · [English](../en/05_1_setup.ipynb)
 #
-# **本章要学会**:安装什么,怎样检查:版本,后端,GPU(没有也行),XLA;一次训练怎样进入TensorBoard;以及这个仓库里各种东西在哪里。需要不到1分钟。
+# **本章要学会**：安装什么，怎样检查：版本、后端、GPU（没有也行）、XLA；一次训练怎样进入TensorBoard；以及这个仓库里各种东西在哪里。需要不到1分钟。
 #
 # ## 原文的段落
 #
-# > 在开始项目之前,需要确保Python和TensorFlow环境已搭建好。以下是安装步骤:1. 安装Python 3.6或更高版本;2. 安装TensorFlow:`pip install tensorflow`
+# > 在开始项目之前，需要确保Python和TensorFlow环境已搭建好。以下是安装步骤：1. 安装Python 3.6或更高版本；2. 安装TensorFlow：`pip install tensorflow`
 #
-# 问题在于:
+# 问题在于：
 #
-# - Python 3.6自2021年底起不再更新,今天的TensorFlow和Keras没有它的安装包。“或更高版本”也不对:最新的Python对TensorFlow来说往往太新。
-# - 没有写任何版本。Keras的版本与作者的不同,原文的程序就可能在别的地方出错。
-# - 没有虚拟环境,没有提GPU,也没有TensorBoard;原文第7节推荐了它,而TensorFlow已不再附带安装。
-# - 原文第3节用的是PyTorch(`torch`),却没有任何地方安装它。
+# - Python 3.6自2021年底起不再更新，今天的TensorFlow和Keras没有它的安装包。“或更高版本”也不对：最新的Python对TensorFlow来说往往太新。
+# - 没有写任何版本。Keras的版本与作者的不同，原文的程序就可能在别的地方出错。
+# - 没有虚拟环境，没有提GPU，也没有TensorBoard；原文第7节推荐了它，而TensorFlow已不再附带安装。
+# - 原文第3节用的是PyTorch（`torch`），却没有任何地方安装它。
 #
 # ## 安装
 #
-# 在本仓库的一份克隆里,用`setup.cfg`允许的Python:
+# 在本仓库的一份克隆里，用`setup.cfg`允许的Python：
 #
 # ```bash
 # python3 -m venv .venv && source .venv/bin/activate   # Windows上:.venv\Scripts\activate
 # pip install -e .                                     # 有NVIDIA GPU时:pip install -e ".[gpu]"
 # ```
 #
-# 以下只做检查。需要什么写在`setup.cfg`里,我们就从那里读。
+# 以下只做检查。需要什么写在`setup.cfg`里，我们就从那里读。
 
 # %%
 import sys
@@ -63,7 +63,7 @@ assert setup.read(chapter.root / "setup.cfg", encoding="utf-8")
 # %% [markdown]
 # ## 比较版本
 #
-# 版本号不是文本:当作文本,3.6比3.11*大*,因为字符6大于1。版本号是一列数。先从零实现,再与pip自己所用的`packaging`对照:
+# 版本号不是文本：当作文本，3.6比3.11*大*，因为字符6大于1。版本号是一列数。先从零实现，再与pip自己所用的`packaging`对照：
 
 
 # %%
@@ -91,7 +91,7 @@ print(chapter.text("this Python:", "现在的Python:"), here)
 assert allowed(here, pythons) and not allowed("3.6", pythons)  # the article's is too old
 
 # %% [markdown]
-# 对`setup.cfg`列出的每个软件包都这样检查:
+# 对`setup.cfg`列出的每个软件包都这样检查：
 
 # %%
 print(chapter.text("package, needed, found:", "软件包,需要,找到:"))
@@ -104,8 +104,7 @@ for requirement in setup["options"]["install_requires"].split():
 # %% [markdown]
 # ## 后端
 #
-# Keras 3可以运行在TensorFlow、JAX或PyTorch上;本软件包需要TensorFlow。由环境变量`KERAS_BACKEND`决定,而且要在导入Keras之前。`import ppo_keras`会设置它;
-# 如果要求的是别的后端,它会说明:
+# Keras 3可以运行在TensorFlow、JAX或PyTorch上；本软件包需要TensorFlow。由环境变量`KERAS_BACKEND`决定，而且要在导入Keras之前。`import ppo_keras`会设置它；如果要求的是别的后端，它会说明：
 
 # %%
 print(chapter.text("backend:", "后端:"), keras.backend.backend())
@@ -118,9 +117,9 @@ print(" ", message)
 assert other.returncode != 0 and "KERAS_BACKEND" in message
 
 # %% [markdown]
-# ## 处理器,GPU,XLA
+# ## 处理器、GPU、XLA
 #
-# 不需要GPU:每一章都能在两个CPU核上运行。如果有GPU,TensorFlow会自动使用它。`jit_compile=True`背后的编译器XLA在两者上都能用;下面用一个小乘法说明它给出同样的数。
+# 不需要GPU：每一章都能在两个CPU核上运行。如果有GPU，TensorFlow会自动使用它。`jit_compile=True`背后的编译器XLA在两者上都能用；下面用一个小乘法说明它给出同样的数。
 
 # %%
 print(chapter.text("CPU cores:", "CPU核数:"), os.cpu_count())
@@ -137,13 +136,12 @@ np.testing.assert_allclose(product(tf.constant(a), tf.constant(b)), np.tanh(a @ 
 print(chapter.text("XLA works", "XLA可用"))
 
 # %% [markdown]
-# 如果机器里有GPU而列表里没有:`pip install -e ".[gpu]"`会装上CUDA的库(Linux,以及Windows的WSL2);驱动程序来自NVIDIA。除非先调用
-# `tf.config.experimental.set_memory_growth`,TensorFlow会占满显存。
+# 如果机器里有GPU而列表里没有：`pip install -e ".[gpu]"`会装上CUDA的库（Linux，以及Windows的WSL2）；驱动程序来自NVIDIA。除非先调用`tf.config.experimental.set_memory_growth`，TensorFlow会占满显存。
 #
 # ## 第一次训练与TensorBoard
 #
-# TensorBoard读取*事件文件*,即`tf.summary`写进文件夹的一切。下面从零写一个回调函数,与软件包的`EnvironmentRecorder`并排;两者观察同一次训练:在原文的网格世界里做PPO。
-# 每次迭代之后,`logs`里是各项指标;它们在编译的步骤之外写出,因为XLA不能写文件。
+# TensorBoard读取*事件文件*，即`tf.summary`写进文件夹的一切。下面从零写一个回调函数，与软件包的`EnvironmentRecorder`并排；两者观察同一次训练：在原文的网格世界里做PPO。
+# 每次迭代之后，`logs`里是各项指标；它们在编译的步骤之外写出，因为XLA不能写文件。
 
 
 # %%
@@ -198,7 +196,7 @@ print("  tensorboard --logdir", chapter.folder.relative_to(chapter.root).as_posi
 print(chapter.text("and open http://localhost:6006 in a browser.", "然后在浏览器里打开http://localhost:6006。"))
 
 # %% [markdown]
-# TensorBoard将画出的曲线,用同样的文件画在这里:
+# TensorBoard将画出的曲线，用同样的文件画在这里：
 
 # %%
 figure = Figure(figsize=(7, 2.8), layout="constrained")
@@ -213,7 +211,7 @@ chapter.show(figure, "curves")
 # %% [markdown]
 # ## 各种东西在哪里
 #
-# 按算法的顺序读软件包。每个文件的第一行说明它的内容:
+# 按算法的顺序读软件包。每个文件的第一行说明它的内容：
 
 # %%
 package = chapter.root / "ppo_keras"
@@ -231,17 +229,16 @@ print(chapter.text("all commands:", "所有命令:"), "ppo-keras --help")
 # %% [markdown]
 # ## 小结
 #
-# - 写明版本,对Python既写下界*也*写上界,并按数字比较。
-# - TensorFlow、Keras和TensorBoard是三个软件包,各有各的版本;不需要PyTorch。
-# - 不需要GPU;有GPU时,变的是速度和末尾几位数字。
-# - TensorBoard显示的是`tf.summary`写进文件夹的内容:先确认文件在那里,再去别处找错。
+# - 写明版本，对Python既写下界*也*写上界，并按数字比较。
+# - TensorFlow、Keras和TensorBoard是三个软件包，各有各的版本；不需要PyTorch。
+# - 不需要GPU；有GPU时，变的是速度和末尾几位数字。
+# - TensorBoard显示的是`tf.summary`写进文件夹的内容：先确认文件在那里，再去别处找错。
 #
 # ## 练习
 #
-# 1. Python 3.6, 3.10, 3.12, 3.14之中,`setup.cfg`允许哪些?用四个数回答,1为允许,0为不允许。
-# 2. 我们的回调函数一共写了多少个标量?(由上面打印的两个数得出。)
-# 3. 策略由两个独立的网络组成,一个给出动作,一个给出价值。各有三个带偏置的全连接层:从状态(4个数,其中一个是1)到16个数,从16到16,
-#    再从16到输出(4个logit,或1个价值)。全部是float32,每个占4字节。权重一共占多少字节?
+# 1. Python 3.6、3.10、3.12、3.14之中，`setup.cfg`允许哪些？用四个数回答，1为允许，0为不允许。
+# 2. 我们的回调函数一共写了多少个标量？（由上面打印的两个数得出。）
+# 3. 策略由两个独立的网络组成，一个给出动作，一个给出价值。各有三个带偏置的全连接层：从状态（4个数，其中一个是1）到16个数，从16到16，再从16到输出（4个logit，或1个价值）。全部是float32，每个占4字节。权重一共占多少字节？
 #
 # 答案在`tutorials/solutions/05_1_setup.py`。
 

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 5.2 改正原文的程序
 #
-# [目录](../README.md) · 上一章:[5.1 环境搭建](05_1_setup.ipynb) · 下一章:[5.3 用LSTM做PPO](05_3_lstm_ppo.ipynb) · [English](../en/05_2_the_article_corrected.ipynb)
+# [目录](../README.md) · 上一章：[5.1 环境搭建](05_1_setup.ipynb) · 下一章：[5.3 用LSTM做PPO](05_3_lstm_ppo.ipynb) · [English](../en/05_2_the_article_corrected.ipynb)
 #
-# **本章要学会**:运行原文的程序会发生什么,哪些错误会报错,哪些只是悄悄算错;以及同样的五个函数改正之后的样子:真的能学会。
+# **本章要学会**：运行原文的程序会发生什么，哪些错误会报错，哪些只是悄悄算错；以及同样的五个函数改正之后的样子：真的能学会。
 # 需要约1分钟。
 #
 # ## 原文的段落
@@ -11,10 +11,9 @@
 # > 以下是项目的源代码和详细解读……`def create_policy_network` … `def create_value_network` … `def ppo` …
 # > `def train_model` … `def test_model` … 输出结果将显示策略网络预测的动作概率。
 #
-# 原文没有给出任何输出。用本仓库的版本运行,也不可能有:程序停在第一个网络上。下面按顺序运行原文自己的代码行。报错的,打印出错误信息;不报错的,
-# 用一个数字说明错在哪里。每一组之后给出改正的函数。
+# 原文没有给出任何输出。用本仓库的版本运行，也不可能有：程序停在第一个网络上。下面按顺序运行原文自己的代码行。报错的，打印出错误信息；不报错的，用一个数字说明错在哪里。每一组之后给出改正的函数。
 #
-# 原文的数据是随机浮点数,没有东西可学,第一个代码单元就说明了这一点:动作不是由策略选出来的,奖励也与动作无关。
+# 原文的数据是随机浮点数，没有东西可学，第一个代码单元就说明了这一点：动作不是由策略选出来的，奖励也与动作无关。
 
 # %%
 import sys
@@ -60,12 +59,12 @@ print(chapter.text("mean reward of action 1 less that of action 0, 100,000 sampl
 # %% [markdown]
 # ## 网络
 #
-# 原文的几行代码,以及它们的后果:
+# 原文的几行代码，以及它们的后果：
 #
-# - `LSTM(128, input_shape=(10,))`:LSTM读入的是(序列,时间步,特征),而`(10,)`没有特征这一维。
-# - `Dense(1, activation='sigmoid')`给整个序列一个概率,也就是一次二选一。语言模型在每一步都要为词表中的每个词元给出一个logit。
-# - `predict(states[i])`丢掉了批这一维。Keras并不抱怨:它把一个十步的状态读成了十个状态。
-# - `activation='relu'`使记忆无界(也用不上cuDNN的快速实现)。循环权重较大时(下面用正交矩阵的四倍)输出会爆炸;用`tanh`时,输出不超过1。
+# - `LSTM(128, input_shape=(10,))`：LSTM读入的是（序列，时间步，特征），而`(10,)`没有特征这一维。
+# - `Dense(1, activation='sigmoid')`给整个序列一个概率，也就是一次二选一。语言模型在每一步都要为词表中的每个词元给出一个logit。
+# - `predict(states[i])`丢掉了批这一维。Keras并不抱怨：它把一个十步的状态读成了十个状态。
+# - `activation='relu'`使记忆无界（也用不上cuDNN的快速实现）。循环权重较大时（下面用正交矩阵的四倍）输出会爆炸；用`tanh`时，输出不超过1。
 
 
 # %%
@@ -94,8 +93,7 @@ for activation in ("relu", "tanh"):
 assert largest["tanh"] <= 1 < largest["relu"]
 
 # %% [markdown]
-# 改正之后:读入词元,在每一步为每个符号输出一个logit。策略网络与价值网络分开,与原文一样。任务需要记忆:提示是六个符号之一,策略写五个词元;
-# 奖励随最后一个词元到来,等于与提示相同的词元所占的比例。状态是到目前为止写下的内容,动作是下一个词元:这就是一个最小的语言模型。
+# 改正之后：读入词元，在每一步为每个符号输出一个logit。策略网络与价值网络分开，与原文一样。任务需要记忆：提示是六个符号之一，策略写五个词元；奖励随最后一个词元到来，等于与提示相同的词元所占的比例。状态是到目前为止写下的内容，动作是下一个词元：这就是一个最小的语言模型。
 
 # %%
 SYMBOLS, LENGTH, WIDTH = 6, 5, 64
@@ -128,8 +126,7 @@ assert policy_net(tf.zeros([3, 7], tf.int32)).shape == (3, 7, SYMBOLS) and value
 # %% [markdown]
 # ## 经验
 #
-# 原文事先抽好动作,每个样本调用四次`predict`(优势两次,两个损失各一次),却从不保存动作被选中时的概率。PPO恰恰需要这个概率:
-# 它必须*在采取动作时*存下来。下面一个函数收集一批经验:状态、动作、动作的对数概率、价值和奖励。
+# 原文事先抽好动作，每个样本调用四次`predict`（优势两次，两个损失各一次），却从不保存动作被选中时的概率。PPO恰恰需要这个概率：它必须*在采取动作时*存下来。下面一个函数收集一批经验：状态、动作、动作的对数概率、价值和奖励。
 
 
 # %%
@@ -156,12 +153,11 @@ print(chapter.text("share of right tokens before training:", "训练前正确词
 # %% [markdown]
 # ## 优势
 #
-# 原文倒着遍历样本,却没有把任何东西往前带:每个优势都是$\delta_t=r_t+\gamma V(s_{t+1})-V(s_t)$,即TD(0)。回合结束没有标记,下一回合的价值
-# 会漏进来。而且它的价值网络拟合的是*即时*奖励。改正之后就是广义优势估计(Schulman等,2016,式16):
+# 原文倒着遍历样本，却没有把任何东西往前带：每个优势都是$\delta_t=r_t+\gamma V(s_{t+1})-V(s_t)$，即TD(0)。回合结束没有标记，下一回合的价值会漏进来。而且它的价值网络拟合的是*即时*奖励。改正之后就是广义优势估计（Schulman等，2016，式16）：
 #
 # $$A_t=\delta_t+\gamma\lambda(1-d_t)A_{t+1},\qquad \delta_t=r_t+\gamma(1-d_t)V(s_{t+1})-V(s_t),\qquad R_t=A_t+V(s_t)$$
 #
-# 回合结束处$d_t=1$;$R_t$是价值网络要学的目标。拿一个词元全对的回复来比较,此时价值网络还什么都不知道:
+# 回合结束处$d_t=1$；$R_t$是价值网络要学的目标。拿一个词元全对的回复来比较，此时价值网络还什么都不知道：
 
 
 # %%
@@ -205,15 +201,15 @@ np.testing.assert_allclose(advantages, packaged[0], rtol=1e-5, atol=1e-6)
 np.testing.assert_allclose(returns, packaged[1], rtol=1e-5, atol=1e-6)
 
 # %% [markdown]
-# 用TD(0),而价值网络又什么都不知道时,只有最后一个词元得知结果是好的。
+# 用TD(0)，而价值网络又什么都不知道时，只有最后一个词元得知结果是好的。
 #
-# ## 损失:会报错的几行
+# ## 损失：会报错的几行
 #
-# 取出`ppo`的几行分别运行,每次先修好它之前的问题。
+# 取出`ppo`的几行分别运行，每次先修好它之前的问题。
 #
-# - `predict`返回NumPy数组,而`np.random.rand`产生的奖励是float64:与float32张量相加时报错。
-# - `tape.gradient`要的是变量,原文给的是模型。
-# - 给了变量之后,梯度全是`None`:`predict`已经离开了梯度带(tape),而`total_loss`又是在两个梯度带之外相加的。第二个`with ... as tape`还覆盖了第一个。
+# - `predict`返回NumPy数组，而`np.random.rand`产生的奖励是float64：与float32张量相加时报错。
+# - `tape.gradient`要的是变量，原文给的是模型。
+# - 给了变量之后，梯度全是`None`：`predict`已经离开了梯度带（tape），而`total_loss`又是在两个梯度带之外相加的。第二个`with ... as tape`还覆盖了第一个。
 
 # %%
 wrong_net = article_network((10, 1))
@@ -245,16 +241,16 @@ print(chapter.text("gradients of a sum formed outside the tapes:", "在梯度带
 assert all(gradient is None for gradient in after_predict + outside)
 
 # %% [markdown]
-# ## 损失:能运行却算错的几行
+# ## 损失：能运行却算错的几行
 #
-# 这些更糟,因为没有任何提示。
+# 这些更糟，因为没有任何提示。
 #
-# - `action * tf.math.log(action_probs)`:动作为0时乘积是0,梯度也是0。一半的经验什么也没教。
-# - 对sigmoid取`tf.math.log`:网络认定动作0时,动作1的概率在float32中恰好是0,对数是$-\infty$,梯度不是数(NaN)。
+# - `action * tf.math.log(action_probs)`：动作为0时乘积是0，梯度也是0。一半的经验什么也没教。
+# - 对sigmoid取`tf.math.log`：网络认定动作0时，动作1的概率在float32中恰好是0，对数是$-\infty$，梯度不是数（NaN）。
 #   对logit用`log_softmax`则始终有限。
-# - `value_net.predict(states) - rewards`的形状是`(N, 1)`和`(N,)`:NumPy把它们扩展成`(N, N)`。完美的价值网络也会有损失。
-# - `old_action_probs = action_probs`:新旧概率是同一组数,概率比永远是1,从来不会裁剪。(原文甚至没有用到它。)
-# - 价值损失已经在`policy_loss`里,随后又加了一次。
+# - `value_net.predict(states) - rewards`的形状是`(N, 1)`和`(N,)`：NumPy把它们扩展成`(N, N)`。完美的价值网络也会有损失。
+# - `old_action_probs = action_probs`：新旧概率是同一组数，概率比永远是1，从来不会裁剪。（原文甚至没有用到它。）
+# - 价值损失已经在`policy_loss`里，随后又加了一次。
 
 
 # %%
@@ -287,7 +283,7 @@ assert (action_probs / old_action_probs == 1).all()
 print(chapter.text("the article's ratios:", "原文的概率比:"), np.unique(action_probs / old_action_probs))
 
 # %% [markdown]
-# 改正之后:在梯度带内调用模型,每个损失有自己的梯度带和优化器,概率比是现在的策略与当时行动的策略之比。目标是Schulman等(2017,式7),写成损失:
+# 改正之后：在梯度带内调用模型，每个损失有自己的梯度带和优化器，概率比是现在的策略与当时行动的策略之比。目标是Schulman等（2017，式7），写成损失：
 #
 # $$r=\exp(\log\pi(a|s)-\log\pi_{old}(a|s)),\qquad L=\max\big(-rA,\ -\mathrm{clip}(r,1-\epsilon,1+\epsilon)A\big)$$
 
@@ -325,8 +321,8 @@ print(chapter.text("the losses equal the package's", "损失与软件包的一�
 # %% [markdown]
 # ## 训练与测试
 #
-# `train_model`重复以下过程:收集经验,计算一次优势,分小批量更新几轮。`alpha`交给Adam;原文把它传来传去,却从未使用。
-# `test_model`给出的是动作;原文的`actions = policy_net.predict(test_states)`是sigmoid的输出,也就是概率。
+# `train_model`重复以下过程：收集经验，计算一次优势，分小批量更新几轮。`alpha`交给Adam；原文把它传来传去，却从未使用。
+# `test_model`给出的是动作；原文的`actions = policy_net.predict(test_states)`是sigmoid的输出，也就是概率。
 
 
 # %%
@@ -373,8 +369,7 @@ assert shares[0] < 0.3 and np.mean(shares[-5:]) > 0.8 and right > 0.9, (shares, 
 # %% [markdown]
 # ## 放回两个错误
 #
-# 两个不报错的错误,代价有多大?同一个程序,只换回原文的优势(TD(0))和价值网络的目标(即时奖励)。最后一个词元通过$r$得知奖励,
-# 倒数第二个通过$V$得知。更早的状态,价值网络的目标都是0,所以再往前的词元什么也得不到。
+# 两个不报错的错误，代价有多大？同一个程序，只换回原文的优势（TD(0)）和价值网络的目标（即时奖励）。最后一个词元通过$r$得知奖励，倒数第二个通过$V$得知。更早的状态，价值网络的目标都是0，所以再往前的词元什么也得不到。
 
 # %%
 correct_advantages = advantages_and_returns
@@ -402,17 +397,17 @@ assert np.mean(shares[-5:]) > np.mean(spoiled[-5:]) + 0.15
 # %% [markdown]
 # ## 小结
 #
-# - 报错是好事:原文程序的形状、数据类型和梯度缺失,一运行就会发现。
-# - 不报错的错误要靠数字发现:完美的价值网络不该有的损失,等于0的梯度,永远是1的概率比。
-# - PPO就是:行动并*存下*对数概率;优势只算一次,要有递推,要认得回合结束;用裁剪的损失更新几轮,在梯度带内调用模型。
-# - 这个任务既不需要熵奖励,也不需要对偏离参考模型的惩罚。真正的语言模型至少需要后者:见6.1。
-# - 在软件包里,同样的步骤是`LanguagePPO.collect`、`PPO.estimate`和`PPO.gradients`。
+# - 报错是好事：原文程序的形状、数据类型和梯度缺失，一运行就会发现。
+# - 不报错的错误要靠数字发现：完美的价值网络不该有的损失，等于0的梯度，永远是1的概率比。
+# - PPO就是：行动并*存下*对数概率；优势只算一次，要有递推，要认得回合结束；用裁剪的损失更新几轮，在梯度带内调用模型。
+# - 这个任务既不需要熵奖励，也不需要对偏离参考模型的惩罚。真正的语言模型至少需要后者：见6.1。
+# - 在软件包里，同样的步骤是`LanguagePPO.collect`、`PPO.estimate`和`PPO.gradients`。
 #
 # ## 练习
 #
-# 1. 一个三步的回合,奖励依次为0, 0, 1;价值网络给出0.2, 0.4, 0.6。当$\gamma=\lambda=1$时,三个优势各是多少?
-# 2. 价值网络输出`[[0.], [1.], [2.]]`,目标是`[0., 1., 2.]`。原文那一行得到的均方误差是多少?
-# 3. 概率比为1.5,$\epsilon=0.2$。裁剪损失(即上面要最小化的$L$)对概率比的导数,在$A=1$和$A=-1$时各是多少?
+# 1. 一个三步的回合，奖励依次为0、0、1；价值网络给出0.2、0.4、0.6。当$\gamma=\lambda=1$时，三个优势各是多少？
+# 2. 价值网络输出`[[0.], [1.], [2.]]`，目标是`[0., 1., 2.]`。原文那一行得到的均方误差是多少？
+# 3. 概率比为1.5，$\epsilon=0.2$。裁剪损失（即上面要最小化的$L$）对概率比的导数，在$A=1$和$A=-1$时各是多少？
 #
 # 答案在`tutorials/solutions/05_2_the_article_corrected.py`。
 

@@ -1,35 +1,33 @@
 # %% [markdown]
 # # 5.3 用LSTM做PPO
 #
-# [目录](../README.md) · 上一章:[5.2 改正原文的程序](05_2_the_article_corrected.ipynb) · 下一章:[5.4 用解码器Transformer做PPO](05_4_transformer_ppo.ipynb) · [English](../en/05_3_lstm_ppo.ipynb)
+# [目录](../README.md) · 上一章：[5.2 改正原文的程序](05_2_the_article_corrected.ipynb) · 下一章：[5.4 用解码器Transformer做PPO](05_4_transformer_ppo.ipynb) · [English](../en/05_3_lstm_ppo.ipynb)
 #
-# **本章要学会**:用Keras的层搭建一个LSTM的演员-评论家(actor-critic);确认逐步行动与整段读入得到同样的数,即使中途开始了新的文本;
-# 再把它训练成一个写作模型:先学少量例句,再用PPO。需要约1分钟。
+# **本章要学会**：用Keras的层搭建一个LSTM的演员-评论家（actor-critic）；确认逐步行动与整段读入得到同样的数，即使中途开始了新的文本；再把它训练成一个写作模型：先学少量例句，再用PPO。需要约1分钟。
 #
 # ## 原文的段落
 #
 # > `model.add(LSTM(128, activation='relu', input_shape=input_shape))` … 使用LSTM层进行序列建模。
-# > 策略网络输出动作概率,价值网络输出状态价值。
+# > 策略网络输出动作概率，价值网络输出状态价值。
 #
-# 问题在于:
+# 问题在于：
 #
 # - 整个序列只有一个输出。PPO在*每一步*都需要一个分布和一个价值。
-# - 记忆没有从一步传到下一步。要写下一个词元,原文的网络就得把全部内容重读一遍。
-# - 新文本开始时没有清空记忆,也没有处理长短不一的提示。
-# - `activation='relu'`使记忆无界(见5.2)。
+# - 记忆没有从一步传到下一步。要写下一个词元，原文的网络就得把全部内容重读一遍。
+# - 新文本开始时没有清空记忆，也没有处理长短不一的提示。
+# - `activation='relu'`使记忆无界（见5.2）。
 #
 # ## 思路
 #
-# 带记忆的策略有两种用法。**行动**时,它读一个词元,保留记忆,给出一个分布。**学习**时,它一次读入整个序列。如果两者的数不一致,第一次更新之前概率比
-# $\pi/\pi_{old}$就不是1,PPO就会从这个差别中学习。所以两种都要写,并测试它们一致。
+# 带记忆的策略有两种用法。**行动**时，它读一个词元，保留记忆，给出一个分布。**学习**时，它一次读入整个序列。如果两者的数不一致，第一次更新之前概率比$\pi/\pi_{old}$就不是1，PPO就会从这个差别中学习。所以两种都要写，并测试它们一致。
 #
 # ## 公式
 #
-# LSTM单元保有记忆$c$,并展示其中的$h$(Hochreiter与Schmidhuber,1997;$f$见Gers等,2000):
+# LSTM单元保有记忆$c$，并展示其中的$h$（Hochreiter与Schmidhuber，1997；$f$见Gers等，2000）：
 #
 # $$(i,f,g,o)=xW+hU+b,\qquad c'=\sigma(f)\,c+\sigma(i)\tanh(g),\qquad h'=\sigma(o)\tanh(c')$$
 #
-# 文本开始时,先把$h$和$c$置为0再走这一步。先用NumPy算,再与Keras的单元比较:
+# 文本开始时，先把$h$和$c$置为0再走这一步。先用NumPy算，再与Keras的单元比较：
 
 # %%
 import sys
@@ -79,13 +77,12 @@ print(chapter.text("by hand and by Keras: the same h and c", "手算与Keras:h�
 # %% [markdown]
 # ## 用Keras的层搭建演员-评论家
 #
-# 一个嵌入层,一个单元,一个层归一化,两个头:logit(把嵌入反过来用)和价值。`embed`乘以$\sqrt D$(与Vaswani等2017第3.4节一样),
-# 因为初始权重很小。`step`用于行动,`call`读入序列,两者都用`advance`。`call`一次完成所有步的嵌入和输出,只有递推是循环。
-# Keras的`LSTM`把循环藏了起来,也不能在中途重置一批中的某一个序列。
+# 一个嵌入层，一个单元，一个层归一化，两个头：logit（把嵌入反过来用）和价值。`embed`乘以$\sqrt D$（与Vaswani等2017第3.4节一样），因为初始权重很小。`step`用于行动，`call`读入序列，两者都用`advance`。`call`一次完成所有步的嵌入和输出，只有递推是循环。
+# Keras的`LSTM`把循环藏了起来，也不能在中途重置一批中的某一个序列。
 #
-# `has_memory`告诉学习器:小批量必须由整条序列组成。某一步的记忆来自它之前的各步;从序列中单独抽出一步,读它时的记忆就不是当初行动时的记忆了。
+# `has_memory`告诉学习器：小批量必须由整条序列组成。某一步的记忆来自它之前的各步；从序列中单独抽出一步，读它时的记忆就不是当初行动时的记忆了。
 #
-# `LanguagePPO`对策略的要求都在这里,所以下面可以直接用它训练这个类。
+# `LanguagePPO`对策略的要求都在这里，所以下面可以直接用它训练这个类。
 
 
 # %%
@@ -152,10 +149,9 @@ class Writer(keras.Model):
 
 
 # %% [markdown]
-# ## `step`等于`call`,中途重置也不例外
+# ## `step`等于`call`，中途重置也不例外
 #
-# 两个各有十个词元的序列,第一个序列在第6步开始第二段文本。检查三点:逐步走等于整段读;重置之后过去被忘掉,第二段文本的结果与单独读它时相同;
-# 没有重置时,`advance`与Keras自己的`RNN`层算的一样。
+# 两个各有十个词元的序列，第一个序列在第6步开始第二段文本。检查三点：逐步走等于整段读；重置之后过去被忘掉，第二段文本的结果与单独读它时相同；没有重置时，`advance`与Keras自己的`RNN`层算的一样。
 
 # %%
 small = Writer(vocabulary=20, width=16)
@@ -183,7 +179,7 @@ keras_rnn = keras.layers.RNN(small.cell, return_sequences=True)
 np.testing.assert_allclose(small.unroll(tokens, (), None)[0], keras_rnn(small.embed(tokens)), atol=1e-5)
 
 # %% [markdown]
-# 软件包的`LSTMActorCritic`是同一个网络(它的递推用`tf.scan`写成,无论多长,XLA只编译一次)。放进我们的权重,就得到我们的数:
+# 软件包的`LSTMActorCritic`是同一个网络（它的递推用`tf.scan`写成，无论多长，XLA只编译一次）。放进我们的权重，就得到我们的数：
 
 
 # %%
@@ -203,9 +199,9 @@ for mine, theirs in zip(small(tokens, starts=starts), packaged(small)(tokens, st
 print(chapter.text("the package's LSTMActorCritic gives the same numbers", "软件包的LSTMActorCritic给出同样的数"))
 
 # %% [markdown]
-# ## 写作模型:少量有监督训练
+# ## 写作模型：少量有监督训练
 #
-# 数据是软件包自带的日常句子,切成词元。最小化每个下一词元的交叉熵,写作模型就学着模仿它们(步数这么少,写得并不好:见下面的文本)。
+# 数据是软件包自带的日常句子，切成词元。最小化每个下一词元的交叉熵，写作模型就学着模仿它们（步数这么少，写得并不好：见下面的文本）。
 
 # %%
 corpus = load_pairs(bundled="phrases", defaults=("english", "chinese"))
@@ -242,8 +238,7 @@ assert np.mean(cross_entropies[-10:]) < cross_entropies[0] - 2
 # %% [markdown]
 # ## PPO
 #
-# 得分:句子提到吃的或喝的,得1分,否则0分。任何以提示和回复为参数的Python函数都可以。提示是句子开头的一到三个词元,在左边填充;`episode_starts`标出
-# 各自的开头,那里的记忆是空的,所以填充不改变任何结果。KL惩罚使写作模型不远离原来的样子。这里是短训练的设置;没有用XLA,因为编译花的时间只有长训练才赚得回来(5.5会测量)。
+# 得分：句子提到吃的或喝的，得1分，否则0分。任何以提示和回复为参数的Python函数都可以。提示是句子开头的一到三个词元，在左边填充；`episode_starts`标出各自的开头，那里的记忆是空的，所以填充不改变任何结果。KL惩罚使写作模型不远离原来的样子。这里是短训练的设置；没有用XLA，因为编译花的时间只有长训练才赚得回来（5.5会测量）。
 
 # %%
 FOOD = chapter.text(
@@ -261,12 +256,12 @@ where = episode_starts(tf.constant(prompts.mask))[padded].numpy()
 print(chapter.text("a prompt, its mask, where it starts:", "一个提示,它的掩码,它的开头:"), prompts.tokens[padded], prompts.mask[padded], where)
 
 held_out = Prompts(*[part[:200] for part in prompts])
-respond = lambda policy: generate(policy, held_out, 14, tokenizer.end_id, tokenizer.pad_id, tf.constant([7, 7]))
+respond = tf.function(lambda policy: generate(policy, held_out, 14, tokenizer.end_id, tokenizer.pad_id, tf.constant([7, 7])), autograph=False)
 
 
 def look(policy):
     """The mean score of 200 sampled responses, and the first texts."""
-    pairs = list(zip(*tokenizer.decode_pairs(held_out, tf.function(respond)(policy))))
+    pairs = list(zip(*tokenizer.decode_pairs(held_out, respond(policy))))
     return np.mean([speaks_of_food(*pair) for pair in pairs]), pairs[:8]
 
 
@@ -292,15 +287,14 @@ assert after > before + 0.3, (before, after)
 assert max(history["policy/first_ratio_gap"]) < 1e-3  # acting and learning computed the same, every time
 
 # %% [markdown]
-# 上面每一行依次是提示、PPO之前写的、PPO之后写的。(显示不出的符号是一个汉字的一部分:词表里没有的字按字节切分。)
-# 也看看语言本身:得分只要求一个词,只有KL惩罚在维护句子的质量。6.1从这里继续。
+# 上面每一行依次是提示、PPO之前写的、PPO之后写的。（显示不出的符号是一个汉字的一部分：词表里没有的字按字节切分。）
+# 也看看语言本身：得分只要求一个词，只有KL惩罚在维护句子的质量。6.1从这里继续。
 #
-# 对`policy/first_ratio_gap`的断言,就是训练过程中对“`step`等于`call`”的检验:每次迭代的第一次更新之前,概率比都是1。
+# 对`policy/first_ratio_gap`的断言，就是训练过程中对“`step`等于`call`”的检验：每次迭代的第一次更新之前，概率比都是1。
 #
 # ## 与软件包的策略并排
 #
-# 把同样的权重放进`LSTMActorCritic`,用同样的随机种子:第一次迭代的熵和得分相同。之后舍入误差可能使某个词元变成另一个,
-# 两条曲线便稍稍分开。
+# 把同样的权重放进`LSTMActorCritic`，用同样的随机种子：第一次迭代的熵和得分相同。之后舍入误差可能使某个词元变成另一个，两条曲线便稍稍分开。
 
 # %%
 history_beside = practise(beside)
@@ -325,16 +319,16 @@ assert min(ends) > before + 0.2
 # %% [markdown]
 # ## 小结
 #
-# - LSTM策略在每一步都给出一个分布和一个价值;它的记忆是两个向量,大小不变。
-# - `step`(行动)与`call`(学习)必须一致,包括重置和左填充;训练时由`policy/first_ratio_gap`监视。
-# - 重置就是在文本开始的那一步,把记忆乘以0。小批量由整条序列组成。
-# - 任何具有`initial_state`,`step`,`read`,`call`,`copy`,`has_memory`和`distribution`的模型,`LanguagePPO`都能训练。
+# - LSTM策略在每一步都给出一个分布和一个价值；它的记忆是两个向量，大小不变。
+# - `step`（行动）与`call`（学习）必须一致，包括重置和左填充；训练时由`policy/first_ratio_gap`监视。
+# - 重置就是在文本开始的那一步，把记忆乘以0。小批量由整条序列组成。
+# - 任何具有`initial_state`、`step`、`read`、`call`、`copy`、`has_memory`和`distribution`的模型，`LanguagePPO`都能训练。
 #
 # ## 练习
 #
-# 1. 一个宽度为3、读入2个数的LSTM单元有多少个权重?(四个门,每个门有$W$,$U$和$b$。)
-# 2. 一个单元的权重和偏置全为0,记忆$c=2$。$h'$是多少?
-# 3. 一行六个词元:先是一个填充,然后是三个词元的文本,再是两个词元的文本。写出`starts`。
+# 1. 一个宽度为3、读入2个数的LSTM单元有多少个权重？（四个门，每个门有$W$、$U$和$b$。）
+# 2. 一个单元的权重和偏置全为0，记忆$c=2$。$h'$是多少？
+# 3. 一行六个词元：先是一个填充，然后是三个词元的文本，再是两个词元的文本。写出`starts`。
 #
 # 答案在`tutorials/solutions/05_3_lstm_ppo.py`。
 

@@ -1,33 +1,31 @@
 # %% [markdown]
 # # 5.4 用解码器Transformer做PPO
 #
-# [目录](../README.md) · 上一章:[5.3 用LSTM做PPO](05_3_lstm_ppo.ipynb) · 下一章:[5.5 编译的循环](05_5_compiled_loops.ipynb) · [English](../en/05_4_transformer_ppo.ipynb)
+# [目录](../README.md) · 上一章：[5.3 用LSTM做PPO](05_3_lstm_ppo.ipynb) · 下一章：[5.5 编译的循环](05_5_compiled_loops.ipynb) · [English](../en/05_4_transformer_ppo.ipynb)
 #
-# **本章要学会**:用Keras的层搭建带策略头和价值头的解码器Transformer:因果掩码,旋转位置编码,以及写作时用的键值缓存;证明带缓存逐个词元地写
-# 等于整段读入,左填充不改变任何结果;用PPO把它训练成写作模型;并看到它在注意什么。需要约1分钟。
+# **本章要学会**：用Keras的层搭建带策略头和价值头的解码器Transformer：因果掩码、旋转位置编码，以及写作时用的键值缓存；证明带缓存逐个词元地写等于整段读入，左填充不改变任何结果；用PPO把它训练成写作模型；并看到它在注意什么。需要约1分钟。
 #
 # ## 原文的段落
 #
-# > 大语言模型的核心是深度神经网络,特别是循环神经网络(RNN)及其变体,如长短期记忆网络(LSTM)和门控循环单元(GRU)。
+# > 大语言模型的核心是深度神经网络，特别是循环神经网络（RNN）及其变体，如长短期记忆网络（LSTM）和门控循环单元（GRU）。
 #
-# 使PPO广为人知的那些语言模型(InstructGPT及其后来者)都是只有解码器的Transformer。原文2.1节没有提到它,程序里也没有。
+# 使PPO广为人知的那些语言模型（InstructGPT及其后来者）都是只有解码器的Transformer。原文2.1节没有提到它，程序里也没有。
 #
 # ## 思路
 #
-# Transformer没有一个随时间传递的状态。每一步都回看之前的所有步:发出一个查询(query),取回键(key)与之匹配的那些步的值(value)。所以有两件事必须做对:
-# 一步看不到比自己更晚的内容(**因果掩码**),而且知道其他步离自己多远(**位置**)。
+# Transformer没有随时间传递的状态。每一步都回看之前的所有步：发出一个查询（query），取回键（key）与之匹配的那些步的值（value）。所以有两件事必须做对：一步看不到比自己更晚的内容（**因果掩码**），而且知道其他步离自己多远（**位置**）。
 #
 # ## 公式
 #
-# 注意力(Vaswani等,2017,式1),不许看的地方是$-\infty$:
+# 注意力（Vaswani等，2017，式1），不许看的地方是$-\infty$：
 #
 # $$\mathrm{softmax}\Big(\frac{QK^\top}{\sqrt d}+M\Big)V,\qquad
 # M_{ij}=\begin{cases}0&j\le i\text{且同属一段文本}\\-\infty&\text{否则}\end{cases}$$
 #
-# 若干个这样的注意力并排进行,每个有自己的查询、键和值,占宽度的一份:这就是**头**(head)。
+# 若干个这样的注意力并排进行，每个有自己的查询、键和值，占宽度的一份：这就是**头**（head）。
 #
-# 旋转位置编码(Su等,2021,式34)把查询和键中的每一对数旋转一个与时间$t$成正比的角度(哪两个数成对只是约定,这里是$x_i$与$x_{i+d/2}$)。
-# 于是两者的乘积只依赖时间之差:左边的填充把所有时间一起后移,什么也不改变。
+# 旋转位置编码（Su等，2021，式34）把查询和键中的每一对数旋转一个与时间$t$成正比的角度（哪两个数成对只是约定，这里是$x_i$与$x_{i+d/2}$）。
+# 于是两者的乘积只依赖时间之差：左边的填充把所有时间一起后移，什么也不改变。
 
 # %%
 import sys
@@ -76,8 +74,8 @@ np.testing.assert_allclose(rotated(query, tf.constant([17])), rotate(query, tf.c
 # %% [markdown]
 # ## 用Keras的层搭建演员-评论家
 #
-# 一个函数`extend`完成一切:它把$T$个新的步写进有$M$个槽的缓存,并让它们的查询去看这些槽。`call`用整个序列扩展空缓存,`step`用一个词元扩展。
-# `starts`标出文本的开头;`begins`给出每一步所属文本的开始时间。一个槽可见,当且仅当它不晚于这一步,也不早于文本的开始。
+# 一个函数`extend`完成一切：它把$T$个新的步写进有$M$个槽的缓存，并让它们的查询去看这些槽。`call`用整个序列扩展空缓存，`step`用一个词元扩展。
+# `starts`标出文本的开头；`begins`给出每一步所属文本的开始时间。一个槽可见，当且仅当它不晚于这一步，也不早于文本的开始。
 
 
 # %%
@@ -186,9 +184,9 @@ class Writer(keras.Model):
 # %% [markdown]
 # ## 三个性质
 #
-# 1. 带缓存的`step`等于`call`,中途开始第二段文本也一样。
-# 2. 掩码是因果的:换掉最后一个词元,之前的结果都不变。
-# 3. 左填充不改变任何结果:同一段文本前面加三个填充词元,logit相同。如果没有`starts`,填充就会被当成文本来读。
+# 1. 带缓存的`step`等于`call`，中途开始第二段文本也一样。
+# 2. 掩码是因果的：换掉最后一个词元，之前的结果都不变。
+# 3. 左填充不改变任何结果：同一段文本前面加三个填充词元，logit相同。如果没有`starts`，填充就会被当成文本来读。
 
 # %%
 small = Writer(vocabulary=20, width=16, layers=2, heads=2, memory=12)
@@ -219,7 +217,7 @@ print(chapter.text("without starts:", "没有starts时:"), f"{without:.3f}")
 assert with_starts < 1e-5 and without > 1e-3
 
 # %% [markdown]
-# 软件包的`TransformerActorCritic`是同一个网络。它的缓存是环形的,所以智能体的回合可以比记忆更长;最后一个块不计算提示部分的查询。放进我们的权重,就得到我们的数:
+# 软件包的`TransformerActorCritic`是同一个网络。它的缓存是环形的，所以智能体的回合可以比记忆更长；最后一个块不计算提示部分的查询。放进我们的权重，就得到我们的数：
 
 
 # %%
@@ -242,9 +240,9 @@ for mine, theirs in zip(small(padded, starts=begin), packaged(small)(padded, sta
 print(chapter.text("the package's TransformerActorCritic gives the same numbers", "软件包的TransformerActorCritic给出同样的数"))
 
 # %% [markdown]
-# ## 写作模型:少量有监督训练
+# ## 写作模型：少量有监督训练
 #
-# 与5.3一样:软件包自带的日常句子,最小化每个下一词元的交叉熵。
+# 与5.3一样：软件包自带的日常句子，最小化每个下一词元的交叉熵。
 
 # %%
 corpus = load_pairs(bundled="phrases", defaults=("english", "chinese"))
@@ -279,7 +277,7 @@ assert np.mean(cross_entropies[-10:]) < cross_entropies[0] - 2
 # %% [markdown]
 # ## PPO
 #
-# 得分:写出的是问句,即以问号结尾,得1分,否则0分。提示是句子开头的一到三个词元,在左边填充。
+# 得分：写出的是问句，即以问号结尾，得1分，否则0分。提示是句子开头的一到三个词元，在左边填充。
 
 # %%
 asks = lambda prompt, response: float((prompt + response).strip().endswith(("?", "？")))
@@ -289,12 +287,12 @@ print(chapter.text("share of questions among the sentences:", "句子中问句�
 cuts = np.random.default_rng(2).integers(2, 5, len(token_lists))
 prompts = Prompts(*pad_prompts([ids[:cut] for ids, cut in zip(token_lists, cuts)], 4, tokenizer.pad_id))
 held_out = Prompts(*[part[:200] for part in prompts])
-respond = lambda policy: generate(policy, held_out, 14, tokenizer.end_id, tokenizer.pad_id, tf.constant([7, 7]))
+respond = tf.function(lambda policy: generate(policy, held_out, 14, tokenizer.end_id, tokenizer.pad_id, tf.constant([7, 7])), autograph=False)
 
 
 def look(policy):
     """The mean score of 200 sampled responses, and the first texts."""
-    pairs = list(zip(*tokenizer.decode_pairs(held_out, tf.function(respond)(policy))))
+    pairs = list(zip(*tokenizer.decode_pairs(held_out, respond(policy))))
     return np.mean([asks(*pair) for pair in pairs]), pairs[:8]
 
 
@@ -320,8 +318,8 @@ assert after > before + 0.3, (before, after)
 assert max(history["policy/first_ratio_gap"]) < 1e-3  # the cache and the whole text gave the same numbers, every time
 
 # %% [markdown]
-# 每一行依次是提示、PPO之前写的、PPO之后写的。(显示不出的符号是一个汉字的一部分:词表里没有的字按字节切分。)得分只看最后一个符号;学会的也只是这一点,句子并没有因此变好(6.1从这里继续)。
-# 软件包的策略,从同样的权重和随机种子出发:
+# 每一行依次是提示、PPO之前写的、PPO之后写的。（显示不出的符号是一个汉字的一部分：词表里没有的字按字节切分。）得分只看最后一个符号；学会的也只是这一点，句子并没有因此变好（6.1从这里继续）。
+# 软件包的策略，从同样的权重和随机种子出发：
 
 # %%
 history_beside = practise(beside)
@@ -346,7 +344,7 @@ assert min(ends) > before + 0.2
 # %% [markdown]
 # ## 它在注意什么
 #
-# 一行是一步,一列是它所看的位置,颜色越深注意越多。对角线以上什么也没有:这就是因果掩码。每行之和为1。
+# 一行是一步，一列是它所看的位置，颜色越深注意越多。对角线以上什么也没有：这就是因果掩码。每行之和为1。
 
 # %%
 fitting = [sentence.endswith(("?", "？")) and len(sentence) > chapter.text(25, 9) for sentence in sentences]
@@ -361,16 +359,16 @@ chapter.show(attention_map(tokenizer.pieces(ids), weights, tokenizer.decode(ids)
 # %% [markdown]
 # ## 小结
 #
-# - 一个解码器块由对过去的注意力和一个MLP(两个全连接层)组成,各自的输出加回到输入上。
-# - 有了缓存,写一个词元只需计算一个位置;`step`等于`call`,缓存就是对的。
-# - 旋转位置编码加上按文本划分的掩码,使左填充无害。
-# - 对PPO来说什么也没变:Transformer与5.3的LSTM一样,是一个有`step`和`call`的策略。
+# - 一个解码器块由对过去的注意力和一个MLP（两个全连接层）组成，各自的输出加回到输入上。
+# - 有了缓存，写一个词元只需计算一个位置；`step`等于`call`，缓存就是对的。
+# - 旋转位置编码加上按文本划分的掩码，使左填充无害。
+# - 对PPO来说什么也没变：Transformer与5.3的LSTM一样，是一个有`step`和`call`的策略。
 #
 # ## 练习
 #
-# 1. 2层、2个头、宽度64、20个槽时,一段文本的缓存(键和值)有多少个数?
-# 2. 两步;第二步对第一步的(缩放后的)得分是0,对自己是$\ln 3$。写出因果掩码下2 x 2的注意力权重矩阵,每步一行。
-# 3. 查询和键都是$(1, 0)$($d=2$),时间分别是3和1。旋转之后两者的乘积是多少?
+# 1. 2层、2个头、宽度64、20个槽时，一段文本的缓存（键和值）有多少个数？
+# 2. 两步；第二步对第一步的（缩放后的）得分是0，对自己是$\ln 3$。写出因果掩码下2 x 2的注意力权重矩阵，每步一行。
+# 3. 查询和键都是$(1, 0)$（$d=2$），时间分别是3和1。旋转之后两者的乘积是多少？
 #
 # 答案在`tutorials/solutions/05_4_transformer_ppo.py`。
 
@@ -391,7 +389,7 @@ def product_of_the_rotated():
     return None  # your number
 
 
-cache = writer.initial_state(1)
+cache = Writer(8, width=64, layers=2, heads=2, memory=20).initial_state(1)
 chapter.check(numbers_in_the_cache(), sum(int(tf.size(part)) for part in cache["keys"] + cache["values"]))
 masked = tf.where([[True, False], [True, True]], [[0.0, 9.0], [0.0, np.log(3.0)]], float("-inf"))
 chapter.check(two_by_two_weights(), tf.nn.softmax(tf.cast(masked, tf.float32)))

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 6.5 大语言模型：适配器，以及不花钱的参考模型
 #
-# [目录](../README.md) · 上一章：[6.4 机器翻译:以句子的评分作奖励](06_4_translation.ipynb) · 下一章：[7. 工具:TensorBoard、调试器、性能分析器](07_tools.ipynb) · [English](../en/06_5_large_language_model.ipynb)
+# [目录](../README.md) · 上一章：[6.4 机器翻译：以句子的评分作奖励](06_4_translation.ipynb) · 下一章：[7. 工具：TensorBoard、调试器、性能分析器](07_tools.ipynb) · [English](../en/06_5_large_language_model.ipynb)
 #
 # **本章要学会**：载入别人训练好的语言模型；弄清什么是对话模板，什么是特殊词元；手写一个低秩适配器，并与软件包的逐数核对；明白为什么这样一来参考模型不再占额外内存；再用PPO和一个由程序检验的奖励来训练它。需要约3分钟。（需要在克隆的仓库中`pip install -e ".[pretrained]"`；模型有92 MB，首次运行时由pip下载。下载不到时，本章会说明原因并正常结束。）
 #
@@ -58,12 +58,16 @@ print({name: value for name, value in vars(writer.encoder.form).items() if value
 
 
 # %%
+@tf.function(autograph=False)
+def respond(prompts, length, temperature):
+    return generate(writer, prompts, length, tokenizer.end_ids, tokenizer.pad_id, tf.constant([7, 7]), temperature)
+
+
 def write(texts, length, temperature=1.0):
     """A sampled continuation of each text; the same draw in every call."""
     token_lists = [tokenizer.encode(text, begin=True) for text in texts]
     prompts = map_prompts(tf.constant, pad_prompts(token_lists, max(map(len, token_lists)), tokenizer.pad_id))
-    responses = generate(writer, prompts, length, tokenizer.end_ids, tokenizer.pad_id, tf.constant([7, 7]), temperature)
-    return tokenizer.decode_pairs(prompts, responses)[1]
+    return tokenizer.decode_pairs(prompts, respond(prompts, length, temperature))[1]
 
 
 for response in write(["The film was"] * 3, 16, temperature=0.8):
@@ -138,7 +142,7 @@ assert by_hand == trained
 # %%
 truth = {
     "Is ice cold?": "yes", "Is fire cold?": "no", "Can a fish swim?": "yes", "Can a stone swim?": "no",
-    "Is snow white?": "yes", "Is snow black?": "no", "Is a year longer than a day?": "yes", "Is a mouse larger than a horse?": "no",
+    "Is snow white?": "yes", "Is snow black?": "no", "Is sugar sweet?": "yes", "Can a horse fly?": "no",
 }  # fmt: skip
 questions = [f"Question: {question} Answer:" for question in truth]
 rights, forms = dict(zip(questions, truth.values())), []
@@ -154,7 +158,8 @@ def is_right(prompt, response):
 for response in (" Yes, it is", " no.", " It is, yes", ""):
     print(f"{response!r:15} {is_right(questions[0], response)}")
 forms.clear()
-prompts = pad_prompts([tokenizer.encode(question, begin=True) for question in questions], 16, tokenizer.pad_id)
+token_lists = [tokenizer.encode(question, begin=True) for question in questions]
+prompts = pad_prompts(token_lists, max(map(len, token_lists)), tokenizer.pad_id)
 agent = LanguagePPO(
     writer, PythonReward(is_right, tokenizer), tokenizer.end_ids, tokenizer.pad_id, RESPONSE,
     PPOConfig(discount=1.0, gae_lambda=1.0, epochs=2, max_gradient_norm=1.0), KLConfig(kl_coefficient=0.02), responses_per_prompt=4, seed=1,

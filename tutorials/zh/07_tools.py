@@ -1,27 +1,25 @@
 # %% [markdown]
-# # 7. 工具:TensorBoard、调试器、性能分析器
+# # 7. 工具：TensorBoard、调试器、性能分析器
 #
-# [目录](../README.md) · 上一章:[6.5 大语言模型：适配器，以及不花钱的参考模型](06_5_large_language_model.ipynb) · 下一章:[8. 展望:用小实验代替断言](08_outlook.ipynb) · [English](../en/07_tools.ipynb)
+# [目录](../README.md) · 上一章：[6.5 大语言模型：适配器，以及不花钱的参考模型](06_5_large_language_model.ipynb) · 下一章：[8. 展望：用小实验代替断言](08_outlook.ipynb) · [English](../en/07_tools.ipynb)
 #
-# **本章要学会**:TensorBoard的每一页里有什么,怎样分辨健康的与生病的运行;怎样找到无穷大从哪一行开始;以及一次迭代的时间花在哪里。
-# 需要约1分钟。设`ITERATIONS = 60`,曲线就是真正运行的样子。
+# **本章要学会**：TensorBoard的每一页里有什么，怎样分辨健康的与生病的运行；怎样找到无穷大从哪一行开始；以及一次迭代的时间花在哪里。
+# 需要约1分钟。设`ITERATIONS = 60`，曲线就是真正运行的样子。
 #
 # ## 原文的段落
 #
-# > TensorFlow Debugger(TFDB):TensorFlow官方的调试工具,支持变量监控、梯度计算、数据流图可视化等功能。
-# > TensorBoard:TensorFlow官方的性能分析工具,支持日志记录、可视化、性能监控等功能。
+# > TensorFlow Debugger（TFDB）：TensorFlow官方的调试工具，支持变量监控、梯度计算、数据流图可视化等功能。
+# > TensorBoard：TensorFlow官方的性能分析工具，支持日志记录、可视化、性能监控等功能。
 #
-# 问题在于:
+# 问题在于：
 #
-# - 没有TFDB这个东西。调试器叫tfdbg;如今是`tf.debugging.experimental.enable_dump_debug_info`,它写的文件由*Debugger V2*页显示。它不计算梯度。
-# - TensorBoard用来查看运行:数字、文本、图片、分布、设置。性能分析只是其中一页,还要另装一个包(`pip install -e ".[profile]"`)。
-# - 原文哪里也没有用到它们:它的程序每轮打印两个损失,什么也不保存。
+# - 没有TFDB这个东西。调试器叫tfdbg；如今是`tf.debugging.experimental.enable_dump_debug_info`，它写的文件由*Debugger V2*页显示。它不计算梯度。
+# - TensorBoard用来查看运行：数字、文本、图片、分布、设置。性能分析只是其中一页，还要另装一个包（`pip install -e ".[profile]"`）。
+# - 原文哪里也没有用到它们：它的程序每轮打印两个损失，什么也不保存。
 #
 # ## 思路
 #
-# 用软件包自己的流程把一个小任务真正训练两次:提示的答案是它的第一个词。五分之一的答案用于监督训练,其余由PPO从奖励中学习。第一次运行的学习率
-# 合理,第二次大25倍。TensorBoard读的就是它们留在磁盘上的东西。本章也来读,让你看到每一页背后是什么;然后对打印出的文件夹启动
-# `tensorboard --logdir`,自己去看。
+# 用软件包自己的流程把一个小任务真正训练两次：提示的答案是它的第一个词。五分之一的答案用于有监督训练，其余由PPO从奖励中学习。第一次运行的学习率合理，第二次大25倍；注意力、权重、计算图和性能记录只在第一次运行中保留。TensorBoard读的就是它们留在磁盘上的东西。本章也来读，让你看到每一页背后是什么；然后对打印出的文件夹启动`tensorboard --logdir`，自己去看。
 
 # %%
 import sys
@@ -80,14 +78,14 @@ class FirstWord:
         return {"right": sum(map(self.reward, responses, references)) / len(responses)}
 
 
-def train(name, learning_rate):
-    """Runs the recipe quietly. Returns the summary and what the package's health checks said."""
+def train(name, learning_rate, **more):
+    """Runs the recipe quietly, with `more` of the settings of logging. Returns the summary and what the package's health checks said."""
     config = AnsweringConfig(
         run=name, runs_folder=str(chapter.folder / "runs"), overwrite=True, jit=False, iterations=ITERATIONS, batch_size=64,
         vocabulary_size=300, supervised_share=0.2, network=NetworkConfig(width=32, layers=1, heads=2, dropout=0.0),
         supervised=SupervisedConfig(supervised_epochs=15, supervised_batch_size=16, supervised_learning_rate=1e-2),
         optimizer=OptimizerConfig(learning_rate, schedule="constant"), kl=KLConfig(kl_coefficient=0.02),
-        logging=LoggingConfig(log_every=8, attention_maps=True, weight_histograms=True, graph=True, profile="6:7"),
+        logging=LoggingConfig(log_every=8, **more),
     )  # fmt: skip
     with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("always")
@@ -96,8 +94,9 @@ def train(name, learning_rate):
 
 
 summaries, advice = {}, {}
-for name, rate in (("healthy", 2e-3), ("ill", 5e-2)):
-    summaries[name], advice[name] = train(name, rate)
+everything = dict(attention_maps=True, weight_histograms=True, graph=True, profile="6:7")
+for name, rate, more in (("healthy", 2e-3, everything), ("ill", 5e-2, {})):
+    summaries[name], advice[name] = train(name, rate, **more)
     right = [round(summaries[name][f"right_{stage}"], 2) for stage in ("before", "after")]
     print(f"{name:8s}", chapter.text("right before and after PPO:", "PPO之前和之后的正确率:"), *right)
 print("tensorboard --logdir", (chapter.folder / "runs").relative_to(chapter.root))
@@ -106,8 +105,7 @@ assert summaries["healthy"]["right_after"] > summaries["healthy"]["right_before"
 # %% [markdown]
 # ## 磁盘上有什么
 #
-# 运行文件夹里有若干`events.out.tfevents.*`文件。每个文件是一串记录:长度(8字节)、校验和(4字节)、一个`Event`、校验和(4字节)。先用几行代码从零读出,
-# 再用TensorBoard自己的读取器,最后读软件包的`metrics.csv`。三者必须一致。
+# 运行文件夹里有若干`events.out.tfevents.*`文件。每个文件是一串记录：长度（8字节）、校验和（4字节）、一个`Event`、校验和（4字节）。先用几行代码从零读出，再用TensorBoard自己的读取器，最后读软件包的`metrics.csv`。三者必须一致。
 
 
 # %%
@@ -137,7 +135,7 @@ np.testing.assert_allclose(plain, listed, rtol=1e-6)
 print(tag, chapter.text("read in three ways:", "用三种方式读出:"), np.round(plain, 2))
 
 # %% [markdown]
-# 每个标签(tag)都注明由哪个插件、也就是哪一页来显示。
+# 每个标签（tag）都注明由哪个插件、也就是哪一页来显示。
 
 # %%
 reader, tabs = readers["healthy"], collections.defaultdict(list)
@@ -153,17 +151,17 @@ assert {"scalars", "custom_scalars", "text", "images", "histograms", "hparams"} 
 # %% [markdown]
 # | 页 | 这里存了什么 | 怎么读 |
 # |---|---|---|
-# | Custom Scalars | 九张图的布局,每次运行都相同 | 从这里看起:奖励上升,KL平稳,裁剪比例低于0.3,熵缓慢下降 |
-# | Scalars | 全部指标,各附含义;最后是`final/*` | README的术语表给出每个指标的健康范围 |
-# | Text | `responses/held_out`:提示、PPO之前与现在的回复 | 一定要读!得分上升而文本变差,就是奖励被钻了空子 |
-# | Images | `responses/tokens_*`:逐词元的KL、优势、价值;`attention/policy` | 策略在哪里变了,什么受了表扬 |
-# | Histograms | `batch/ratio`、`batch/advantages`等,以及权重和梯度 | 概率比应接近1;梯度既不为0也不巨大 |
-# | HParams | 所有运行的设置与最终数字 | 按最终数字排序:是哪个设置起了作用? |
-# | Graphs | 更新步骤的计算图 | 按作用域看:编译的步骤里有什么 |
+# | Custom Scalars | 九张图的布局，每次运行都相同 | 从这里看起：奖励上升，KL平稳，裁剪比例低于0.3，熵缓慢下降 |
+# | Scalars | 全部指标，各附含义；最后是`final/*` | README的术语表给出每个指标的健康范围 |
+# | Text | `responses/held_out`：提示、PPO之前与现在的回复 | 一定要读！得分上升而文本变差，就是奖励被钻了空子 |
+# | Images | `responses/tokens_*`：逐词元的KL、优势、价值；`attention/policy` | 策略在哪里变了，什么受了表扬 |
+# | Histograms | `batch/ratio`、`batch/advantages`等，以及权重和梯度 | 概率比应接近1；梯度既不为0也不巨大 |
+# | HParams | 所有运行的设置与最终数字 | 按最终数字排序：是哪个设置起了作用？ |
+# | Graphs | 更新步骤的计算图 | 按作用域看：编译的步骤里有什么 |
 # | Profile | `profile`指定的那几次迭代的时间 | 见最后一节 |
-# | Debugger V2 | 要求时才写(`debug_dump`) | 见“埋下的错误”一节 |
+# | Debugger V2 | 要求时才写（`debug_dump`） | 见“埋下的错误”一节 |
 #
-# Text页里写下的内容:
+# Text页里写下的内容：
 
 # %%
 (held_out,) = tabs["text"]
@@ -188,8 +186,7 @@ chapter.show(figure, "images_tab")
 # ## 健康与生病
 #
 # 下面是两次运行前半程的均值，旁边是软件包术语表给出的健康范围：病态要在前半程看。到了后半程，它可能已经只会给出一个答案（不论对错），熵接近0，什么都不再变化。
-# `objective/kl`是与参考模型(即PPO之前的策略)的距离,`policy/approx_kl`是
-# 一次迭代走了多远。图中有两个范围画成灰带。它们只是经验之谈:健康的运行也可能碰到边缘,生病的则远在其外。
+# `objective/kl`是与参考模型（即PPO之前的策略）的距离，`policy/approx_kl`是一次迭代走了多远。图中有两个范围画成灰带。它们只是经验之谈：健康的运行也可能碰到边缘，生病的则远在其外。
 
 # %%
 LOOK = ("objective/scores", "objective/kl", "policy/approx_kl", "policy/clip_fraction", "policy/entropy", "optimizer/gradient_norm")
@@ -223,8 +220,7 @@ figure.axes[0].legend()
 chapter.show(figure, "healthy_and_ill")
 
 # %% [markdown]
-# 这些曲线里没有损失:PPO的损失没有可期待的趋势。一张直方图也能看出同样的事,即第一次写直方图的那次迭代之后,每个词元的概率比
-# (新概率除以旧概率,灰带是裁剪范围):健康的运行里大多留在1附近、裁剪范围之内,生病的运行里大多跑了出去。
+# 这些曲线里没有损失：PPO的损失没有可期待的趋势。一张直方图也能看出同样的事，即第一次写直方图的那次迭代之后，每个词元的概率比（新概率除以旧概率，灰带是裁剪范围）：健康的运行里大多留在1附近、裁剪范围之内，生病的运行里大多跑了出去。
 
 # %%
 figure = Figure(figsize=(8, 2.8), layout="constrained")
@@ -248,7 +244,7 @@ assert outside["ill"] > 0.5 > outside["healthy"]
 # %% [markdown]
 # ## 埋下的错误与调试器
 #
-# 原文对sigmoid取对数。把它埋进一个学习器:某个动作变得极不可能(偏置为-200),其sigmoid为0,对数为$-\infty$。你看到的现象是:
+# 原文对sigmoid取对数。把它埋进一个学习器：某个动作变得极不可能（偏置为-200），其sigmoid为0，对数为$-\infty$。你看到的现象是：
 
 
 # %%
@@ -277,8 +273,7 @@ print(chapter.text("metrics that are not finite:", "非有限的指标:"), [tag 
 assert not np.isfinite(metrics["optimizer/gradient_norm"])
 
 # %% [markdown]
-# 有一个指标不是有限的数,而它在链条的末端:原因在许多个运算之前。转储按顺序记下这一步的每个张量:类型、形状,以及其中有多少个$-\infty$、$\infty$和NaN
-# (`FULL_HEALTH`)。第一个坏张量指出它的运算,运算又指出创建它的Python代码行。
+# 有一个指标不是有限的数，而它在链条的末端：原因在许多个运算之前。转储按顺序记下这一步的每个张量：类型、形状，以及其中有多少个$-\infty$、$\infty$和NaN（`FULL_HEALTH`）。第一个坏张量指出它的运算，运算又指出创建它的Python代码行。
 
 
 # %%
@@ -303,12 +298,13 @@ print(" > ".join(functions[-6:]))
 assert operation == "Log" and functions[-1] == "behaviour" and health[0] > 0
 
 one_iteration(EnvironmentPPO, "right")  # the same policy, without the bug
-print(chapter.text("without the bug:", "没有这个错误:"), first_bad("right")[0], chapter.text("bad tensors", "个坏张量"))
-assert first_bad("right")[0] == 0
+count = first_bad("right")[0]
+print(chapter.text("without the bug:", "没有这个错误:"), count, chapter.text("bad tensors", "个坏张量"))
+assert count == 0
 
 # %% [markdown]
-# 命令行用`--debug-dump`写出同样的东西,对那一次运行启动`tensorboard --logdir`,Debugger V2页就会显示:左边是警报,中间是运算,下面是源代码。
-# 它很慢,因为每个张量都要统计。初步检查有个更便宜的办法:遇到第一个无穷大就停下,并说出它出现在哪一行:
+# 命令行用`--debug-dump`写出同样的东西，对那一次运行启动`tensorboard --logdir`，Debugger V2页就会显示：左边是警报，中间是运算，下面是源代码。
+# 它很慢，因为每个张量都要统计。初步检查有个更便宜的办法：遇到第一个无穷大就停下，并说出它出现在哪一行：
 
 
 # %%
@@ -331,8 +327,7 @@ assert '"Log"' in detected and of_user[-1][1] == "articles_log_probability"
 # %% [markdown]
 # ## 时间花在哪里
 #
-# 两次运行的第6和第7次迭代做了性能记录。文件里是一个个事件:名称、开始、长度,以皮秒计;Profile页把它们画出来。奖励用Python写时,
-# 一次迭代有三个部分是编译的,各有名称(见`LanguagePPO`):
+# 健康的那次运行，第6和第7次迭代做了性能记录。文件里是一个个事件：名称、开始、长度，以皮秒计；Profile页把它们画出来。奖励用Python写时，一次迭代有三个部分是编译的，各有名称（见`LanguagePPO`）：
 
 # %%
 space = xplane_pb2.XSpace.FromString(profiles[0].read_bytes())
@@ -368,22 +363,20 @@ axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 chapter.show(figure, "time")
 
 # %% [markdown]
-# 更新要把每个词元正向和反向读`epochs`遍。回复像这里这样短时,它因此是编译的部分里最费时的;回复很长时,生成可能更费时。其余是Python:
-# 奖励函数和Keras本身。要从最费时的部分入手;对更新来说就是减少轮数,加大小批量,用XLA。`ppo-keras bench text`对更大的模型打印同样的划分,
-# 并给出占机器峰值的比例。
+# 更新要把每个词元正向和反向读`epochs`遍。回复像这里这样短时，它因此是编译的部分里最费时的；回复很长时，生成可能更费时。其余是Python：奖励函数和Keras本身。要从最费时的部分入手；对更新来说就是减少轮数，加大小批量，用XLA。`ppo-keras bench text`对更大的模型打印同样的划分，并给出占机器峰值的比例。
 #
 # ## 小结
 #
-# - TensorBoard显示运行写下的东西,每个标签属于一页。先看奖励、KL、裁剪比例、熵,然后读文本。
-# - 病态会显现在概率比、KL和裁剪比例里;若一直如此,软件包会提醒。
-# - NaN要在它开始的地方找,而不是在被发现的地方:转储,第一个坏张量,它的代码行。
-# - 先测量再优化:性能记录指出费时的部分。
+# - TensorBoard显示运行写下的东西，每个标签属于一页。先看奖励、KL、裁剪比例、熵，然后读文本。
+# - 病态会显现在概率比、KL和裁剪比例里；若一直如此，软件包会提醒。
+# - NaN要在它开始的地方找，而不是在被发现的地方：转储，第一个坏张量，它的代码行。
+# - 先测量再优化：性能记录指出费时的部分。
 #
 # ## 练习
 #
-# 1. 一个100字节的`Event`在文件里占多少字节?
-# 2. 对张量`log([0, 1]) * [0, 1]`,`FULL_HEALTH`报告的三个数($-\infty$、$\infty$、NaN的个数)是多少?
-# 3. 一个词元的对数概率从-2.0升到-1.7,概率比是多少?(裁剪为0.2时,它在范围之外吗?)
+# 1. 一个100字节的`Event`在文件里占多少字节？
+# 2. 对张量`log([0, 1]) * [0, 1]`，`FULL_HEALTH`报告的三个数（$-\infty$、$\infty$、NaN的个数）是多少？
+# 3. 一个词元的对数概率从-2.0升到-1.7，概率比是多少？（裁剪为0.2时，它在范围之外吗？）
 #
 # 答案在`tutorials/solutions/07_tools.py`。
 

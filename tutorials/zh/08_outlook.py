@@ -1,21 +1,19 @@
 # %% [markdown]
-# # 8. 展望:用小实验代替断言
+# # 8. 展望：用小实验代替断言
 #
-# [目录](../README.md) · 上一章:[7. 工具:TensorBoard、调试器、性能分析器](07_tools.ipynb) · 下一章:[9. 常见问题,每个答案都是一个实验](09_faq.ipynb) · [English](../en/08_outlook.ipynb)
+# [目录](../README.md) · 上一章：[7. 工具：TensorBoard、调试器、性能分析器](07_tools.ipynb) · 下一章：[9. 常见问题，每个答案都是一个实验](09_faq.ipynb) · [English](../en/08_outlook.ipynb)
 #
-# **本章要学会**:看进一个小语言模型的内部,并检验自己看到的是否属实;测量它对没练习过的提示的泛化;把RLOO、GRPO的优势与GAE的并列写出;
-# 以及测量隐私限制和行为限制的代价。需要约1分钟。`ITERATIONS`决定每次训练的长短。
+# **本章要学会**：看进一个小语言模型的内部，并检验自己看到的是否属实；测量它对没练习过的提示的泛化；把RLOO、GRPO的优势与GAE的并列写出；以及测量隐私限制和行为限制的代价。需要约1分钟。`ITERATIONS`决定每次训练的长短。
 #
 # ## 原文的段落
 #
-# > **可解释性**:……未来研究将关注如何在大语言模型中引入可解释性机制…… **泛化能力**:提升大语言模型的泛化能力…… **数据隐私**……**模型安全**……
+# > **可解释性**：……未来研究将关注如何在大语言模型中引入可解释性机制…… **泛化能力**：提升大语言模型的泛化能力…… **数据隐私**……**模型安全**……
 #
-# 问题在于:没有出处,没有方法,没有数字;PPO之后的方法一个也没提:DPO(直接偏好优化,从成对的回复中学习,不需要采样)、RLOO(REINFORCE留一法)、
-# GRPO(组相对策略优化),以及可验证的奖励。这里把每个词变成一个几秒钟的实验。它们都是玩具:演示怎样提问,不说明大模型的真相。
+# 问题在于：没有出处，没有方法，没有数字；PPO之后的方法一个也没提：DPO（直接偏好优化，从成对的回复中学习，不需要采样）、RLOO（REINFORCE留一法）、GRPO（组相对策略优化），以及可验证的奖励。这里把每个词变成一个几秒钟的实验。它们都是玩具：演示怎样提问，不说明大模型的真相。
 #
 # ## 一个任务贯穿全章
 #
-# 给出三个符号,模型要照样说一遍。奖励是说对的比例,谁都能核对(*可验证*的奖励)。模型是一层的Transformer,只凭这个数来学习。
+# 给出三个符号，模型要照样说一遍。奖励是说对的比例，谁都能核对（*可验证*的奖励）。模型是一层的Transformer，只凭这个数来学习。
 
 # %%
 import sys
@@ -96,7 +94,7 @@ assert right_on(learner, practised) > 0.8
 #
 # ### 它在看哪里
 #
-# 注意力是对可见词元取$\mathrm{softmax}(qk^\top/\sqrt d)$。先用这一层的查询与键从零算出,再与软件包的`attention_of`比较:
+# 注意力是对可见词元取$\mathrm{softmax}(qk^\top/\sqrt d)$。先用这一层的查询与键从零算出，再与软件包的`attention_of`比较：
 
 
 # %%
@@ -125,7 +123,7 @@ chapter.show(pictures.attention_map(names(ids[0]), attention, f"{title}: {''.joi
 # %% [markdown]
 # ### 它依赖什么
 #
-# 注意力图只是对因果的猜测。用*干预*来检验:改动提示里的一个符号,看每个正确答案的概率下降多少。
+# 注意力图只是对因果的猜测。用*干预*来检验：改动提示里的一个符号，看每个正确答案的概率下降多少。
 
 
 # %%
@@ -147,11 +145,11 @@ agree = (looked.argmax(axis=1) == effect.argmax(axis=1)).mean()
 print(chapter.text("answers whose most attended symbol is the one that matters:", "注意力最大的符号恰是起作用的符号的比例:"), f"{agree:.0%}")
 
 # %% [markdown]
-# 两个矩阵不一致时,相信第二个:注意力头可以看着一个词元,却不用在那里读到的东西;而在更深的层里,一个词元还带着它从别处读来的内容。
+# 两个矩阵不一致时，相信第二个：注意力头可以看着一个词元，却不用在那里读到的东西；而在更深的层里，一个词元还带着它从别处读来的内容。
 #
 # ### 每个词元因何受到表扬
 #
-# 每个词元的优势,就是PPO乘在其梯度上的数。先用朴素的循环计算,再与学习器的`estimate`比较;这批回复由只训练了几次迭代的模型写出,所以还会出错:
+# 每个词元的优势，就是PPO乘在其梯度上的数。先用朴素的循环计算，再与学习器的`estimate`比较；这批回复由只训练了几次迭代的模型写出，所以还会出错：
 
 # %%
 learner.restore(start)
@@ -184,12 +182,11 @@ measures = {
 chapter.show(pictures.token_heat_map(names(trajectory.actions.numpy()[some]), measures, title), "tokens")
 
 # %% [markdown]
-# 奖励只落在最后一个词元上,要靠评论家把它分派回去:它学会在说错之后降低期望,责备才会落在该负责的词元上。平均而言的确如此,见上面两个均值;
-# 但就单个回复而言往往不是,见上面的比例:优势是估计值,出自还在学习的评论家。所以这样的图要看很多张,不要只看一张。
+# 奖励只落在最后一个词元上，要靠评论家把它分派回去：它学会在说错之后降低期望，责备才会落在该负责的词元上。平均而言的确如此，见上面两个均值；但就单个回复而言往往不是，见上面的比例：优势是估计值，出自还在学习的评论家。所以这样的图要看很多张，不要只看一张。
 #
 # ## 对没练习过的提示的泛化
 #
-# 同一个学习器,同样的起点,同样的迭代次数,只改变不同提示的个数。
+# 同一个学习器，同样的起点，同样的迭代次数，只改变不同提示的个数。
 
 # %%
 counts, seen_share, unseen_share = (6, 24, 160), [], []
@@ -215,16 +212,15 @@ axes.grid(alpha=0.3)
 chapter.show(figure, "generalisation")
 
 # %% [markdown]
-# 只看练习过的提示,提示最少的那次运行几乎与其他的一样好;只有留出的提示才显出差距:这就是软件包的任务在测试集上评估的原因。
+# 只看练习过的提示，提示最少的那次运行几乎与其他的一样好；只有留出的提示才显出差距：这就是软件包的任务在测试集上评估的原因。
 #
-# ## PPO之后:没有评论家的优势
+# ## PPO之后：没有评论家的优势
 #
-# 每个提示有$K$个回复时,其余的回复可以代替评论家。设同一提示的得分为$s_1,\dots,s_K$:
+# 每个提示有$K$个回复时，其余的回复可以代替评论家。设同一提示的得分为$s_1,\dots,s_K$：
 #
 # $$\text{RLOO: } A_i=s_i-\frac1{K-1}\sum_{j\ne i}s_j,\qquad \text{GRPO: } A_i=\frac{s_i-\bar s}{\mathrm{std}(s)+\epsilon}$$
 #
-# (Ahmadian等,2024;Shao等,2024),$\bar s$与$\mathrm{std}(s)$是$K$个得分的均值与标准差。回复$i$的每个词元都用同一个优势;
-# GAE则给每个词元各自的优势。软件包的`responses_per_prompt`是留一法(Kool等,2019),即前者。先按朴素公式计算,再用一个没有评论家的学习器,它的优势恰好就是RLOO的:
+# （Ahmadian等，2024；Shao等，2024），$\bar s$与$\mathrm{std}(s)$是$K$个得分的均值与标准差。回复$i$的每个词元都用同一个优势；GAE则给每个词元各自的优势。软件包的`responses_per_prompt`是留一法（Kool等，2019），即前者。先按朴素公式计算，再用一个没有评论家的学习器，它的优势恰好就是RLOO的：
 
 
 # %%
@@ -256,10 +252,9 @@ assert np.abs(grpo(close)).max() > 50 * np.abs(rloo(close)).max()
 assert np.abs(grpo(close)).max() > np.abs(grpo(np.array([[0.0, 0.0, 1.0, 1.0]]))).max()
 
 # %% [markdown]
-# GRPO的除法让0.01分的差别与整整1分的差别一样响:得分几乎相同的提示与其他提示同等重要。
+# GRPO的除法让0.01分的差别与整整1分的差别一样响：得分几乎相同的提示与其他提示同等重要。
 #
-# 哪一个对梯度估计得更好?在概率已知的多臂老虎机里可以算出真实梯度:有些提示怎么做都得分高(这个水平不是谁的功劳),各臂之间差别不大。下面是用64个样本
-# 估计时的均方误差,各自先乘上最佳的公共系数(相当于各自调好学习率):
+# 哪一个对梯度估计得更好？在概率已知的多臂老虎机里可以算出真实梯度：有些提示怎么做都得分高（这个水平不是谁的功劳），各臂之间差别不大。下面是用64个样本估计时的均方误差，各自先乘上最佳的公共系数（相当于各自调好学习率）：
 
 # %%
 random = np.random.default_rng(0)
@@ -297,8 +292,7 @@ assert 3 * errors["RLOO"] < errors["batch"] < errors["none"] + 0.05
 assert abs(errors["GRPO"] / errors["RLOO"] - 1) < 0.2
 
 # %% [markdown]
-# 留一法接近完美的评论家,却不需要评论家。两者都远胜于全批基线,因为各提示的水平不同。这里各提示的得分离散程度相同,所以GRPO
-# 与RLOO接近。再看复制任务上的训练,回复总数相同:
+# 留一法接近完美的评论家，却不需要评论家。两者都远胜于全批基线，因为各提示的水平不同。这里各提示的得分离散程度相同，所以GRPO与RLOO接近。再看复制任务上的训练，回复总数相同：
 
 # %%
 without_critic = train(critic_free, practised)
@@ -320,18 +314,16 @@ assert with_critic[-1] > 0.8 and without_critic[-1] > 0.5
 assert with_critic.mean() > without_critic.mean()  # faster
 
 # %% [markdown]
-# 这里GAE更快。可能的原因是每个词元可以单独评判,而评论家学得会。但这没有得到证明:两次运行在每批有多少个不同的提示、优势是否白化上也不同。
-# 若得分只说整个答案对或错,可分派的就少了,而评论家是要多训练的一个网络。
+# 这里GAE更快。可能的原因是每个词元可以单独评判，而评论家学得会。但这没有得到证明：两次运行在每批有多少个不同的提示、优势是否白化上也不同。
+# 若得分只说整个答案对或错，可分派的就少了，而评论家是要多训练的一个网络。
 #
 # ## 隐私的代价
 #
-# 模型可能记住训练文本。差分隐私限制任何一条文本能改变结果的程度:每个样本的梯度范数截到不超过$C$,求和后加噪声$\mathcal N(0,\sigma^2C^2)$
-# (Abadi等,2016)。若$T$步中每步都用全部$N$个样本(不抽样),增减一个样本最多使总和移动$C$,
-# 各步合起来满足$\rho$-zCDP(零集中差分隐私),$\rho=T/(2\sigma^2)$,从而
+# 模型可能记住训练文本。差分隐私限制任何一条文本能改变结果的程度：每个样本的梯度范数截到不超过$C$，求和后加噪声$\mathcal N(0,\sigma^2C^2)$（Abadi等，2016）。若$T$步中每步都用全部$N$个样本（不抽样），增减一个样本最多使总和移动$C$，各步合起来满足$\rho$-zCDP（零集中差分隐私），$\rho=T/(2\sigma^2)$，从而
 #
 # $$(\varepsilon,\delta)\text{-DP},\quad \varepsilon=\rho+2\sqrt{\rho\ln(1/\delta)}$$
 #
-# (Bun与Steinke,2016)。$\varepsilon$越小,隐私越强;$\delta$是这个界限可能不成立的概率。小任务是:用“含有哪些词”做逻辑回归,判断影评是好评还是差评。(词表视为公开的。)
+# （Bun与Steinke，2016）。$\varepsilon$越小，隐私越强；$\delta$是这个界限可能不成立的概率。小任务是：用“含有哪些词”做逻辑回归，判断影评是好评还是差评。（词表视为公开的。）
 
 # %%
 reviews = load_texts()
@@ -352,6 +344,7 @@ def features(texts):
 
 
 x, y = features(reviews.train.texts), np.asarray(reviews.train.labels)
+row_norms = np.linalg.norm(x, axis=1)
 x_test, y_test = features(reviews.test.texts), np.asarray(reviews.test.labels)
 STEPS, CLIP, DELTA = 60, 0.25, 1e-5
 
@@ -360,11 +353,10 @@ def private_fit(sigma, seed):
     """Weights of a logistic regression; with sigma=None, without a limit and without noise."""
     random, weights = np.random.default_rng(seed), np.zeros(x.shape[1])
     for _ in range(STEPS):
-        gradients = ((1 / (1 + np.exp(-x @ weights)) - y)[:, np.newaxis]) * x  # one of each example, (N, 300)
+        residuals = 1 / (1 + np.exp(-x @ weights)) - y  # (N,): the gradient of an example is its residual times its row of x
         if sigma is not None:
-            norms = np.linalg.norm(gradients, axis=1, keepdims=True)
-            gradients *= np.minimum(1, CLIP / np.maximum(norms, 1e-12))
-        total = gradients.sum(axis=0)
+            residuals *= np.minimum(1, CLIP / np.maximum(np.abs(residuals) * row_norms, 1e-12))
+        total = residuals @ x
         if sigma is not None:
             total += sigma * CLIP * random.normal(size=total.shape)
         weights -= (20.0 if sigma is None else 40.0) * total / len(x)
@@ -387,8 +379,7 @@ assert open_accuracy > 0.7 and by_epsilon[0] > by_epsilon[-1] + 0.05
 # %% [markdown]
 # ## 规则的代价
 #
-# 假设符号F不许说出口,哪怕它是对的:这是一条安全规则。给每个F扣$\lambda$,就是带约束的奖励。守规矩至少要付出什么代价?六个符号里有一个是F,每个符号值
-# 三分之一分:守规矩的最优模型损失1/6的得分,仅此而已。它何时守规矩?惩罚超过一个F的所得,即1/3时。
+# 假设符号F不许说出口，哪怕它是对的：这是一条安全规则。给每个F扣$\lambda$，就是带约束的奖励。守规矩至少要付出什么代价？六个符号里有一个是F，每个符号值三分之一分：守规矩的最优模型损失1/6的得分，仅此而已。它何时守规矩？惩罚超过一个F的所得，即1/3时。
 
 # %%
 penalty = tf.Variable(0.0)  # a variable: one compiled learner serves every price
@@ -433,21 +424,20 @@ for axes, place in ((left, "lower right"), (right, "center right")):
 chapter.show(figure, "prices")
 
 # %% [markdown]
-# 限制有可以测量的代价,有时还能事先知道。写成*价格*的规则,在违反更划算时就会被违反;必须遵守的规则,应当做成动作掩码(环境的`action_masks`),
-# 而不是惩罚。
+# 限制有可以测量的代价，有时还能事先知道。写成*价格*的规则，在违反更划算时就会被违反；必须遵守的规则，应当做成动作掩码（环境的`action_masks`），而不是惩罚。
 #
 # ## 小结
 #
-# - 注意力只是提示,干预才是检验。优势说明哪个词元因何受表扬。
+# - 注意力只是提示，干预才是检验。优势说明哪个词元因何受表扬。
 # - 训练得分说明不了新提示上的表现。
-# - RLOO和GRPO用同一提示的其他回复代替评论家;GRPO的除法会放大微小的差别。
-# - 隐私要付出准确率,规则要付出得分:付出多少,靠实验。
+# - RLOO和GRPO用同一提示的其他回复代替评论家；GRPO的除法会放大微小的差别。
+# - 隐私要付出准确率，规则要付出得分：付出多少，靠实验。
 #
 # ## 练习
 #
-# 1. 一个提示的得分是1、0、0、0:RLOO的四个优势是多少?
-# 2. 得分由$s_i$变为$c\,s_i+d$,其中$c=10$,$d=3$:RLOO的优势变为几倍?GRPO的呢($\epsilon=0$)?
-# 3. $\sigma=10$,$T=60$,$\delta=10^{-5}$:如果只走一半的步数,$\varepsilon$是多少?
+# 1. 一个提示的得分是1、0、0、0：RLOO的四个优势是多少？
+# 2. 得分由$s_i$变为$c\,s_i+d$，其中$c=10$，$d=3$：RLOO的优势变为几倍？GRPO的呢（$\epsilon=0$）？
+# 3. $\sigma=10$，$T=60$，$\delta=10^{-5}$：如果只走一半的步数，$\varepsilon$是多少？
 #
 # 答案在`tutorials/solutions/08_outlook.py`。
 
