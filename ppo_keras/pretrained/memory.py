@@ -188,9 +188,6 @@ def estimate(settings, work, card=False):
         "reward model": reward,
         "optimizer": 2 * 4 * trained,  # Adam's two moments
     }
-    if size == 2 and not card:
-        always["head in float32"] = 4 * vocabulary * settings.width  # XLA turns the embeddings around for the logits, before its loops
-
     before = work.prompt + work.response - 1  # what is read before the last token
     cache = readings * 2 * settings.layers * work.batch * (before + 1) * key_width(settings) * size
     through = lambda one, steps: activations_of_block(one, work, card, work.batch, steps, steps)  # forwards: of one block after the other
@@ -212,6 +209,11 @@ def estimate(settings, work, card=False):
         "step": trajectory | {"gradients": 2 * 4 * trained},  # each, and all of them in one row, for their norm
     }  # fmt: skip
     reading = 0 if card else 3 * 4 * max(map(math.prod, matrices_of(settings).values()))  # a layer as it is read, put together, and turned around
+    if size == 2 and not card:  # before its loops XLA makes the head float32; for the backward pass it turns all matrices around, and the head once more
+        head_alone = 4 * vocabulary * settings.width
+        turned = head_alone + size * (vocabulary * settings.width + settings.layers * count_block(settings))
+        for phase, count in (("rollout", head_alone), ("scoring", head_alone), ("update", turned)):
+            of_phases[phase]["copies of weights"] = count
     phases = {"loading": loaded | {"reading": reading}} | {phase: always | parts for phase, parts in of_phases.items()}
     return Estimate({phase: {part: math.ceil(count) for part, count in parts.items()} for phase, parts in phases.items()})
 

@@ -88,10 +88,11 @@ def test_what_settings_change_by_hand():
     assert network["rollout"]["cache"] == adapters["rollout"]["cache"] == 2 * phases()["rollout"]["cache"]
     assert adapters["update"]["activations"] == 2 * phases()["update"]["activations"] and adapters["step"]["optimizer"] == 8 * (9 + 2 * 144)
     assert [phases(reward=reward)["scoring"]["reward model"] for reward in (None, "head", SMALL)] == [0, 4 * 9, 4 * 801]
-    small = phases(weights="bfloat16", reward=SMALL)["rollout"]
-    assert small["weights"] == 2 * 792 and small["reward model"] == 2 * 792 + 4 * 9 and small["head in float32"] == 4 * 80
+    small = phases(weights="bfloat16", reward=SMALL)
+    assert small["rollout"]["weights"] == 2 * 792 and small["rollout"]["reward model"] == 2 * 792 + 4 * 9
+    assert [small[phase].get("copies of weights") for phase in ("rollout", "scoring", "update", "step")] == [4 * 80, 4 * 80, 6 * 80 + 2 * 2 * BLOCK, None]
     on_card = phases(card=True, weights="bfloat16")["rollout"]
-    assert "head in float32" not in on_card and on_card["TensorFlow"] == memory.CONTEXT and on_card["compiled programs"] == 0
+    assert "copies of weights" not in on_card and on_card["TensorFlow"] == memory.CONTEXT and on_card["compiled programs"] == 0
     block = activations_of_block(SMALL, WORK, False, 2, 4, 4)
     assert phases(recompute=True)["update"]["activations"] == 4 * 2 * 2 * 4 * 8 + block < phases()["update"]["activations"] + block
     assert phases(accumulation_steps=2)["update"]["activations"] == phases()["update"]["activations"] / 2 == phases(minibatches=4)["update"]["activations"]
