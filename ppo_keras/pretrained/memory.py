@@ -139,9 +139,11 @@ def activations_of_block(settings, work, card, sequences, steps, keys):
     form, width, rest = plain.form, plain.width, work.lora_rank == 0 or work.lora_layers != "attention"
     inside = plain.heads * form.head_size
     small = BYTES[work.weights]
-    size = small if card else 4  # on CPUs XLA computes in float32, and keeps but the MLP in bfloat16
+    size = small if card else 4  # on CPUs products put out float32 (see `networks.products`), and but the MLP is kept so
     bytes_of_step = 2 * width * size + width * (4 if work.lora_rank else size) + inside * size
     bytes_of_step += plain.heads * keys * (4 if small == 4 else 4 + small) + form.mlp_width * (4 if form.gated else 2) * small
+    if size > small:  # and what the first layer of the MLP put out in float32, rounded
+        bytes_of_step += form.mlp_width * (1 + form.gated) * small
     if rest:
         bytes_of_step += (width + inside) * size + form.mlp_width * small * (1 + 2 * (work.lora_rank > 0))
     return sequences * (steps * bytes_of_step + keys * 2 * key_width(settings) * size)
@@ -186,10 +188,6 @@ def estimate(settings, work, card=False):
         "reward model": reward,
         "optimizer": 2 * 4 * trained,  # Adam's two moments
     }
-    if size == 2 and not card:  # XLA has no products of bfloat16 on CPUs. It makes all weights float32 before its loops, the tied head's turned around, too
-        blocks = sum(one.layers * count_block(one) for one in (settings, trunk) if one)
-        always["float32 copies"] = 4 * (blocks + 3 * vocabulary * settings.width)
-
     before = work.prompt + work.response - 1  # what is read before the last token
     cache = readings * 2 * settings.layers * work.batch * (before + 1) * key_width(settings) * size
     through = lambda one, steps: activations_of_block(one, work, card, work.batch, steps, steps)  # forwards: of one block after the other
@@ -211,6 +209,11 @@ def estimate(settings, work, card=False):
         "step": trajectory | {"gradients": 2 * 4 * trained},  # each, and all of them in one row, for their norm
     }  # fmt: skip
     reading = 0 if card else 3 * 4 * max(map(math.prod, matrices_of(settings).values()))  # a layer as it is read, put together, and turned around
+    if size == 2 and not card:  # before its loops XLA makes the head float32; for the backward pass it turns all matrices around, and the head once more
+        head_alone = 4 * vocabulary * settings.width
+        turned = head_alone + size * (vocabulary * settings.width + settings.layers * count_block(settings))
+        for phase, count in (("rollout", head_alone), ("scoring", head_alone), ("update", turned)):
+            of_phases[phase]["copies of weights"] = count
     phases = {"loading": loaded | {"reading": reading}} | {phase: always | parts for phase, parts in of_phases.items()}
     return Estimate({phase: {part: math.ceil(count) for part, count in parts.items()} for phase, parts in phases.items()})
 

@@ -52,7 +52,7 @@ def test_what_a_block_keeps_by_hand():
     assert kept(replace(WORK, lora_layers="all")) == 2 * (4 * (plain + 4 * (8 + 8 + 3 * 6)) + keys)
     small = replace(WORK, weights="bfloat16")
     assert kept(small) == 2 * (4 * (2 * (2 * 8 + 8 + 4 * 6) + 4 * 8 + 2 * 4 * (4 + 2)) + keys / 2)  # the normed, for adapters, and the softmax in float32
-    assert kept(small, card=False) == 2 * (4 * (4 * (2 * 8 + 8 + 8) + 2 * 4 * (4 + 2) + 2 * 4 * 6) + keys)
+    assert kept(small, card=False) == 2 * (4 * (4 * (2 * 8 + 8 + 8) + 2 * 4 * (4 + 2) + 2 * (4 + 2) * 6) + keys)
     own = SMALL._replace(form=Form(mlp_width=6))  # two heads of keys, and no gate
     assert activations_of_block(own, WORK, True, 2, 4, 4) == 2 * (4 * 4 * (2 * 8 + 8 + 8 + 2 * 4 + 2 * 6) + 2 * keys)
 
@@ -88,10 +88,11 @@ def test_what_settings_change_by_hand():
     assert network["rollout"]["cache"] == adapters["rollout"]["cache"] == 2 * phases()["rollout"]["cache"]
     assert adapters["update"]["activations"] == 2 * phases()["update"]["activations"] and adapters["step"]["optimizer"] == 8 * (9 + 2 * 144)
     assert [phases(reward=reward)["scoring"]["reward model"] for reward in (None, "head", SMALL)] == [0, 4 * 9, 4 * 801]
-    small = phases(weights="bfloat16", reward=SMALL)["rollout"]
-    assert small["weights"] == 2 * 792 and small["reward model"] == 2 * 792 + 4 * 9 and small["float32 copies"] == 4 * (4 * BLOCK + 3 * 80)
+    small = phases(weights="bfloat16", reward=SMALL)
+    assert small["rollout"]["weights"] == 2 * 792 and small["rollout"]["reward model"] == 2 * 792 + 4 * 9
+    assert [small[phase].get("copies of weights") for phase in ("rollout", "scoring", "update", "step")] == [4 * 80, 4 * 80, 6 * 80 + 2 * 2 * BLOCK, None]
     on_card = phases(card=True, weights="bfloat16")["rollout"]
-    assert "float32 copies" not in on_card and on_card["TensorFlow"] == memory.CONTEXT and on_card["compiled programs"] == 0
+    assert "copies of weights" not in on_card and on_card["TensorFlow"] == memory.CONTEXT and on_card["compiled programs"] == 0
     block = activations_of_block(SMALL, WORK, False, 2, 4, 4)
     assert phases(recompute=True)["update"]["activations"] == 4 * 2 * 2 * 4 * 8 + block < phases()["update"]["activations"] + block
     assert phases(accumulation_steps=2)["update"]["activations"] == phases()["update"]["activations"] / 2 == phases(minibatches=4)["update"]["activations"]
