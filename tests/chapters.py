@@ -28,11 +28,6 @@ QUICK = {  # chapter: what is put in place of what; its assertions still hold
         "supervised_epochs=8": "supervised_epochs=7",
         'make_prompts("test", 256, seed=1)': 'make_prompts("test", 128, seed=1)',
     },
-    "06_3_question_answering": {  # from a weaker start there is more to gain
-        "ITERATIONS, EVERY = 80, 10": "ITERATIONS, EVERY = 36, 18",
-        "Adam(1e-3, epsilon": "Adam(2e-3, epsilon",
-        "supervised_epochs=25": "supervised_epochs=9",
-    },
     "06_4_translation": {
         "ITERATIONS, EVERY = 30, 10": "ITERATIONS, EVERY = 20, 10",
         "BATCH, GROUP = 512, 8": "BATCH, GROUP = 256, 8",
