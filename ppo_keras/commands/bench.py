@@ -55,12 +55,13 @@ class Sizes(NamedTuple):
     lora_rank: int | None = None
     weights: str = "float32"
     reward: str | None = None  # of a reward model: "trunk" of its own, "head" on the reference's trunk (with adapters), or "none"
+    recompute: bool = False  # see `TransformerActorCritic`
 
     @classmethod
     def of(cls, options):
         """From the command line."""
         lengths = options.batch_size, options.prompt_length, options.response_length, options.minibatches
-        return cls(options.pretrained, *lengths, options.lora_rank, options.weights, options.reward_model)
+        return cls(options.pretrained, *lengths, options.lora_rank, options.weights, options.reward_model, options.recompute)
 
     def work(self, shared=True):
         """The `Settings` of the model and the `Work`. Raises `InputError` where a size is out of range or the checkpoint is not there."""
@@ -79,7 +80,9 @@ class Sizes(NamedTuple):
             settings = settings_of(find_config(self.pretrained))
         reward = {"trunk": settings, "head": "head", "none": None}[self.reward or ("head" if rank else "trunk")]
         critic = "shared" if shared else "network"
-        return settings, Work(batch, prompt, response, self.minibatches, lora_rank=rank, weights=self.weights, critic=critic, reward=reward)
+        return settings, Work(
+            batch, prompt, response, self.minibatches, lora_rank=rank, weights=self.weights, critic=critic, reward=reward, recompute=self.recompute
+        )
 
 
 def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10, sizes=Sizes()):
@@ -95,18 +98,22 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     keras.utils.set_random_seed(0)
     pretrained = sizes.pretrained
     require(pretrained is None or (model, shared) == ("transformer", True), "--pretrained brings its own network. Leave out --model and --no-shared-trunk.")
+    require(model == "transformer" or not sizes.recompute, f"--recompute is for a transformer's blocks, but --model is {model}. Leave it out.")
     settings, work = sizes.work(shared)
     name, batch, prompt, response = pretrained or model, work.batch, work.prompt, work.response
     if model == "transformer" and jit_compile:
-        check_work_fits(settings, work, name, {"--weights bfloat16": dict(weights="bfloat16")} if work.lora_rank else {})
+        others = {} if work.recompute else {"--recompute": dict(recompute=True)}
+        check_work_fits(settings, work, name, others | ({"--weights bfloat16": dict(weights="bfloat16")} if work.lora_rank else {}))
     forget_peak()
     if pretrained is None:
         config = PPOConfig(discount=1.0, minibatches=work.minibatches)
-        policy = new_policy(model, VOCABULARY, width=128, layers=4, heads=4, memory=prompt + response, shared=shared)
+        policy = new_policy(
+            model, VOCABULARY, width=128, layers=4, heads=4, memory=prompt + response, shared=shared, **({"recompute": True} if work.recompute else {})
+        )
         what = f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}"
     else:
         config = PPOConfig(discount=1.0, epochs=1, minibatches=work.minibatches)
-        policy, _ = load_pretrained(pretrained, lora_rank=work.lora_rank, weights=work.weights, memory=prompt + response)
+        policy, _ = load_pretrained(pretrained, lora_rank=work.lora_rank, weights=work.weights, memory=prompt + response, recompute=work.recompute)
         every, trained = parameters(policy)
         learns = f"adapters of rank {work.lora_rank} on attention" if work.lora_rank else "without adapters"
         what = f"{pretrained}, {every:,} parameters, {learns}, {trained:,} trained"

@@ -180,6 +180,7 @@ def _add_sizes(command):
     command.add_argument("--minibatches", type=int, default=4, help="into which an iteration is divided")
     command.add_argument("--lora-rank", type=int, help="of a checkpoint's adapters (8); 0 trains every weight")
     command.add_argument("--weights", choices=WEIGHTS, default="float32", help="of a checkpoint")
+    command.add_argument("--recompute", action="store_true", help="compute a transformer's blocks once more backwards instead of keeping them")
     command.add_argument(
         "--reward-model",
         choices=("head", "trunk", "none"),

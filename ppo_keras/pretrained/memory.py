@@ -206,7 +206,7 @@ def estimate(settings, work, card=False):
         "update": trajectory | {
             "activations": kept, "logits": 4 * 4 * logits_at_once(settings, learned), "gradients": 0 if work.lora_rank else 4 * vocabulary * settings.width,
         },
-        "step": trajectory | {"gradients": 2 * 4 * trained},  # each, and all of them in one row, for their norm
+        "step": trajectory | {"gradients": 4 * trained},
     }  # fmt: skip
     reading = 0 if card else 3 * 4 * max(map(math.prod, matrices_of(settings).values()))  # a layer as it is read, put together, and turned around
     if size == 2 and not card:  # before its loops XLA makes the head float32; for the backward pass it turns all matrices around, and the head once more

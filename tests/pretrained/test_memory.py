@@ -73,7 +73,7 @@ def test_phases_by_hand():
         "rollout": always | {"cache": 2 * cache, "activations": 4 * (3 * step(3) + 3 * 32) - cache, "logits": 3 * 4 * 4 * 10},
         "scoring": always | trajectory | {"activations": 4 * (4 * step(4) + 4 * 32), "logits": 2 * 4 * 8 * 10},
         "update": always | trajectory | {"activations": kept, "logits": 4 * 4 * 4 * 10, "gradients": 0},
-        "step": always | trajectory | {"gradients": 8 * trained},
+        "step": always | trajectory | {"gradients": 4 * trained},
     }
 
 
@@ -81,7 +81,7 @@ def test_what_settings_change_by_hand():
     """Catches: adapters that are paid for with a second copy of the weights, weights that are trained whole without one, a setting that nothing reads."""
     phases = lambda card=False, **changes: estimate(SMALL, replace(WORK, **changes), card).phases
     whole = phases(lora_rank=0)
-    assert (whole["step"]["reference"], whole["step"]["optimizer"], whole["step"]["gradients"]) == (4 * 801, 8 * 801, 8 * 801)
+    assert (whole["step"]["reference"], whole["step"]["optimizer"], whole["step"]["gradients"]) == (4 * 801, 8 * 801, 4 * 801)
     assert whole["update"]["gradients"] == 4 * 80 and whole["update"]["compiled programs"] == memory.PROGRAM + 2 * memory.TRAINED_BLOCK
     network, adapters = phases(lora_rank=0, critic="network"), phases(critic="adapters")
     assert network["update"]["weights"] == 2 * 4 * 792 and adapters["update"]["weights"] == 4 * 792
