@@ -128,7 +128,9 @@ def test_a_policy_is_loaded_as_it_was_set(place):
         ("classification", 4, "attention", "bfloat16"),
     ):
         policy = load_policy(Run(f"runs/{name}"), "after")
-        assert adapter_settings(policy) == dict(rank=2, alpha=alpha, layers=layers)
+        critic = {"critic": True} if name == "question-answering" else {}
+        assert adapter_settings(policy) == dict(rank=2, alpha=alpha, layers=layers) | critic
+        assert policy.detached == (name == "classification")
         assert policy.encoder.embedding.embeddings.dtype == kind and policy.value_head.kernel.dtype == "float32"
 
 
@@ -492,7 +494,7 @@ def test_a_run_begins_with_adapters(place, tmp_path, monkeypatch):
         begin().save_settings(Run.resume("runs", "further"))
     shutil.rmtree("given")
     before = load_policy(opened, "before")
-    assert adapter_settings(before) == dict(rank=3, alpha=4.0, layers="all")
+    assert adapter_settings(before) == dict(rank=3, alpha=4.0, layers="all", critic=True)
     assert all(np.array_equal(one, other) for one, other in zip(adapter_variables(before), adapter_variables(policy)))
     saved = opened.load_json("config.json")
     opened.save_json("config.json", saved | {"adapter_settings": {"rank": "x"}})
