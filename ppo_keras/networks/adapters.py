@@ -108,13 +108,8 @@ class RoleAdapters(keras.layers.Layer):
     @contextlib.contextmanager
     def on(self):
         """Inside, and in whatever is traced inside, they are the adapters of the layers."""
-        for layer, pair in self.pairs().items():
-            layer.borrowed = lambda pair=pair: pair
-        try:
+        with _reading([(layer, lambda pair=pair: pair, layer.lora_enabled) for layer, pair in self.pairs().items()]):
             yield
-        finally:
-            for layer in self.pairs():
-                layer.borrowed = None
 
 
 class RoleEncoder:
@@ -170,14 +165,39 @@ def adapter_variables(policy):
 @contextlib.contextmanager
 def adapters_off(policy):
     """Inside, and in whatever is traced inside, the policy is what it was before it had adapters."""
-    before = [(layer, layer.lora_enabled) for layer in adapted(policy)]
-    for layer, _ in before:
-        layer.lora_enabled = False
+    with _reading([(layer, layer.borrowed, False) for layer in adapted(policy)]):
+        yield
+
+
+def as_now(function, layers):
+    """A function that reads with the adapters that linear layers have now, whenever it is called: what is computed once more backwards, when its role is over."""
+    roles = _roles(layers)
+
+    def call(*args):
+        with _reading(roles):
+            return function(*args)
+
+    return call
+
+
+@contextlib.contextmanager
+def _reading(roles):
+    """Inside, layers have these adapters: `roles` are (layer, what it has borrowed, whether its adapters are on)."""
+    before = _roles([layer for layer, *_ in roles])
+    _switch(roles)
     try:
         yield
     finally:
-        for layer, enabled in before:
-            layer.lora_enabled = enabled
+        _switch(before)
+
+
+def _roles(layers):
+    return [(layer, layer.borrowed, layer.lora_enabled) for layer in layers]
+
+
+def _switch(roles):
+    for layer, borrowed, enabled in roles:
+        layer.borrowed, layer.lora_enabled = borrowed, enabled
 
 
 def frozen_variables(model):

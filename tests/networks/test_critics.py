@@ -73,6 +73,25 @@ def test_the_gradient_of_the_values_moves(critic, moved):
     assert critics == {id(variable) for variable in [*groups["critic"], *policy.value_head.trainable_variables]}
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_recomputed_blocks_keep_the_adapters_of_their_role(jit):
+    """Catches: a block that is computed once more, backwards, with the policy's adapters, because the critic's are no longer switched on by then."""
+    plain = policy_with("adapters")
+    spread(plain.critic_adapters.trainable_variables, seed=1)
+    policy = type(plain).from_config(plain.get_config() | {"recompute": True})
+    policy.set_weights(plain.get_weights())
+
+    def gradients(one):
+        with tf.GradientTape() as tape:
+            logits, values = one(TOKENS)
+            loss = tf.reduce_sum(logits**2) + tf.reduce_sum(values**2)
+        return tape.gradient(loss, [v.value for v in one.trainable_variables])
+
+    expected, found = (tf.function(lambda one=one: gradients(one), jit_compile=jit, autograph=False)() for one in (plain, policy))
+    for one, other in zip(expected, found):
+        assert_close(other, one, 1e-4, 1e-5 * np.abs(one).max())
+
+
 @pytest.mark.parametrize("critic", ["detached", "adapters"])
 def test_a_critic_is_saved_and_copied(critic, tmp_path):
     """Catches: a loaded or copied policy whose critic is another kind, or begins anew."""
