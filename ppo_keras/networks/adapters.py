@@ -226,15 +226,19 @@ class Frozen:
     def __init__(self, policy):
         require(adapted(policy), "the policy has no adapters, so it shares no frozen weights. Use policy.copy().")
         self.policy = policy
-        new = not any(np.any(layer.lora_kernel_b.numpy()) for layer in adapted(policy))
-        self.switch = adapters_off if new else lambda policy: contextlib.nullcontext()
-        left_out = {id(variable) for variable in adapter_variables(policy)} if new else ()
+        critics = [] if policy.critic_adapters is None else policy.critic_adapters.trainable_variables
+        self.new = not any(np.any(b.numpy()) for b in (adapter_variables(policy) + critics)[1::2])
+        self.switch = adapters_off if self.new else lambda policy: contextlib.nullcontext()
+        left_out = {id(variable) for variable in adapter_variables(policy) + critics} if self.new else ()
         self.learned = [variable for variable in policy.trainable_variables if id(variable) not in left_out]
         self.variables = [keras.Variable(variable.numpy(), trainable=False, dtype=variable.dtype, name=variable.name) for variable in self.learned]
 
     def is_still(self, policy):
-        """Whether a policy is as it was when this was made of it."""
-        return policy is self.policy and all(np.array_equal(now.numpy(), kept.numpy()) for now, kept in zip(self.learned, self.variables))
+        """Whether a policy writes as it did when this was made of it, whatever its critic has learned."""
+        if policy is not self.policy or (self.new and any(np.any(b.numpy()) for b in adapter_variables(policy)[1::2])):
+            return False
+        critic = {id(variable) for variable in policy.critic_variables}
+        return all(np.array_equal(now.numpy(), kept.numpy()) for now, kept in zip(self.learned, self.variables) if id(now) not in critic)
 
     @property
     def distribution(self):
