@@ -73,6 +73,10 @@ def add_adapters(policy, rank, alpha=None, layers="attention", critic=False):
     )
     require(not adapted(policy), "the policy has adapters already. Load it again.")
     require(policy.shared, "the policy has a critic of its own, which would stay without adapters. Use shared=True.")
+    require(
+        not (critic and policy.detached),
+        "critic=True gives the critic adapters of its own, but the policy is detached: no gradient of the values reaches them. Leave out one.",
+    )
     for variable in policy.encoder.variables:
         variable.trainable = False
     ranks = layers if isinstance(layers, dict) else dict.fromkeys(LAYERS[layers], rank)

@@ -131,7 +131,9 @@ def test_critics_that_cannot_be_are_refused():
     """Catches: a critic that would never learn, a reward model whose head reads something else."""
     with pytest.raises(ValueError, match="the critic has one of its own"):
         TransformerActorCritic(inputs=12, width=16, heads=2, shared=False, detached=True)
+    with pytest.raises(InputError, match="the policy is detached"):
+        add_adapters(TransformerActorCritic(inputs=12, width=16, heads=2, detached=True), 2, critic=True)
     policy = policy_with("shared")
-    for model in (RewardModel(policy.new_encoder()), RewardModel(reference_of(policy), outputs=2)):
+    for model in (None, RewardModel(policy.new_encoder()), RewardModel(reference_of(policy), outputs=2)):
         with pytest.raises(InputError, match="a reward model of one output on the trunk"):
             policy.start_value_from_reward(model)
