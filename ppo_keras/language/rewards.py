@@ -84,7 +84,12 @@ class RewardModel(keras.Model):
             self.encoder is None,
             "the reward model has an encoder of its own, so it reads with no other trunk. Make one with RewardModel(reference_of(policy)).",
         )
-        check_role("the trunk of a reward model", trunk, ("hidden", "width"), "Use reference_of(policy), or a TokenEncoder such as policy.new_encoder().")
+        check_role(
+            "the trunk of a reward model",
+            trunk,
+            ("hidden", "logits", "width", "trainable"),
+            "Use reference_of(policy), or a TokenEncoder such as policy.new_encoder().",
+        )
         require(
             not trunk.trainable,
             "the trunk of a reward model is a policy that learns, so the score of a text would move with it. Use reference_of(policy).",
