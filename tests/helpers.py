@@ -10,6 +10,7 @@ from ppo_keras import (
     LSTMActorCritic,
     PPOConfig,
     Prompts,
+    RewardModel,
     Trajectory,
     TransformerActorCritic,
 )
@@ -32,6 +33,14 @@ def tiny_policy(network="transformer", shared=True, layers=1, memory=16, actions
     random = np.random.default_rng(seed)
     policy.set_weights([random.normal(1.0 if w.path.endswith("gamma") else 0.0, spread, w.shape) for w in policy.weights])
     return policy
+
+
+def tiny_reward(network="transformer", dropout=0.0, outputs=1, **kwargs):
+    """A `RewardModel` whose weights are spread out."""
+    model = RewardModel(tiny_policy(network, dropout=dropout, **kwargs).new_encoder(), dropout=dropout, outputs=outputs, name="reward")
+    random = np.random.default_rng(3)
+    model.set_weights([random.normal(1.0 if w.path.endswith("gamma") else 0.0, 0.3, w.shape) for w in model.weights])
+    return model
 
 
 def response_outputs(policy, prompts, responses):

@@ -17,7 +17,7 @@ from ppo_keras.language.generation import (
     of_responses_and_ends,
     response_log_probs,
 )
-from ppo_keras.language.rewards import PythonReward, RewardModel, score_responses
+from ppo_keras.language.rewards import ModelScore, PythonReward, RewardModel, score_responses
 from ppo_keras.language.vocabulary import check_vocabulary
 from ppo_keras.losses import log_probability
 from ppo_keras.masking import masked_mean
@@ -51,12 +51,12 @@ class LanguagePPO(PPO):
             one out; Kool et al. 2019): what makes one prompt harder than another then adds no noise to the advantages.
         reference: a frozen copy of the policy at the start; None takes the one whose trunk the reward shares, where it is that, or makes one now,
             which of a policy with adapters shares its frozen weights.
-        judge: a TensorFlow function like a reward, to log-odds float32 `(B,)`; it is reported and never rewarded.
+        judge: a `RewardModel`, or a TensorFlow function like a reward, to log-odds float32 `(B,)`; it is reported and never rewarded.
         seed: of all randomness.
 
     Raises:
         ValueError: the reference shares variables with the policy.
-        InputError: policy, reference, reward model and tokenizer of other vocabularies; a `short_penalty` without
+        InputError: policy, reference, reward model, judge and tokenizer of other vocabularies; a `short_penalty` without
             `usual_length`; an argument of another kind, or out of range; when it first collects, a reward of another shape, or
             prompts without a static shape.
     """
@@ -87,7 +87,8 @@ class LanguagePPO(PPO):
         self.reward, self.pad_id, self.response_length = reward, pad_id, response_length
         self.end_id = ends if isinstance(end_id, list) else end_id  # Keras would track a list
         self.missing_end_penalty, self.short_penalty, self.usual_length = missing_end_penalty, short_penalty, usual_length or 1.0
-        self.responses_per_prompt, self.judge = responses_per_prompt, judge
+        self.responses_per_prompt = responses_per_prompt
+        self.judge = ModelScore(judge) if isinstance(judge, RewardModel) else judge  # a model would be taken for a part that learns, and saved
         if short_penalty and usual_length is None:
             raise InputError(f"short_penalty={short_penalty} needs usual_length. Give the number of tokens that a response usually has.")
         shared = getattr(reward, "trunk", None)
@@ -97,11 +98,13 @@ class LanguagePPO(PPO):
             raise ValueError("reference shares variables with policy, so it would move with it. Pass policy.copy(), or None.")
         if isinstance(self.reference, keras.Model):
             self.reference.trainable = False
-        readers = {"reference": self.reference, "reward model": reward, "tokenizer of the reward": getattr(reward, "tokenizer", None)}
+        models = {"reward model": getattr(reward, "model", reward), "judge": getattr(judge, "model", judge)}
+        frozen = getattr(self.reference, "policy", self.reference)
+        readers = {"reference": frozen, **models, "tokenizer of the reward": getattr(reward, "tokenizer", None)}
         check_vocabulary(policy, readers, {"end_id": ends, "pad_id": (pad_id,)})
         if isinstance(reward, keras.Model):
             reward.trainable = False
-        for model in (getattr(scorer, "model", scorer) for scorer in (reward, judge)):
+        for model in models.values():
             if isinstance(model, RewardModel):
                 model.check_reader()
         kl = kl or KLConfig()

@@ -80,7 +80,16 @@ class RewardModel(keras.Model):
 
     def read_with(self, trunk):
         """Shares the trunk of a policy that never changes. Returns that policy."""
-        check_role("the trunk of a reward model", trunk, ("hidden", "width"), "Use reference_of(policy), or a TokenEncoder such as policy.new_encoder().")
+        require(
+            self.encoder is None,
+            "the reward model has an encoder of its own, so it reads with no other trunk. Make one with RewardModel(reference_of(policy)).",
+        )
+        check_role(
+            "the trunk of a reward model",
+            trunk,
+            ("hidden", "logits", "width", "trainable"),
+            "Use reference_of(policy), or a TokenEncoder such as policy.new_encoder().",
+        )
         require(
             not trunk.trainable,
             "the trunk of a reward model is a policy that learns, so the score of a text would move with it. Use reference_of(policy).",
@@ -141,9 +150,16 @@ class ModelScore:
     Args:
         model: a `RewardModel`.
         probability: that of the label 1 instead of its log-odds: it is bounded, so that one word of praise more does not pay for ever.
+
+    Raises:
+        InputError: it is no `RewardModel`, or has several outputs.
     """
 
     def __init__(self, model, probability=False):
+        require(isinstance(model, RewardModel), f"a score was to be of {shown(model)}, expected a RewardModel. Train one with train_classifier.")
+        require(
+            model.outputs == 1, f"a score was to be of a reward model of {model.outputs} outputs. Use one of a single output, or your own function of them."
+        )
         self.model, self.squash = model, tf.sigmoid if probability else tf.identity
 
     @property

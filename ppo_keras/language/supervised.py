@@ -180,6 +180,7 @@ def _read_once(trained, train, validation, training):
     The head's inputs are scaled by the mean and variance of the training texts.
     """
     model = trained.reward_model
+    model.check_reader()
     if model.trunk is None:
         return train, validation
     check_tokens(trained, train, validation)

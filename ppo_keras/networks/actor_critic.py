@@ -161,7 +161,7 @@ class ActorCritic(keras.Model):
         Raises:
             InputError: it has an encoder of its own, several outputs, or another width.
         """
-        fits = model.scaling is not None and model.outputs == 1 and model.width == self.width
+        fits = getattr(model, "scaling", None) is not None and model.outputs == 1 and model.width == self.width
         require(
             fits, f"a critic begins with a reward model of one output on the trunk of its policy ({self.width} wide). Use RewardModel(reference_of(policy))."
         )

@@ -73,6 +73,10 @@ def add_adapters(policy, rank, alpha=None, layers="attention", critic=False):
     )
     require(not adapted(policy), "the policy has adapters already. Load it again.")
     require(policy.shared, "the policy has a critic of its own, which would stay without adapters. Use shared=True.")
+    require(
+        not (critic and policy.detached),
+        "critic=True gives the critic adapters of its own, but the policy is detached: no gradient of the values reaches them. Leave out one.",
+    )
     for variable in policy.encoder.variables:
         variable.trainable = False
     ranks = layers if isinstance(layers, dict) else dict.fromkeys(LAYERS[layers], rank)
@@ -108,13 +112,8 @@ class RoleAdapters(keras.layers.Layer):
     @contextlib.contextmanager
     def on(self):
         """Inside, and in whatever is traced inside, they are the adapters of the layers."""
-        for layer, pair in self.pairs().items():
-            layer.borrowed = lambda pair=pair: pair
-        try:
+        with _reading([(layer, lambda pair=pair: pair, layer.lora_enabled) for layer, pair in self.pairs().items()]):
             yield
-        finally:
-            for layer in self.pairs():
-                layer.borrowed = None
 
 
 class RoleEncoder:
@@ -170,14 +169,39 @@ def adapter_variables(policy):
 @contextlib.contextmanager
 def adapters_off(policy):
     """Inside, and in whatever is traced inside, the policy is what it was before it had adapters."""
-    before = [(layer, layer.lora_enabled) for layer in adapted(policy)]
-    for layer, _ in before:
-        layer.lora_enabled = False
+    with _reading([(layer, layer.borrowed, False) for layer in adapted(policy)]):
+        yield
+
+
+def as_now(function, layers):
+    """A function that reads with the adapters that linear layers have now, whenever it is called: what is computed once more backwards, when its role is over."""
+    roles = _roles(layers)
+
+    def call(*args):
+        with _reading(roles):
+            return function(*args)
+
+    return call
+
+
+@contextlib.contextmanager
+def _reading(roles):
+    """Inside, layers have these adapters: `roles` are (layer, what it has borrowed, whether its adapters are on)."""
+    before = _roles([layer for layer, *_ in roles])
+    _switch(roles)
     try:
         yield
     finally:
-        for layer, enabled in before:
-            layer.lora_enabled = enabled
+        _switch(before)
+
+
+def _roles(layers):
+    return [(layer, layer.borrowed, layer.lora_enabled) for layer in layers]
+
+
+def _switch(roles):
+    for layer, borrowed, enabled in roles:
+        layer.borrowed, layer.lora_enabled = borrowed, enabled
 
 
 def frozen_variables(model):
@@ -206,15 +230,19 @@ class Frozen:
     def __init__(self, policy):
         require(adapted(policy), "the policy has no adapters, so it shares no frozen weights. Use policy.copy().")
         self.policy = policy
-        new = not any(np.any(layer.lora_kernel_b.numpy()) for layer in adapted(policy))
-        self.switch = adapters_off if new else lambda policy: contextlib.nullcontext()
-        left_out = {id(variable) for variable in adapter_variables(policy)} if new else ()
+        critics = [] if policy.critic_adapters is None else policy.critic_adapters.trainable_variables
+        self.new = not any(np.any(b.numpy()) for b in (adapter_variables(policy) + critics)[1::2])
+        self.switch = adapters_off if self.new else lambda policy: contextlib.nullcontext()
+        left_out = {id(variable) for variable in adapter_variables(policy) + critics} if self.new else ()
         self.learned = [variable for variable in policy.trainable_variables if id(variable) not in left_out]
         self.variables = [keras.Variable(variable.numpy(), trainable=False, dtype=variable.dtype, name=variable.name) for variable in self.learned]
 
     def is_still(self, policy):
-        """Whether a policy is as it was when this was made of it."""
-        return policy is self.policy and all(np.array_equal(now.numpy(), kept.numpy()) for now, kept in zip(self.learned, self.variables))
+        """Whether a policy writes as it did when this was made of it, whatever its critic has learned."""
+        if policy is not self.policy or (self.new and any(np.any(b.numpy()) for b in adapter_variables(policy)[1::2])):
+            return False
+        critic = {id(variable) for variable in policy.critic_variables}
+        return all(np.array_equal(now.numpy(), kept.numpy()) for now, kept in zip(self.learned, self.variables) if id(now) not in critic)
 
     @property
     def distribution(self):

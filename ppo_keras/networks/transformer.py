@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.errors import require, shown
-from ppo_keras.networks.adapters import Linear
+from ppo_keras.networks.adapters import Linear, as_now
 from ppo_keras.networks.products import product
 from ppo_keras.randomness import Dropout
 
@@ -255,7 +255,8 @@ class TransformerTrunk(keras.layers.Layer):
                 read, weights = attend(query[:, :, skip:], keys, values, visible[:, :, skip:], self.form.query_scale)
                 return block.finish(x[:, skip:], read, training, seeds), key, value, *([] if recompute else [weights])
 
-            x, key, value, *weights = (keras.remat if recompute else lambda function: function)(compute)(x, *before)
+            run = keras.remat(as_now(compute, block.linear)) if recompute else compute
+            x, key, value, *weights = run(x, *before)
             new_keys.append(key)
             new_values.append(value)
             attention += weights
@@ -297,6 +298,11 @@ class Block(keras.layers.Layer):
         self.contract = Linear(width, use_bias=form.mlp_bias, name="contract", **precision)
         self.contracted_norm = norm("contracted_norm", form.sandwich)
         self.dropout = Dropout(dropout, name="dropout", **precision)
+
+    @property
+    def linear(self):
+        """Its linear layers, which can have adapters."""
+        return [self.query_key_value, self.output_projection, self.expand, self.contract]
 
     def build(self, input_shape):
         inside = [self.attention_norm, self.query_key_value, self.mlp_norm, self.expand, self.attended_norm, self.contracted_norm]

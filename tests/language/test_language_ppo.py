@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from test_generation import ends_soon
-from test_rewards import Words, tiny_reward
+from test_rewards import Words
 
 from helpers import (
     END,
@@ -24,6 +24,7 @@ from helpers import (
     tiny_agent,
     tiny_learner,
     tiny_policy,
+    tiny_reward,
     weights_of,
 )
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig, Prompts, PythonReward

@@ -9,7 +9,7 @@ from helpers import PAD, VOCABULARY, assert_close, ragged_prompts, tiny_policy
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig, RewardModel
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.errors import InputError
-from ppo_keras.language.rewards import ModelScore
+from ppo_keras.language.rewards import ModelScore, score_responses
 from ppo_keras.language.supervised import pad_texts, train_classifier, train_preferences
 from ppo_keras.networks.adapters import Frozen, adapter_variables, add_adapters, reference_of
 
@@ -158,6 +158,31 @@ def test_a_head_learns_of_pairs():
     assert np.mean(chosen > rejected) > 0.9
 
 
+def test_a_judge_is_no_part_of_what_learns():
+    """Catches: a model that judges saved with every state of PPO; one that is given the prompts for texts and the responses for `training`."""
+    policy = adapted_policy()
+    judge = RewardModel(policy.new_encoder())
+    ppo = learner(policy, NOTHING, judge=judge)
+    assert not {id(weight) for weight in judge.weights} & {id(variable) for variable in ppo.changing}
+    responses, *_ = ppo.rollout(PROMPTS)
+    assert_close(ppo.judge(PROMPTS, responses), score_responses(judge, PROMPTS, responses), 0, 0)
+
+
+NOTHING = lambda prompts, responses: tf.zeros(len(responses.tokens))
+
+
+def of_twelve():
+    """A reward model that knows 12 tokens."""
+    return RewardModel(reference_of(tiny_policy(vocabulary_size=12)))
+
+
+def frozen_of_twelve():
+    """The frozen twin of a policy with adapters that knows 12 tokens."""
+    policy = tiny_policy(vocabulary_size=12)
+    add_adapters(policy, 2)
+    return reference_of(policy)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -165,11 +190,18 @@ def test_a_head_learns_of_pairs():
         (lambda: RewardModel("smollm2"), "the trunk of a reward model is 'smollm2'"),
         (lambda: RewardModel(), "width=None"),
         (lambda: RewardModel(width=24).read_with(reference_of(adapted_policy())), "width 24, but the trunk has 16"),
+        (lambda: RewardModel(adapted_policy().new_encoder()).read_with(reference_of(adapted_policy())), "has an encoder of its own"),
         (lambda: learner(adapted_policy(), RewardModel(width=16)), "has no trunk to read with"),
+        (lambda: train_classifier(RewardModel(width=16), texts(8, 1), texts(8, 2), 8, PAD), "^the reward model has no trunk to read with"),
+        (lambda: ModelScore(None), "a score was to be of None"),
+        (lambda: ModelScore(RewardModel(reference_of(adapted_policy()), outputs=2)), "a reward model of 2 outputs"),
         (
             lambda: learner(adapted_policy(), RewardModel(reference_of(tiny_policy(vocabulary_size=12)))),
             "the policy writes 24 tokens, but the reward model knows 12",
         ),
+        (lambda: learner(adapted_policy(), ModelScore(of_twelve())), "the policy writes 24 tokens, but the reward model knows 12"),
+        (lambda: learner(adapted_policy(), NOTHING, judge=of_twelve()), "the policy writes 24 tokens, but the judge knows 12"),
+        (lambda: learner(adapted_policy(), NOTHING, reference=frozen_of_twelve()), "the policy writes 24 tokens, but the reference knows 12"),
     ],
 )
 def test_trunks_that_do_not_fit_are_named(make, message):

@@ -148,6 +148,26 @@ def test_a_frozen_twin_never_follows(moved, compiled):
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["new", "warm"])
+def test_a_frozen_twin_knows_whether_the_policy_still_writes_alike(moved):
+    """Catches: adapters that were new when it was made and have learned since, a critic that begins with a reward model taken for another writer."""
+    policy = adapted_policy(moved=moved, critic=True)
+    twin, layer = Frozen(policy), adapted(policy)[-1]
+    for variable in policy.critic_variables:
+        variable.assign(variable + 1.0)
+    assert twin.is_still(policy) and not twin.is_still(policy.copy())
+    layer.lora_kernel_b.assign(layer.lora_kernel_b + 1.0)
+    assert not twin.is_still(policy)
+
+
+def test_a_frozen_twin_keeps_a_critic_that_learned_first():
+    """Catches: a critic's adapters switched off with the policy's, which are still new."""
+    policy = adapted_policy(moved=False, critic=True)
+    for variable in policy.critic_adapters.trainable_variables:
+        variable.assign(tf.random.stateless_normal(variable.shape, [1, 2]))
+    assert_all_close(Frozen(policy)(TOKENS), policy(TOKENS), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["new", "warm"])
 def test_a_frozen_twin_can_write(moved):
     """Catches: a twin that reads as it was and writes as the policy is now; adapters that are on again inside another look without them."""
     policy, prompts = adapted_policy(moved=moved), ragged_prompts()

@@ -73,6 +73,25 @@ def test_the_gradient_of_the_values_moves(critic, moved):
     assert critics == {id(variable) for variable in [*groups["critic"], *policy.value_head.trainable_variables]}
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_recomputed_blocks_keep_the_adapters_of_their_role(jit):
+    """Catches: a block that is computed once more, backwards, with the policy's adapters, because the critic's are no longer switched on by then."""
+    plain = policy_with("adapters")
+    spread(plain.critic_adapters.trainable_variables, seed=1)
+    policy = type(plain).from_config(plain.get_config() | {"recompute": True})
+    policy.set_weights(plain.get_weights())
+
+    def gradients(one):
+        with tf.GradientTape() as tape:
+            logits, values = one(TOKENS)
+            loss = tf.reduce_sum(logits**2) + tf.reduce_sum(values**2)
+        return tape.gradient(loss, [v.value for v in one.trainable_variables])
+
+    expected, found = (tf.function(lambda one=one: gradients(one), jit_compile=jit, autograph=False)() for one in (plain, policy))
+    for one, other in zip(expected, found):
+        assert_close(other, one, 1e-4, 1e-5 * np.abs(one).max())
+
+
 @pytest.mark.parametrize("critic", ["detached", "adapters"])
 def test_a_critic_is_saved_and_copied(critic, tmp_path):
     """Catches: a loaded or copied policy whose critic is another kind, or begins anew."""
@@ -112,7 +131,9 @@ def test_critics_that_cannot_be_are_refused():
     """Catches: a critic that would never learn, a reward model whose head reads something else."""
     with pytest.raises(ValueError, match="the critic has one of its own"):
         TransformerActorCritic(inputs=12, width=16, heads=2, shared=False, detached=True)
+    with pytest.raises(InputError, match="the policy is detached"):
+        add_adapters(TransformerActorCritic(inputs=12, width=16, heads=2, detached=True), 2, critic=True)
     policy = policy_with("shared")
-    for model in (RewardModel(policy.new_encoder()), RewardModel(reference_of(policy), outputs=2)):
+    for model in (None, RewardModel(policy.new_encoder()), RewardModel(reference_of(policy), outputs=2)):
         with pytest.raises(InputError, match="a reward model of one output on the trunk"):
             policy.start_value_from_reward(model)
