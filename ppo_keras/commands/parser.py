@@ -184,7 +184,7 @@ def _add_sizes(command):
     command.add_argument(
         "--reward-model",
         choices=("head", "trunk", "none"),
-        help="a head on the reference's trunk (of a checkpoint with adapters), a trunk of its own, or a function",
+        help="a head on the reference's trunk (so with adapters), a trunk of its own (so without), or a function",
     )
 
 

@@ -175,7 +175,8 @@ def estimate(settings, work, card=False):
     size, vocabulary, readings = BYTES[work.weights], settings.vocabulary_size, 1 if work.critic == "shared" else 2
     trunk = work.reward if hasattr(work.reward, "plain") else None  # of a reward model
     base, head = count_weights(settings) * (2 if work.critic == "network" else 1), settings.width + 1
-    trained = head + (readings * count_adapters(settings, work.lora_rank, work.lora_layers) if work.lora_rank else base)
+    own = count_adapters(settings, work.lora_rank, work.lora_layers)  # the policy's
+    trained = head + (readings * own if work.lora_rank else base)
     reward = size * count_weights(trunk) + 4 * (trunk.width + 1) if trunk else 4 * head if work.reward == "head" else 0
     loaded = {
         "TensorFlow": CONTEXT if card else RUNTIME,
@@ -184,7 +185,8 @@ def estimate(settings, work, card=False):
     }
     always = loaded | {
         "compiled programs": 0 if card else PROGRAM + readings * settings.layers * (ADAPTED_BLOCK if work.lora_rank else TRAINED_BLOCK),
-        "reference": 4 * head + (0 if work.lora_rank else size * base),  # with adapters it is the policy with its adapters off, and a copy of its head
+        # with adapters it is the policy with its adapters off, and a copy of its head, and of the critic's adapters
+        "reference": 4 * (trained - own if work.lora_rank else head) + (0 if work.lora_rank else size * base),
         "reward model": reward,
         "optimizer": 2 * 4 * trained,  # Adam's two moments
     }

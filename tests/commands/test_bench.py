@@ -26,7 +26,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(bench, "_peak_flops", lambda jit_compile: 1e9)
 
 
-def test_the_last_line_is_json_with_the_six_figures(tiny, capsys):
+def test_the_last_line_is_json_of_every_figure(tiny, capsys):
     """Catches: a figure left out or renamed, text after the JSON, a time of 0."""
     assert main(["bench", "text", "--iterations", "1", "--no-jit", "--model", "lstm", "--no-shared-trunk"]) == 0
     *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
@@ -73,6 +73,20 @@ def test_memory_is_estimated_and_measured(tiny, monkeypatch, capsys):
     assert "most memory      2.50 GB, estimated 4.00 GB (update)" in table and "4 responses of 4 tokens" in table[0]
 
 
+def test_a_head_reads_with_the_reference_that_there_is(tiny, monkeypatch):
+    """Catches: a second copy of the reference for the head of a model without adapters, which then reads every text a second time."""
+    roles = []
+
+    def learner(policy, reward, *args, reference=None):
+        roles.extend([reward.trunk, reference])
+        raise StopIteration  # before it is timed
+
+    monkeypatch.setattr(bench, "LanguagePPO", learner)
+    with pytest.raises(StopIteration):
+        bench.bench_text(jit_compile=False, sizes=bench.Sizes(reward="head"))
+    assert roles[0] is roles[1] is not None
+
+
 def test_work_that_cannot_fit_is_refused_before_it_is_tried(monkeypatch, capsys):
     """Catches: a batch that ends in the middle, killed without a word; a network that is made first."""
     monkeypatch.setattr("ppo_keras.pretrained.machine.memory_here", lambda: (2e9, False))
@@ -110,6 +124,7 @@ def test_memory_of_a_checkpoint_by_its_config_alone(tmp_path, monkeypatch, capsy
     "options, words",
     [
         (["--pretrained", "smolm2"], "there is no folder or .gguf file 'smolm2'"),
+        (["--pretrained", ""], "name='' is no name of a checkpoint"),
         (["--lora-rank", "4"], "--lora-rank and --weights are of a checkpoint"),
         (["--batch-size", "0"], "--batch-size=0 is no whole number"),
         (["--batch-size", "10"], "minibatches=4 does not divide batch_size=10"),
@@ -120,6 +135,13 @@ def test_memory_of_what_is_not_there(options, words, capsys):
     """Catches: a traceback, a size that is left out without a word."""
     assert main(["bench", "memory", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_work_beyond_the_context_of_a_checkpoint(tmp_path, capsys):
+    """Catches: an estimate, and cards where it fits, of work that the checkpoint cannot do."""
+    checkpoint, most = str(write_checkpoint(tmp_path)), bench.settings_of(json.loads((tmp_path / "config.json").read_text())).most_steps
+    assert main(["bench", "memory", "--pretrained", checkpoint, "--prompt-length", "3", "--response-length", str(most - 2)]) == 2
+    assert f"tokens are longer than the context of {most} that {checkpoint} knows. Use {most} or less." in capsys.readouterr().err
 
 
 def test_the_share_of_the_peak_by_hand():

@@ -87,6 +87,7 @@ def test_what_settings_change_by_hand():
     assert network["update"]["weights"] == 2 * 4 * 792 and adapters["update"]["weights"] == 4 * 792
     assert network["rollout"]["cache"] == adapters["rollout"]["cache"] == 2 * phases()["rollout"]["cache"]
     assert adapters["update"]["activations"] == 2 * phases()["update"]["activations"] and adapters["step"]["optimizer"] == 8 * (9 + 2 * 144)
+    assert adapters["step"]["reference"] == 4 * (9 + 144) and phases()["step"]["reference"] == 4 * 9  # whose own adapters are off
     assert [phases(reward=reward)["scoring"]["reward model"] for reward in (None, "head", SMALL)] == [0, 4 * 9, 4 * 801]
     small = phases(weights="bfloat16", reward=SMALL)
     assert small["rollout"]["weights"] == 2 * 792 and small["rollout"]["reward model"] == 2 * 792 + 4 * 9
