@@ -79,7 +79,10 @@ class Sizes(NamedTuple):
             check_loading(rank, None, "attention", self.weights)
             settings = settings_of(find_config(self.pretrained))
             most, steps = settings.most_steps, prompt + response
-            require(steps <= most, f"prompts and responses of {steps} tokens are longer than the context of {most} that {self.pretrained} knows. Use {most} or less.")
+            require(
+                steps <= most,
+                f"prompts and responses of {steps} tokens are longer than the context of {most} that {self.pretrained} knows. Use {most} or less.",
+            )
         reward = {"trunk": settings, "head": "head", "none": None}[self.reward or ("head" if rank else "trunk")]
         critic = "shared" if shared else "network"
         return settings, Work(
