@@ -12,11 +12,23 @@ from ppo_keras.errors import InputError
 from ppo_keras.pretrained.memory import CONTEXT, TOLERANCE, Work, count_weights, estimate, largest_batch
 
 
+LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # of a container: control groups 2 and 1
+
+
 def free_memory():
-    """Bytes that this process can have without swapping, those that it has included, as Linux says; None elsewhere."""
+    """Bytes that this process can have without swapping, those that it has included, as Linux says, or a container's limit; None elsewhere."""
     try:
-        return 1024 * (_kilobytes("/proc/meminfo", "MemAvailable:") + _kilobytes("/proc/self/status", "VmRSS:"))
+        free = 1024 * (_kilobytes("/proc/meminfo", "MemAvailable:") + _kilobytes("/proc/self/status", "VmRSS:"))
     except (OSError, StopIteration, ValueError):
+        return None
+    return min([free, *filter(None, map(_limit, LIMITS))])
+
+
+def _limit(path):
+    """The bytes that a file names; None where there is no such file, or it says "max"."""
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
         return None
 
 
@@ -78,19 +90,20 @@ def check_weights_fit(settings, weights, name):
     )
 
 
-def check_work_fits(settings, work, name, others=()):
+def check_work_fits(settings, work, name, others=(), multiple=1):
     """Raises `InputError`, with what would fit, where an iteration of PPO cannot; an estimate, so that what may fit is let through.
 
     Args:
         settings, work: see `estimate`.
         name: of what is trained.
         others: {option: what it changes of the work}, such as {"--weights bfloat16": dict(weights="bfloat16")}, to be named where they help.
+        multiple: of which a batch must be one, such as the responses to a prompt.
     """
     available, card = memory_here()
     found = estimate(settings, work, card)
     if available is None or found.peak <= TOLERANCE * available:
         return
-    batch = largest_batch(settings, work, available, card)
+    batch = largest_batch(settings, work, available, card, multiple)
     changed = {option: estimate(settings, dataclasses.replace(work, **change), card).peak for option, change in dict(others).items()}
     helping = ([f"--batch-size {batch}"] if batch else []) + [option for option, peak in changed.items() if peak <= available]
     raise InputError(

@@ -220,9 +220,9 @@ def estimate(settings, work, card=False):
     return Estimate({phase: {part: math.ceil(count) for part, count in parts.items()} for phase, parts in phases.items()})
 
 
-def largest_batch(settings, work, available, card=False):
-    """The largest batch that fits into so many bytes, a multiple of what the batch is divided into; 0 where none does."""
-    step = work.minibatches * work.accumulation_steps
+def largest_batch(settings, work, available, card=False, multiple=1):
+    """The largest batch that fits into so many bytes, a multiple of what the batch is divided into, and of `multiple`; 0 where none does."""
+    step = math.lcm(work.minibatches * work.accumulation_steps, multiple)
     fits = lambda count: estimate(settings, dataclasses.replace(work, batch=count * step), card).peak <= available
     low, high = 0, 1
     while fits(high) and high * step < 2**20:
