@@ -11,7 +11,6 @@ from tensorflow.python.client import device_lib
 from ppo_keras.errors import InputError
 from ppo_keras.pretrained.memory import CONTEXT, TOLERANCE, Work, count_weights, estimate, largest_batch
 
-
 LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # of a container: control groups 2 and 1
 
 
