@@ -135,7 +135,8 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     step = compiled(learner.train_step)
     compile_seconds, _ = _time(lambda: step(prompts), 1)
     iteration_seconds, _ = _time(lambda: step(prompts), iterations)
-    memory = {"peak_gigabytes": peak_memory() / 1e9}  # before its parts are compiled once more, each by itself
+    most = peak_memory()  # before its parts are compiled once more, each by itself
+    memory = {} if most is None else {"peak_gigabytes": most / 1e9}
     if estimated := model == "transformer" and jit_compile:
         expected = estimate(settings, work, card=memory_here()[1])
         memory["estimated_gigabytes"] = expected.peak / 1e9
@@ -168,7 +169,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     print(f"compilation  {compile_seconds:8.1f} s; matrix-product peak {peak / 1e9:,.0f} GFLOP/s, of which the iteration used {share:.1%}")
     result = {"iteration_seconds": iteration_seconds} | {f"{name}_tokens_per_second": written / s for name, s in seconds.items()}
     beside = f", estimated {memory['estimated_gigabytes']:.2f} GB ({expected.peak_phase})" if estimated else ""
-    print(f"most memory  {memory['peak_gigabytes']:8.2f} GB{beside}")
+    print("most memory   unknown" if most is None else f"most memory  {most / 1e9:8.2f} GB", beside, sep="")
     result |= {"compile_seconds": compile_seconds, "peak_share": share} | memory
     print(json.dumps({name: round(value, 4) for name, value in result.items()}))
     return result

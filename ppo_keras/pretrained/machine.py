@@ -1,7 +1,6 @@
 """The memory of this machine: how much there is, how much was taken at most, and whether what is about to begin can fit."""
 
 import dataclasses
-import resource
 import sys
 from pathlib import Path
 
@@ -10,6 +9,11 @@ from tensorflow.python.client import device_lib
 
 from ppo_keras.errors import InputError
 from ppo_keras.pretrained.memory import CONTEXT, TOLERANCE, Work, count_weights, estimate, largest_batch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # of a container: control groups 2 and 1
 
@@ -55,13 +59,13 @@ def forget_peak():
 
 
 def peak_memory():
-    """Most bytes that were taken at a time: of the first GPU by TensorFlow (with what its libraries take), without one by this process."""
+    """Most bytes that were taken at a time: of the first GPU by TensorFlow (with what its libraries take), without one by this process; None where nothing says."""
     if tf.config.list_physical_devices("GPU"):
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"] + CONTEXT)
     try:
         return 1024 * _kilobytes("/proc/self/status", "VmHWM:")
     except (OSError, StopIteration, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return resource and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _kilobytes(path, name):

@@ -1,5 +1,9 @@
 """`ppo_keras.pretrained.machine`: what memory there is and was taken, and what is refused before it is tried."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,6 +43,17 @@ def test_what_is_free(tmp_path, monkeypatch):
     check_work_fits(LARGE, WORK, "large")
 
 
+def test_a_system_that_knows_neither(tmp_path, monkeypatch):
+    """Catches: Windows, which has no module `resource`, so that no text task could be imported."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    spec = importlib.util.spec_from_file_location("elsewhere", machine.__file__)
+    spec.loader.exec_module(elsewhere := importlib.util.module_from_spec(spec))
+    monkeypatch.setattr(elsewhere, "Path", lambda path: tmp_path / "none" / "there")
+    elsewhere.forget_peak()
+    assert elsewhere.free_memory() is elsewhere.peak_memory() is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux forgets a peak, others do not")
 def test_the_peak_is_that_since_it_was_forgotten():
     """Catches: the memory that there is taken for the most that was, a peak that is that of an earlier piece of work."""
     forget_peak()
