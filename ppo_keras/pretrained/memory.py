@@ -225,7 +225,7 @@ def largest_batch(settings, work, available, card=False, multiple=1):
     step = math.lcm(work.minibatches * work.accumulation_steps, multiple)
     fits = lambda count: estimate(settings, dataclasses.replace(work, batch=count * step), card).peak <= available
     low, high = 0, 1
-    while fits(high) and high * step < 2**20:
+    while fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

@@ -106,12 +106,13 @@ def test_logits_of_a_block_of_positions(monkeypatch):
 
 
 def test_the_largest_batch():
-    """Catches: a batch that does not fit, one more that would have, one that cannot be divided, also by the responses to a prompt; an end that is never found."""
+    """Catches: a batch that does not fit, one more that would have, a large one cut off, one that cannot be divided, also by the responses to a prompt; an end that is never found."""
     for batch in (0, 2, 12, 38):
         available = estimate(SMALL, replace(WORK, batch=batch)).peak if batch else 1e6
         assert largest_batch(SMALL, WORK, available) == batch
         assert not batch or largest_batch(SMALL, WORK, available - 1) == batch - 2
         assert largest_batch(SMALL, WORK, available, multiple=3) == batch // 6 * 6
+    assert 2**20 < largest_batch(SMALL, WORK, 1e13) < 2**40
     assert estimate(SMALL, WORK).peak_phase in estimate(SMALL, WORK).totals
 
 

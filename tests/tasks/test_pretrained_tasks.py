@@ -362,6 +362,14 @@ def test_what_cannot_be_is_one_line(place, options, words):
     assert words in done and not (place / "runs/x").exists()
 
 
+def test_sizes_are_those_of_a_network_from_nothing():
+    """Catches: sizes that are dropped without a word where reward model and judge share the checkpoint's trunk, or refused where they are networks of their own."""
+    given = ["train", "generation", "--pretrained", "checkpoint", "--layers", "3"]
+    assert "--layers 3 has no use" in refused(*given)
+    assert parse([*given, "--reward-network", "bag"]).config.network.layers == 3
+    assert parse([*given[:4], "--dropout", "0.1"]).config.network.dropout == 0.1  # of their heads
+
+
 def test_settings_of_a_checkpoint_need_one(place):
     """Catches: `--chat` or `--weights` of a model from nothing, which would change nothing."""
     for options in (["--chat"], ["--weights", "bfloat16"], ["--prompt-format", "Say: {}"], ["--adapters", "checkpoint"]):
