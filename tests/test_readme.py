@@ -8,7 +8,10 @@ import pytest
 
 from ppo_keras.commands.parser import parse
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.networks.transformer import Form
+from ppo_keras.pretrained.families import Settings
 from ppo_keras.pretrained.loading import load_pretrained
+from ppo_keras.pretrained.memory import Work, estimate
 from small_checkpoint import write_checkpoint
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -58,6 +61,17 @@ def test_one_trunk_for_all_roles_as_in_the_readme(tmp_path):
     imports = "from ppo_keras import LanguagePPO, RewardModel\nfrom ppo_keras.language.supervised import train_classifier\n"
     exec(imports + "from ppo_keras.networks.adapters import reference_of\n" + example.replace("pad_id)  #", "pad_id, jit_compile=False)  #"), names)
     assert names["agent"].reference is names["reward"].trunk is names["reference"]
+
+
+def test_the_memory_is_that_of_the_table():
+    """Catches: a table that drifted from the estimate. SmolLM2 by its sizes, so that nothing is fetched."""
+    form = Form(key_heads=3, mlp_width=1536, gated=True, activation="silu", norm="rms", query_key_value_bias=False, output_bias=False, mlp_bias=False)
+    found = estimate(Settings(49152, 576, 30, 9, 8192, form), Work(64, 32, 128, lora_rank=8, reward="head"))
+    table = README.split("Memory of an iteration, in GB")[1].split("```")[0]
+    rows = {cells[0]: cells[1:] for line in table.splitlines() if line.startswith("│") for cells in [[cell.strip() for cell in line.split("│")[1:-1]]]}
+    shown = lambda count: f"{count / 1e9:.3f}" if count else ""
+    assert rows.pop("together") == [shown(total) for total in found.totals.values()]
+    assert rows == {part: [shown(parts.get(part, 0)) for parts in found.phases.values()] for part in rows}
 
 
 def test_the_agent_of_the_python_use_learns():

@@ -54,7 +54,7 @@ class Sizes(NamedTuple):
     minibatches: int = 4
     lora_rank: int | None = None
     weights: str = "float32"
-    reward: str | None = None  # of a reward model: "trunk" of its own, "head" on the reference's trunk (with adapters), or "none"
+    reward: str | None = None  # of a reward model: "trunk" of its own, "head" on the reference's trunk, or "none"
     recompute: bool = False  # see `TransformerActorCritic`
 
     @classmethod
@@ -78,6 +78,11 @@ class Sizes(NamedTuple):
         else:
             check_loading(rank, None, "attention", self.weights)
             settings = settings_of(find_config(self.pretrained))
+            most, steps = settings.most_steps, prompt + response
+            require(
+                steps <= most,
+                f"prompts and responses of {steps} tokens are longer than the context of {most} that {self.pretrained} knows. Use {most} or less.",
+            )
         reward = {"trunk": settings, "head": "head", "none": None}[self.reward or ("head" if rank else "trunk")]
         critic = "shared" if shared else "network"
         return settings, Work(
@@ -117,11 +122,11 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
         every, trained = parameters(policy)
         learns = f"adapters of rank {work.lora_rank} on attention" if work.lora_rank else "without adapters"
         what = f"{pretrained}, {every:,} parameters, {learns}, {trained:,} trained"
-    reward, vocabulary = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1), policy.distribution.count
+    reward, reference, vocabulary = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1), reference_of(policy), policy.distribution.count
     if work.reward:
-        reward = RewardModel(reference_of(policy) if work.reward == "head" else policy.new_encoder())
+        reward = RewardModel(reference if work.reward == "head" else policy.new_encoder())
     no_end = vocabulary  # never sampled: every response has full length, so that the work is always the same
-    learner = LanguagePPO(policy, reward, no_end, 0, response, config, KLConfig())
+    learner = LanguagePPO(policy, reward, no_end, 0, response, config, KLConfig(), reference=reference)
     learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
     tokens = np.random.default_rng(0).integers(1, vocabulary, [batch, prompt])
     prompts = Prompts(tf.constant(tokens, tf.int32), tf.ones([batch, prompt]))
@@ -130,7 +135,8 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     step = compiled(learner.train_step)
     compile_seconds, _ = _time(lambda: step(prompts), 1)
     iteration_seconds, _ = _time(lambda: step(prompts), iterations)
-    memory = {"peak_gigabytes": peak_memory() / 1e9}  # before its parts are compiled once more, each by itself
+    most = peak_memory()  # before its parts are compiled once more, each by itself
+    memory = {} if most is None else {"peak_gigabytes": most / 1e9}
     if estimated := model == "transformer" and jit_compile:
         expected = estimate(settings, work, card=memory_here()[1])
         memory["estimated_gigabytes"] = expected.peak / 1e9
@@ -163,7 +169,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     print(f"compilation  {compile_seconds:8.1f} s; matrix-product peak {peak / 1e9:,.0f} GFLOP/s, of which the iteration used {share:.1%}")
     result = {"iteration_seconds": iteration_seconds} | {f"{name}_tokens_per_second": written / s for name, s in seconds.items()}
     beside = f", estimated {memory['estimated_gigabytes']:.2f} GB ({expected.peak_phase})" if estimated else ""
-    print(f"most memory  {memory['peak_gigabytes']:8.2f} GB{beside}")
+    print("most memory   unknown" if most is None else f"most memory  {most / 1e9:8.2f} GB", beside, sep="")
     result |= {"compile_seconds": compile_seconds, "peak_share": share} | memory
     print(json.dumps({name: round(value, 4) for name, value in result.items()}))
     return result

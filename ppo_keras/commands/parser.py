@@ -134,7 +134,7 @@ def build_parser(arguments=()):
     kinds = bench.add_subparsers(title="what", metavar="WHAT", required=True)
     text = kinds.add_parser(
         "text", help="one PPO iteration of a language model", description="Times one PPO iteration of a language model and its parts.",
-        epilog="examples:\n  ppo-keras bench text --no-shared-trunk\n  ppo-keras bench text --pretrained smollm2 --iterations 3", **style,
+        epilog="examples:\n  ppo-keras bench text --no-shared-trunk\n  ppo-keras bench text --pretrained smollm2 --iterations 3\n  ppo-keras bench text --pretrained smollm2 --weights bfloat16 --recompute", **style,
     )  # fmt: skip
     text.add_argument("--model", choices=("transformer", "lstm"), default="transformer", help="kind of network")
     text.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
@@ -184,7 +184,7 @@ def _add_sizes(command):
     command.add_argument(
         "--reward-model",
         choices=("head", "trunk", "none"),
-        help="a head on the reference's trunk (of a checkpoint with adapters), a trunk of its own, or a function",
+        help="a head on the reference's trunk (so with adapters), a trunk of its own (so without), or a function",
     )
 
 

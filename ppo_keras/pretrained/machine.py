@@ -1,7 +1,6 @@
 """The memory of this machine: how much there is, how much was taken at most, and whether what is about to begin can fit."""
 
 import dataclasses
-import resource
 import sys
 from pathlib import Path
 
@@ -11,12 +10,28 @@ from tensorflow.python.client import device_lib
 from ppo_keras.errors import InputError
 from ppo_keras.pretrained.memory import CONTEXT, TOLERANCE, Work, count_weights, estimate, largest_batch
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # of a container: control groups 2 and 1
+
 
 def free_memory():
-    """Bytes that this process can have without swapping, those that it has included, as Linux says; None elsewhere."""
+    """Bytes that this process can have without swapping, those that it has included, as Linux says, or a container's limit; None elsewhere."""
     try:
-        return 1024 * (_kilobytes("/proc/meminfo", "MemAvailable:") + _kilobytes("/proc/self/status", "VmRSS:"))
+        free = 1024 * (_kilobytes("/proc/meminfo", "MemAvailable:") + _kilobytes("/proc/self/status", "VmRSS:"))
     except (OSError, StopIteration, ValueError):
+        return None
+    return min([free, *filter(None, map(_limit, LIMITS))])
+
+
+def _limit(path):
+    """The bytes that a file names; None where there is no such file, or it says "max"."""
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
         return None
 
 
@@ -44,13 +59,13 @@ def forget_peak():
 
 
 def peak_memory():
-    """Most bytes that were taken at a time: of the first GPU by TensorFlow (with what its libraries take), without one by this process."""
+    """Most bytes that were taken at a time: of the first GPU by TensorFlow (with what its libraries take), without one by this process; None where nothing says."""
     if tf.config.list_physical_devices("GPU"):
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"] + CONTEXT)
     try:
         return 1024 * _kilobytes("/proc/self/status", "VmHWM:")
     except (OSError, StopIteration, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return resource and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _kilobytes(path, name):
@@ -78,19 +93,20 @@ def check_weights_fit(settings, weights, name):
     )
 
 
-def check_work_fits(settings, work, name, others=()):
+def check_work_fits(settings, work, name, others=(), multiple=1):
     """Raises `InputError`, with what would fit, where an iteration of PPO cannot; an estimate, so that what may fit is let through.
 
     Args:
         settings, work: see `estimate`.
         name: of what is trained.
         others: {option: what it changes of the work}, such as {"--weights bfloat16": dict(weights="bfloat16")}, to be named where they help.
+        multiple: of which a batch must be one, such as the responses to a prompt.
     """
     available, card = memory_here()
     found = estimate(settings, work, card)
     if available is None or found.peak <= TOLERANCE * available:
         return
-    batch = largest_batch(settings, work, available, card)
+    batch = largest_batch(settings, work, available, card, multiple)
     changed = {option: estimate(settings, dataclasses.replace(work, **change), card).peak for option, change in dict(others).items()}
     helping = ([f"--batch-size {batch}"] if batch else []) + [option for option, peak in changed.items() if peak <= available]
     raise InputError(

@@ -175,7 +175,8 @@ def estimate(settings, work, card=False):
     size, vocabulary, readings = BYTES[work.weights], settings.vocabulary_size, 1 if work.critic == "shared" else 2
     trunk = work.reward if hasattr(work.reward, "plain") else None  # of a reward model
     base, head = count_weights(settings) * (2 if work.critic == "network" else 1), settings.width + 1
-    trained = head + (readings * count_adapters(settings, work.lora_rank, work.lora_layers) if work.lora_rank else base)
+    own = count_adapters(settings, work.lora_rank, work.lora_layers)  # the policy's
+    trained = head + (readings * own if work.lora_rank else base)
     reward = size * count_weights(trunk) + 4 * (trunk.width + 1) if trunk else 4 * head if work.reward == "head" else 0
     loaded = {
         "TensorFlow": CONTEXT if card else RUNTIME,
@@ -184,7 +185,8 @@ def estimate(settings, work, card=False):
     }
     always = loaded | {
         "compiled programs": 0 if card else PROGRAM + readings * settings.layers * (ADAPTED_BLOCK if work.lora_rank else TRAINED_BLOCK),
-        "reference": 4 * head + (0 if work.lora_rank else size * base),  # with adapters it is the policy with its adapters off, and a copy of its head
+        # with adapters it is the policy with its adapters off, and a copy of its head, and of the critic's adapters
+        "reference": 4 * (trained - own if work.lora_rank else head) + (0 if work.lora_rank else size * base),
         "reward model": reward,
         "optimizer": 2 * 4 * trained,  # Adam's two moments
     }
@@ -218,12 +220,12 @@ def estimate(settings, work, card=False):
     return Estimate({phase: {part: math.ceil(count) for part, count in parts.items()} for phase, parts in phases.items()})
 
 
-def largest_batch(settings, work, available, card=False):
-    """The largest batch that fits into so many bytes, a multiple of what the batch is divided into; 0 where none does."""
-    step = work.minibatches * work.accumulation_steps
+def largest_batch(settings, work, available, card=False, multiple=1):
+    """The largest batch that fits into so many bytes, a multiple of what the batch is divided into, and of `multiple`; 0 where none does."""
+    step = math.lcm(work.minibatches * work.accumulation_steps, multiple)
     fits = lambda count: estimate(settings, dataclasses.replace(work, batch=count * step), card).peak <= available
     low, high = 0, 1
-    while fits(high) and high * step < 2**20:
+    while fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

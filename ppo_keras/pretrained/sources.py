@@ -50,9 +50,7 @@ def find_checkpoint(name, revision=None, progress=None):
         find_checkpoint("smollm2")
         find_checkpoint("HuggingFaceTB/SmolLM2-360M-Instruct@main")
     """
-    require(isinstance(name, str | os.PathLike) and str(name), f"name={shown(name)} is no name of a checkpoint. Give a folder, a .gguf file, or {SMOLLM2!r}.")
-    name = os.fspath(name)
-    path, on_hub = Path(name).expanduser(), _on_hub(name)
+    name, path, on_hub = _read_name(name)
     if name == SMOLLM2 or path.exists() or not on_hub:
         require(revision is None, f"revision={shown(revision)} is of names on the hub, but {name!r} is none. Leave it out.")
     if name == SMOLLM2:
@@ -81,7 +79,7 @@ def find_config(name, progress=None):
     Raises:
         InputError: see `find_checkpoint`.
     """
-    path, on_hub = Path(name).expanduser(), _on_hub(name)
+    name, path, on_hub = _read_name(name)
     if path.is_dir():
         return read_json(path / "config.json")
     if on_hub and not path.exists():
@@ -89,10 +87,12 @@ def find_config(name, progress=None):
     return open_weights(find_checkpoint(name, progress=progress)).config
 
 
-def _on_hub(name):
-    """The match of (owner/model, revision or None) where a name can be one on the hub, or None."""
+def _read_name(name):
+    """The name of a checkpoint as a str, as a `Path`, and as the match of (owner/model, revision or None) where it can be one on the hub, or None."""
+    require(isinstance(name, str | os.PathLike) and str(name), f"name={shown(name)} is no name of a checkpoint. Give a folder, a .gguf file, or {SMOLLM2!r}.")
+    name = os.fspath(name)
     found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(.+))?", name)
-    return None if name.startswith((".", "~")) or name.endswith(".gguf") else found
+    return name, Path(name).expanduser(), None if name.startswith((".", "~")) or name.endswith(".gguf") else found
 
 
 def cache_folder():

@@ -77,7 +77,7 @@ class AnsweringJob(WriterJob):
         self.prompt_length = self.length_of_prompts([ids for lists in questions.values() for ids in lists])
         self.context = self.prompt_length + self.response_length
         self.take_memory(self.context)
-        self.check_memory()
+        self.check_memory(config.responses_per_prompt)
         self.prompts, self.references = {}, []  # of all splits, found by row; those of prompts held out are only looked at
         for name, lists in questions.items():
             self.prompts[name] = self.pad(lists).numbered(first=len(self.references))

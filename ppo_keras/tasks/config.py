@@ -167,7 +167,10 @@ class GenerationConfig(TextConfig):
             f"prompt_widths={self.prompt_widths} is for prompts of varied length, but these are beginnings of up to {self.prompt_length} tokens. Leave it out.",
         )
 
-    free_sizes: ClassVar = ("layers", "width", "heads", "dropout")  # of the reward model and the judge
+    @property
+    def free_sizes(self):
+        """Those of the reward model and the judge; heads on a shared trunk have no more than a dropout."""
+        return ("dropout",) if self.reward_network == "trunk" else ("layers", "width", "heads", "dropout")
 
     @property
     def scoring(self):

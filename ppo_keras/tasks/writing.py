@@ -23,7 +23,7 @@ class WriterJob(TextJob):
 
     earned, units = "reward", "prompts"
 
-    def check_memory(self):
+    def check_memory(self, responses_per_prompt=1):
         """Raises `InputError`, with what would fit, where PPO of a checkpoint cannot fit into the memory of this machine."""
         config = self.config
         if self.checkpoint is None or self.run is not None or not config.jit:  # a run that is opened is not trained; without XLA nothing is known
@@ -39,7 +39,7 @@ class WriterJob(TextJob):
             others |= {f"--accumulation-steps {parts}": dict(accumulation_steps=parts)}
         if not work.recompute:
             others |= {"--recompute": dict(recompute=True)}
-        check_work_fits(self.checkpoint.settings, work, self.checkpoint.name, others)
+        check_work_fits(self.checkpoint.settings, work, self.checkpoint.name, others, responses_per_prompt)
 
     def open(self, stage, memory=None):
         """Takes the models of the run: its writer of a stage ("before", "after" or "best"), and the reference.

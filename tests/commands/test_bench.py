@@ -26,7 +26,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(bench, "_peak_flops", lambda jit_compile: 1e9)
 
 
-def test_the_last_line_is_json_with_the_six_figures(tiny, capsys):
+def test_the_last_line_is_json_of_every_figure(tiny, capsys):
     """Catches: a figure left out or renamed, text after the JSON, a time of 0."""
     assert main(["bench", "text", "--iterations", "1", "--no-jit", "--model", "lstm", "--no-shared-trunk"]) == 0
     *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
@@ -39,14 +39,15 @@ def test_the_last_line_is_json_with_the_six_figures(tiny, capsys):
 
 
 def test_a_checkpoint_is_measured(tmp_path, monkeypatch, capsys):
-    """Catches: a network of our own measured in its place, whole weights that are trained, another size than is said."""
-    for name, value in dict(PRETRAINED_BATCH=8, PRETRAINED_LENGTH=4, _peak_flops=lambda jit_compile: 1e9).items():
+    """Catches: a network of our own measured in its place, whole weights that are trained, another size than is said; a system that knows no peak."""
+    for name, value in dict(PRETRAINED_BATCH=8, PRETRAINED_LENGTH=4, _peak_flops=lambda jit_compile: 1e9, peak_memory=lambda: None).items():
         monkeypatch.setattr(bench, name, value)
     seen, load = [], bench.load_pretrained
     monkeypatch.setattr(bench, "load_pretrained", lambda *args, **kwargs: seen.append(load(*args, **kwargs)) or seen[0])
     assert main(["bench", "text", "--pretrained", str(write_checkpoint(tmp_path)), "--iterations", "1", "--no-jit"]) == 0
-    first, *_, last = capsys.readouterr().out.rstrip("\n").split("\n")
-    assert "adapters of rank 8 on attention, " in first and "trained, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS
+    first, *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert "adapters of rank 8 on attention, " in first and "trained, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS[:-1]
+    assert "most memory   unknown" in table
     ((policy, _),) = seen
     assert {variable.shape[1] for variable in policy.trainable_variables if variable.path.endswith("lora_kernel_a")} == {8}
 
@@ -71,6 +72,20 @@ def test_memory_is_estimated_and_measured(tiny, monkeypatch, capsys):
     result = json.loads(last)
     assert counted == [2] and (result["peak_gigabytes"], result["estimated_gigabytes"]) == (2.5, 4.0)
     assert "most memory      2.50 GB, estimated 4.00 GB (update)" in table and "4 responses of 4 tokens" in table[0]
+
+
+def test_a_head_reads_with_the_reference_that_there_is(tiny, monkeypatch):
+    """Catches: a second copy of the reference for the head of a model without adapters, which then reads every text a second time."""
+    roles = []
+
+    def learner(policy, reward, *args, reference=None):
+        roles.extend([reward.trunk, reference])
+        raise StopIteration  # before it is timed
+
+    monkeypatch.setattr(bench, "LanguagePPO", learner)
+    with pytest.raises(StopIteration):
+        bench.bench_text(jit_compile=False, sizes=bench.Sizes(reward="head"))
+    assert roles[0] is roles[1] is not None
 
 
 def test_work_that_cannot_fit_is_refused_before_it_is_tried(monkeypatch, capsys):
@@ -110,6 +125,7 @@ def test_memory_of_a_checkpoint_by_its_config_alone(tmp_path, monkeypatch, capsy
     "options, words",
     [
         (["--pretrained", "smolm2"], "there is no folder or .gguf file 'smolm2'"),
+        (["--pretrained", ""], "name='' is no name of a checkpoint"),
         (["--lora-rank", "4"], "--lora-rank and --weights are of a checkpoint"),
         (["--batch-size", "0"], "--batch-size=0 is no whole number"),
         (["--batch-size", "10"], "minibatches=4 does not divide batch_size=10"),
@@ -120,6 +136,13 @@ def test_memory_of_what_is_not_there(options, words, capsys):
     """Catches: a traceback, a size that is left out without a word."""
     assert main(["bench", "memory", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_work_beyond_the_context_of_a_checkpoint(tmp_path, capsys):
+    """Catches: an estimate, and cards where it fits, of work that the checkpoint cannot do."""
+    checkpoint, most = str(write_checkpoint(tmp_path)), bench.settings_of(json.loads((tmp_path / "config.json").read_text())).most_steps
+    assert main(["bench", "memory", "--pretrained", checkpoint, "--prompt-length", "3", "--response-length", str(most - 2)]) == 2
+    assert f"tokens are longer than the context of {most} that {checkpoint} knows. Use {most} or less." in capsys.readouterr().err
 
 
 def test_the_share_of_the_peak_by_hand():

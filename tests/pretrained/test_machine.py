@@ -1,5 +1,9 @@
 """`ppo_keras.pretrained.machine`: what memory there is and was taken, and what is refused before it is tried."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,12 +23,19 @@ def has(monkeypatch, available, card=False):
 
 
 def test_what_is_free(tmp_path, monkeypatch):
-    """Catches: kilobytes taken for bytes, what this process holds counted as lost, and a system without /proc where nothing can be loaded."""
+    """Catches: kilobytes taken for bytes, what this process holds counted as lost, the whole machine's memory in a container that may have less, and a
+    system without /proc where nothing can be loaded."""
     files = {"/proc/meminfo": "MemTotal:       32000 kB\nMemAvailable:      3 kB\n", "/proc/self/status": "VmHWM:  9 kB\nVmRSS:  4 kB\n"}
     for path, text in files.items():
         (tmp_path / path.replace("/", "_")).write_text(text)
     monkeypatch.setattr(machine, "Path", lambda path: tmp_path / path.replace("/", "_"))
     assert free_memory() == 7 * 1024 and peak_memory() == 9 * 1024
+    for limit in machine.LIMITS:
+        file = tmp_path / limit.replace("/", "_")
+        for said, free in (("max\n", 7 * 1024), ("9223372036854771712\n", 7 * 1024), ("6000\n", 6000)):
+            file.write_text(said)
+            assert free_memory() == free
+        file.unlink()
     for path in tmp_path.iterdir():
         path.unlink()
     assert free_memory() is None and peak_memory() > 1e8  # by getrusage
@@ -32,6 +43,17 @@ def test_what_is_free(tmp_path, monkeypatch):
     check_work_fits(LARGE, WORK, "large")
 
 
+def test_a_system_that_knows_neither(tmp_path, monkeypatch):
+    """Catches: Windows, which has no module `resource`, so that no text task could be imported."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    spec = importlib.util.spec_from_file_location("elsewhere", machine.__file__)
+    spec.loader.exec_module(elsewhere := importlib.util.module_from_spec(spec))
+    monkeypatch.setattr(elsewhere, "Path", lambda path: tmp_path / "none" / "there")
+    elsewhere.forget_peak()
+    assert elsewhere.free_memory() is elsewhere.peak_memory() is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux forgets a peak, others do not")
 def test_the_peak_is_that_since_it_was_forgotten():
     """Catches: the memory that there is taken for the most that was, a peak that is that of an earlier piece of work."""
     forget_peak()
@@ -85,6 +107,8 @@ def test_work_that_cannot_fit(monkeypatch):
     said = str(error.value)
     assert said.startswith("large with a batch of 64, prompts of 500 and responses of 500 tokens needs about ") and "(update)" in said
     assert said.endswith(f"and {gigabytes(needed / 1.3)} are free. Use --batch-size 44 or --accumulation-steps 16.")  # bfloat16 takes more on CPUs
+    with pytest.raises(InputError, match="Use --batch-size 40 or"):
+        check_work_fits(LARGE, WORK, "large", others, multiple=5)
     has(monkeypatch, 1e9)
     with pytest.raises(InputError, match="Use a smaller checkpoint.$"):
         check_work_fits(LARGE, WORK, "large", others)

@@ -87,6 +87,7 @@ def test_what_settings_change_by_hand():
     assert network["update"]["weights"] == 2 * 4 * 792 and adapters["update"]["weights"] == 4 * 792
     assert network["rollout"]["cache"] == adapters["rollout"]["cache"] == 2 * phases()["rollout"]["cache"]
     assert adapters["update"]["activations"] == 2 * phases()["update"]["activations"] and adapters["step"]["optimizer"] == 8 * (9 + 2 * 144)
+    assert adapters["step"]["reference"] == 4 * (9 + 144) and phases()["step"]["reference"] == 4 * 9  # whose own adapters are off
     assert [phases(reward=reward)["scoring"]["reward model"] for reward in (None, "head", SMALL)] == [0, 4 * 9, 4 * 801]
     small = phases(weights="bfloat16", reward=SMALL)
     assert small["rollout"]["weights"] == 2 * 792 and small["rollout"]["reward model"] == 2 * 792 + 4 * 9
@@ -105,11 +106,13 @@ def test_logits_of_a_block_of_positions(monkeypatch):
 
 
 def test_the_largest_batch():
-    """Catches: a batch that does not fit, one more that would have, one that cannot be divided; an end that is never found."""
+    """Catches: a batch that does not fit, one more that would have, a large one cut off, one that cannot be divided, also by the responses to a prompt; an end that is never found."""
     for batch in (0, 2, 12, 38):
         available = estimate(SMALL, replace(WORK, batch=batch)).peak if batch else 1e6
         assert largest_batch(SMALL, WORK, available) == batch
         assert not batch or largest_batch(SMALL, WORK, available - 1) == batch - 2
+        assert largest_batch(SMALL, WORK, available, multiple=3) == batch // 6 * 6
+    assert 2**20 < largest_batch(SMALL, WORK, 1e13) < 2**40
     assert estimate(SMALL, WORK).peak_phase in estimate(SMALL, WORK).totals
 
 

@@ -364,6 +364,14 @@ def test_what_cannot_be_is_one_line(place, options, words):
     assert words in done and not (place / "runs/x").exists()
 
 
+def test_sizes_are_those_of_a_network_from_nothing():
+    """Catches: sizes that are dropped without a word where reward model and judge share the checkpoint's trunk, or refused where they are networks of their own."""
+    given = ["train", "generation", "--pretrained", "checkpoint", "--layers", "3"]
+    assert "--layers 3 has no use" in refused(*given)
+    assert parse([*given, "--reward-network", "bag"]).config.network.layers == 3
+    assert parse([*given[:4], "--dropout", "0.1"]).config.network.dropout == 0.1  # of their heads
+
+
 def test_settings_of_a_checkpoint_need_one(place):
     """Catches: `--chat` or `--weights` of a model from nothing, which would change nothing."""
     for options in (["--chat"], ["--weights", "bfloat16"], ["--prompt-format", "Say: {}"], ["--adapters", "checkpoint"]):
@@ -434,7 +442,7 @@ def test_damaged_adapters_are_one_line(place, tmp_path, monkeypatch, damage):
 
 
 def test_what_cannot_fit_is_said_before_it_is_tried(monkeypatch):
-    """Catches: weights that are read, or a run folder begun, for a batch that the system will kill; a task that does not look."""
+    """Catches: weights that are read, or a run folder begun, for a batch that the system will kill; a task that does not look, or advises a batch that it refuses."""
     monkeypatch.setattr("ppo_keras.pretrained.machine.memory_here", lambda: (0.9e9, False))  # enough for the weights alone
     monkeypatch.setattr("ppo_keras.pretrained.loading.read_into", lambda *_: pytest.fail("weights were read"))
     compiled = [option for option in SMALL if option != "--no-jit"]
@@ -442,7 +450,10 @@ def test_what_cannot_fit_is_said_before_it_is_tried(monkeypatch):
         said = refused("train", *task, *compiled, "--run", "large")
         assert re.search(rf"checkpoint with a batch of 16, prompts of {prompt} and responses of \d+ tokens needs about 1.[45] GB of memory", said), said
         assert said.endswith("and 0.9 GB are free. Use a smaller checkpoint.")
-    assert not Run("runs/large").folder.exists()
+    multiples = []
+    monkeypatch.setattr("ppo_keras.pretrained.machine.largest_batch", lambda *args: multiples.append(args[-1]) or 0)
+    refused("train", *ANSWERS, *compiled, "--responses-per-prompt", "8", "--run", "large")
+    assert multiples == [8] and not Run("runs/large").folder.exists()
 
 
 def test_every_weight_can_be_trained(place):
