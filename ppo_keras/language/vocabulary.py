@@ -42,8 +42,9 @@ def check_tokens(model, *splits):
         require(
             largest < known, f"the data hold the token {largest}, but the model knows {known} tokens, 0..{known - 1}. Use the tokenizer that it was made for."
         )
-        label = int(np.max(targets, initial=0))
-        require(label < outputs, f"the data hold the label {label}, but the model has {outputs} outputs. Make it with one for each label.")
+        lowest, highest = int(np.min(targets, initial=0)), int(np.max(targets, initial=0))
+        label = lowest if lowest < 0 else highest
+        require(0 <= label < outputs, f"the data hold the label {label}, but the model has {outputs} outputs. Make it with one for each label.")
 
 
 def _tokens_known(one):

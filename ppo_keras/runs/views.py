@@ -84,14 +84,15 @@ class HeldOutResponses:
         if self._write is None:
             self._write = tf.function(lambda policy: self._respond(learner, policy, prompts), autograph=False)
         if self._before is None:
-            self._before = self._texts(learner, prompts, self._write(learner.reference)[0])
-        responses, reference_log_probs = self._write(learner.policy)
-        asked, answers, scores = self._texts(learner, prompts, responses)
+            responses, _, features = self._write(learner.reference)
+            self._before = self._texts(learner, prompts, responses, features)
+        responses, reference_log_probs, features = self._write(learner.policy)
+        asked, answers, scores = self._texts(learner, prompts, responses, features)
         kl = tf.where(responses.mask > 0, estimate_kl(responses.log_probs, reference_log_probs, learner.kl_estimator), 0.0)
         rows = zip(asked, *self._before[1:], answers, scores, tf.reduce_sum(kl, axis=1).numpy())
         meaning = "Prompts of the validation split, at the same draw in every table. KL: nats from the reference, of the whole response."
         tensorboard.write_table("responses/held_out", self.header, list(rows)[::every], meaning)
-        advantages = self._advantages(learner, prompts, responses, reference_log_probs, scores)
+        advantages = self._advantages(learner, prompts, responses, reference_log_probs, scores, features)
         measures = {"KL": kl.numpy(), "advantage": advantages.numpy(), "value": responses.values.numpy()}
         for i in range(0, min(DRAWN, len(self.prompts.tokens)) * every, every):
             self._draw_tokens(i // every, f"{asked[i]} ... (score {scores[i]:.2f})", responses, measures, i)
@@ -100,17 +101,17 @@ class HeldOutResponses:
 
     def _respond(self, learner, policy, prompts):
         responses = generate(policy, prompts, learner.response_length, learner.end_id, learner.pad_id, self.draw, learner.config.temperature)
-        return responses, learner.reference_log_probs(prompts, responses)
+        return responses, *learner.read_reference(prompts, responses)
 
-    def _texts(self, learner, prompts, responses):
+    def _texts(self, learner, prompts, responses, features):
         """Texts of the prompts, texts of the responses, scores."""
         with undisturbed():
-            scores = learner.score(prompts, responses).numpy()
+            scores = learner.score(prompts, responses, features).numpy()
         return *self.tokenizer.decode_pairs(prompts, responses), scores
 
-    def _advantages(self, learner, prompts, responses, reference_log_probs, scores):
+    def _advantages(self, learner, prompts, responses, reference_log_probs, scores, features):
         """Before they are whitened: that is a matter of the whole batch."""
-        t, _ = learner.assemble(prompts, responses, reference_log_probs, tf.constant(scores))
+        t, _ = learner.assemble(prompts, responses, reference_log_probs, tf.constant(scores), features)
         config = learner.config
         return generalized_advantages(t.rewards, t.values, t.next_values, t.ended, t.mask, config.discount, config.gae_lambda)[0]
 

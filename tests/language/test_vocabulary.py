@@ -78,8 +78,10 @@ def test_supervised_training_knows_all_tokens(train, model, bad, good):
 
 
 def test_supervised_training_knows_all_labels():
-    """Catches: a label without an output, whose cross-entropy is NaN."""
+    """Catches: a label without an output, whose cross-entropy is NaN, or one below 0, which is learned as if it were something."""
     texts = np.zeros([2, 3], np.int32)
+    with pytest.raises(InputError, match="the data hold the label -1, but the model has 2 outputs"):
+        train_classifier(reward_model(6), (GOOD * 2, [0, 1]), (GOOD * 2, [-1, 1]), 4, 0)
     with pytest.raises(InputError, match="the data hold the label 2, but the model has 2 outputs"):
         train_labels(tiny_reader(actions=2, length=3), (texts, np.array([0, 2])), (texts, np.array([0, 1])))
     with pytest.raises(InputError, match="the data hold the token 24, but the model knows 24 tokens"):

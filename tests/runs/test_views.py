@@ -18,11 +18,12 @@ from helpers import (
     tiny_learner,
     tiny_policy,
 )
-from ppo_keras import EnvironmentPPO, GridWorld, PPOConfig
+from ppo_keras import EnvironmentPPO, GridWorld, LanguagePPO, PPOConfig, RewardModel
 from ppo_keras.config import OptimizerConfig
 from ppo_keras.environments.config import EnvironmentConfig
 from ppo_keras.language.generation import Prompts, generate
 from ppo_keras.networks.actor_critic import new_policy
+from ppo_keras.networks.adapters import add_adapters, reference_of
 from ppo_keras.runs import views
 from ppo_keras.runs.folder import Run
 from ppo_keras.runs.recording import Board, Cadence, EnvironmentRecorder, Recorder
@@ -167,6 +168,21 @@ def test_the_numbers_of_a_drawn_response(monkeypatch):
         assert_close(rows["KL"], kl)
         assert_close(rows["value"], values)
         assert_close(rows["advantage"], advantages, rtol=1e-4)
+
+
+def test_a_look_reads_with_the_shared_trunk_once(monkeypatch):
+    """Catches: a look that reads the trunk again for the score, and for the judge, op by op."""
+    policy, calls = tiny_policy(vocabulary_size=6), []
+    add_adapters(policy, 2)
+    reference = reference_of(policy)
+    learner = LanguagePPO(policy, RewardModel(reference), 6, 5, 4, reference=reference, judge=RewardModel(reference))
+    hidden = reference.hidden
+    reference.hidden = lambda *args, **kwargs: calls.append(tf.executing_eagerly()) or hidden(*args, **kwargs)
+    monkeypatch.setattr(views, "show_picture", lambda tag, figure, meaning: None)
+    view = views.HeldOutResponses(HELD_OUT, Letters(), 7)
+    with tf.summary.record_if(False):
+        view(learner)
+    assert calls == [False, False]  # traced for the reference, and for the policy
 
 
 def test_labels_of_held_out_texts(tmp_path):
