@@ -183,7 +183,7 @@ class LabelModel(keras.Model):
     """
 
     def __init__(self, reward_model, **kwargs):
-        super().__init__(**{"dtype": reward_model.dtype_policy} | kwargs)  # by it Keras knows that a loss must be scaled
+        super().__init__(**{"dtype": reward_model.head.dtype_policy} | kwargs)  # by it Keras knows that a loss must be scaled
         self.reward_model = reward_model
 
     def call(self, inputs, training=None):

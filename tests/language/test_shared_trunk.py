@@ -9,7 +9,7 @@ from helpers import PAD, VOCABULARY, assert_close, ragged_prompts, tiny_policy
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig, RewardModel
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.errors import InputError
-from ppo_keras.language.rewards import ModelScore, score_responses
+from ppo_keras.language.rewards import LabelModel, ModelScore, score_responses
 from ppo_keras.language.supervised import pad_texts, train_classifier, train_preferences
 from ppo_keras.networks.adapters import Frozen, adapter_variables, add_adapters, reference_of
 
@@ -146,6 +146,15 @@ def test_a_head_learns_of_features_that_are_computed_once():
     assert_close(variance, of_train.var(0), 1e-3, 1e-5)
     right = np.mean((model(pad_texts(validation[0], 8, PAD)).numpy() > 0) == np.array(validation[1]))
     assert right == pytest.approx(history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]) and right > 0.75
+
+
+def test_features_keep_their_precision():
+    """Catches: what the head reads rounded to 16 bits in its training, and not in PPO, where the model was made under mixed precision."""
+    reference = reference_of(adapted_policy())
+    keras.config.set_dtype_policy("mixed_float16")
+    model = spread(RewardModel(reference))
+    features = np.full([1, 16], 1e5, np.float32)  # beyond float16
+    assert_close(LabelModel(model)(features)[:, 0], model.of_features(features), 0, 0)
 
 
 def test_a_head_learns_of_pairs():
