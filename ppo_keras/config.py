@@ -116,6 +116,13 @@ class PPOConfig:
             f"dual_clip={self.dual_clip} must be above 1. Use a value such as 3, or None.",
         )
 
+    def check_warmup(self, iterations: int):
+        """Raises `InputError` where the critic learns alone until the end."""
+        require(
+            self.critic_warmup < iterations,
+            f"critic_warmup={self.critic_warmup} leaves none of the {iterations} iterations to the policy. Use fewer, or more iterations.",
+        )
+
     def check_batch(self, batch_size: int, called: str = "batch_size"):
         """Raises `InputError` unless minibatches and micro-batches split `batch_size` sequences evenly."""
         for name, parts in (

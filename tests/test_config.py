@@ -9,7 +9,9 @@ import pytest
 
 from helpers import assert_close
 from ppo_keras import KLConfig, OptimizerConfig, PPOConfig
+from ppo_keras.environments.config import GridConfig
 from ppo_keras.errors import InputError
+from ppo_keras.tasks.config import GenerationConfig
 
 BAD = [
     (PPOConfig, "discount", -0.1), (PPOConfig, "discount", 1.01), (PPOConfig, "gae_lambda", -0.1), (PPOConfig, "gae_lambda", 1.5),
@@ -84,6 +86,14 @@ def test_a_batch_must_split_evenly():
         PPOConfig(minibatches=4).check_batch(10)
     with pytest.raises(InputError, match="accumulation_steps=8 does not divide batch_size=12"):
         PPOConfig(minibatches=4, accumulation_steps=2).check_batch(12)
+
+
+@pytest.mark.parametrize("kind, settings", [(GenerationConfig, dict(iterations=3)), (GridConfig, dict(environment_steps=3 * 64, environments=8, steps=8))])
+def test_a_critic_must_leave_iterations_to_the_policy(kind, settings):
+    """Catches: a run whose policy never learns, without a word."""
+    kind(**settings, ppo=PPOConfig(critic_warmup=2))
+    with pytest.raises(InputError, match="critic_warmup=3 leaves none of the 3 iterations"):
+        kind(**settings, ppo=PPOConfig(critic_warmup=3))
 
 
 @pytest.mark.parametrize("schedule, middle, end", [("constant", 1.0, 1.0), ("linear", 0.5, 0.0), ("cosine", 0.5, 0.0)])

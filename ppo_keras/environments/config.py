@@ -64,6 +64,7 @@ class EnvironmentConfig:
             self.iterations_per_call is None or self.iterations_per_call >= 1,
             f"iterations_per_call={self.iterations_per_call} is less than 1. Use a number such as 10.",
         )
+        self.ppo.check_warmup(self.iterations)
         self.logging.check(self.model)
         if self.model == "transformer":
             check_heads(self.network.width, self.network.heads)

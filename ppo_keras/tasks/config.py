@@ -66,6 +66,7 @@ class TextConfig:
             self.model == "transformer" or not self.network.recompute, f"--recompute is for a transformer's blocks, but --model is {self.model}. Leave it out."
         )
         self.ppo.check_batch(self.batch_size)
+        self.ppo.check_warmup(self.iterations)
         self.logging.check(self.model)
         if self.checkpoint.pretrained is not None:
             self.check_pretrained()
