@@ -38,7 +38,6 @@ QUICK = {  # chapter: what is put in place of what; its assertions still hold
         "] * 3, 16, temperature": "] * 2, 8, temperature",
         "@tf.function(autograph=False)\n": "",  # a few tokens are written sooner than thirty blocks are traced
     },
-    "07_tools": {"ITERATIONS = 16": "ITERATIONS = 13"},
     "08_outlook": {"ITERATIONS = 50": "ITERATIONS = 30"},
     "09_faq": {"SEEDS = 4": "SEEDS = 2"},
 }

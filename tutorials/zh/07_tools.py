@@ -85,7 +85,7 @@ def train(name, learning_rate, **more):
         vocabulary_size=300, supervised_share=0.2, network=NetworkConfig(width=32, layers=1, heads=2, dropout=0.0),
         supervised=SupervisedConfig(supervised_epochs=15, supervised_batch_size=16, supervised_learning_rate=1e-2),
         optimizer=OptimizerConfig(learning_rate, schedule="constant"), kl=KLConfig(kl_coefficient=0.02),
-        logging=LoggingConfig(log_every=8, **more),
+        logging=LoggingConfig(log_every=4, **more),
     )  # fmt: skip
     with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("always")
@@ -239,7 +239,7 @@ print(
     chapter.text("tokens outside the clip, by the histogram:", "由直方图估计的裁剪范围之外的词元比例:"),
     {name: f"{share:.0%}" for name, share in outside.items()},
 )
-assert outside["ill"] > 0.5 > outside["healthy"]
+assert outside["ill"] > max(0.5, outside["healthy"] + 0.2)
 
 # %% [markdown]
 # ## 埋下的错误与调试器
