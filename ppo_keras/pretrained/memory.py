@@ -126,7 +126,7 @@ def count_adapters(settings, rank, layers="attention"):
 def activations_of_block(settings, work, card, sequences, steps, keys):
     """Bytes of what a block makes of some sequences and keeps for its backward pass.
 
-    Twice the residual stream, because each norm's gradient needs what went into it, and what the first one put out, because adapters (in float32) or weights of
+    Twice the residual stream, which is float32 also in bfloat16, because each norm's gradient needs what went into it, and what the first one put out, because adapters (in float32) or weights of
     queries, keys and values have gradients that need it. Queries, keys and values, for those of attention; the softmax, in float32, and as what values are
     multiplied with. Of a gated MLP both halves of the hidden layer, the gate's sigmoid and their product; of another one the hidden layer and its tanh. Where
     the other layers are trained, too, what goes into each; where it is through adapters, XLA keeps what the hidden layer was without and with them.
@@ -140,7 +140,7 @@ def activations_of_block(settings, work, card, sequences, steps, keys):
     inside = plain.heads * form.head_size
     small = BYTES[work.weights]
     size = small if card else 4  # on CPUs products put out float32 (see `networks.products`), and but the MLP is kept so
-    bytes_of_step = 2 * width * size + width * (4 if work.lora_rank else size) + inside * size
+    bytes_of_step = 2 * width * 4 + width * (4 if work.lora_rank else size) + inside * size
     bytes_of_step += plain.heads * keys * (4 if small == 4 else 4 + small) + form.mlp_width * (4 if form.gated else 2) * small
     if size > small:  # and what the first layer of the MLP put out in float32, rounded
         bytes_of_step += form.mlp_width * (1 + form.gated) * small
@@ -196,7 +196,7 @@ def estimate(settings, work, card=False):
     kept = [activations_of_block(settings, work, card, work.sequences, steps, before) for steps in (before, work.response)]  # of a block, and of the last
     kept = readings * ((settings.layers - 1) * kept[0] + kept[1])
     if work.recompute:
-        kept = readings * settings.layers * work.sequences * before * settings.width * size
+        kept = readings * settings.layers * work.sequences * before * settings.width * 4  # of each block what goes in: the residual stream
         kept += activations_of_block(settings, work, card, work.sequences, before, before)
     trajectory = {"trajectory": 4 * work.batch * (2 * before + 10 * work.response)}
     scored, learned = work.batch * work.response, work.sequences * work.response  # positions with logits

@@ -51,7 +51,7 @@ def test_what_a_block_keeps_by_hand():
     assert kept(replace(WORK, lora_rank=0)) == 2 * (4 * (plain + 4 * (8 + 8 + 6)) + keys)
     assert kept(replace(WORK, lora_layers="all")) == 2 * (4 * (plain + 4 * (8 + 8 + 3 * 6)) + keys)
     small = replace(WORK, weights="bfloat16")
-    assert kept(small) == 2 * (4 * (2 * (2 * 8 + 8 + 4 * 6) + 4 * 8 + 2 * 4 * (4 + 2)) + keys / 2)  # the normed, for adapters, and the softmax in float32
+    assert kept(small) == 2 * (4 * (2 * (8 + 4 * 6) + 4 * (2 * 8 + 8) + 2 * 4 * (4 + 2)) + keys / 2)  # in float32 the residuals, the normed, and the softmax
     assert kept(small, card=False) == 2 * (4 * (4 * (2 * 8 + 8 + 8) + 2 * 4 * (4 + 2) + 2 * (4 + 2) * 6) + keys)
     own = SMALL._replace(form=Form(mlp_width=6))  # two heads of keys, and no gate
     assert activations_of_block(own, WORK, True, 2, 4, 4) == 2 * (4 * 4 * (2 * 8 + 8 + 8 + 2 * 4 + 2 * 6) + 2 * keys)
@@ -95,6 +95,8 @@ def test_what_settings_change_by_hand():
     on_card = phases(card=True, weights="bfloat16")["rollout"]
     assert "copies of weights" not in on_card and on_card["TensorFlow"] == memory.CONTEXT and on_card["compiled programs"] == 0
     block = activations_of_block(SMALL, WORK, False, 2, 4, 4)
+    halved = phases(recompute=True, weights="bfloat16", card=True)["update"]["activations"]
+    assert halved == 4 * 2 * 2 * 4 * 8 + activations_of_block(SMALL, replace(WORK, weights="bfloat16"), True, 2, 4, 4)  # residuals are float32
     assert phases(recompute=True)["update"]["activations"] == 4 * 2 * 2 * 4 * 8 + block < phases()["update"]["activations"] + block
     assert phases(accumulation_steps=2)["update"]["activations"] == phases()["update"]["activations"] / 2 == phases(minibatches=4)["update"]["activations"]
 
