@@ -123,6 +123,7 @@ def test_ppo_learns_the_labels_from_reward_alone(network):
     assert history.history["episode/length"] == [1.0] and history.history["episode/count"][0] == 640
 
 
+@pytest.mark.full  # test_ppo_learns_the_labels_from_reward_alone stays
 def test_ppo_prefers_the_cheaper_mistake():
     """Catches: the most frequent label learned (0, in 7 of 10) where it costs 0.3 * 5 = 1.5, and label 1 only 0.7 * 1."""
     tokens, labels = np.full([10, 2], 5, np.int32), [0] * 7 + [1] * 3

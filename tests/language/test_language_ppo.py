@@ -450,7 +450,13 @@ def assert_same_training(one, other):
 
 
 @pytest.mark.parametrize(
-    "network, mode", [("lstm", "jit"), ("transformer", "graph"), pytest.param("lstm", "graph", marks=full), pytest.param("transformer", "jit", marks=full)]
+    "network, mode",
+    [
+        ("lstm", "jit"),
+        pytest.param("transformer", "graph", marks=full),
+        pytest.param("lstm", "graph", marks=full),
+        pytest.param("transformer", "jit", marks=full),
+    ],
 )
 def test_training_is_the_same_in_every_mode(network, mode):
     """Catches: samples, rewards or updates that a graph or XLA makes otherwise than plain Python."""

@@ -73,7 +73,7 @@ def test_the_gradient_of_the_values_moves(critic, moved):
     assert critics == {id(variable) for variable in [*groups["critic"], *policy.value_head.trainable_variables]}
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [pytest.param(False, marks=pytest.mark.full), True])
 def test_recomputed_blocks_keep_the_adapters_of_their_role(jit):
     """Catches: a block that is computed once more, backwards, with the policy's adapters, because the critic's are no longer switched on by then."""
     plain = policy_with("adapters")

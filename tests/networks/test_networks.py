@@ -313,7 +313,7 @@ def test_a_policy_keeps_its_own_precision(network):
     assert_close(twin(TOKENS)[0], expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("jit, dropout, adapters", [(False, 0.5, False), (False, 0.0, True), (True, 0.5, True)])
+@pytest.mark.parametrize("jit, dropout, adapters", [pytest.param(False, 0.5, False, marks=pytest.mark.full), (False, 0.0, True), (True, 0.5, True)])
 def test_recomputed_blocks_have_the_same_gradients(jit, dropout, adapters):
     """Catches: dropout that drops other numbers the second time, adapters without gradients, a context or memory left out, a setting that is lost in a copy."""
     sizes = dict(inputs=30, width=16, layers=2, heads=2, memory=9, dropout=dropout)

@@ -67,7 +67,7 @@ def test_weights_are_not_copied_when_they_are_read(folder):
         assert np.shares_memory(one, other), variable.path
 
 
-@pytest.mark.parametrize("weights, gap", [("float32", 1e-4), ("bfloat16", 0.01)])
+@pytest.mark.parametrize("weights, gap", [pytest.param("float32", 1e-4, marks=pytest.mark.full), ("bfloat16", 0.01)])
 def test_ppo_learns_through_the_adapters(folder, weights, gap):
     """Catches: parts that do not fit together: the reward's tokenizer, the ids of end and padding, the reference; a step that rounds what reading keeps."""
     policy, tokenizer = load_pretrained(folder, lora_rank=4, lora_layers="all", memory=16, weights=weights)

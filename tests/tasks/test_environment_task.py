@@ -265,6 +265,7 @@ def test_a_policy_that_is_not_optimal_is_not_called_so(tmp_path):
         assert set(job.against_the_best()) == {"optimal_return", "optimal_policy"}  # the critic counts in other units
 
 
+@pytest.mark.full  # test_resume compares two runs of the same seed too
 def test_one_seed_is_one_run(shared, folder):
     """Catches: randomness without a seed (initial weights, episodes, actions, minibatches)."""
     old_run(folder, "again")  # which is replaced: no line of its metrics stays

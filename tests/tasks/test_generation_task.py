@@ -257,6 +257,7 @@ def test_the_same_seed_writes_the_same_samples(lstm, folder):
     assert timeless(metrics_of(again.run)) == timeless(metrics_of(lstm.run))
 
 
+@pytest.mark.full  # test_tokenizer and test_datasets read Chinese; this is a whole run of it
 def test_chinese_round_trips(folder, capsys):
     """Catches: Chinese text changed by the tokenizer, escaped in the samples, or spaced out by `generate`."""
     done = trained(folder, "chinese", *TINY, "--language", "zh", "--vocabulary-size", "1500", "--iterations", "1", "--model", "lstm", "--no-jit")
@@ -363,6 +364,7 @@ def test_own_texts_and_own_reward_replace_an_old_run(whole):
     assert not (run.folder / "checkpoints" / "judge.keras").exists() and not (run.folder / "checkpoints" / "reward.keras").exists()
 
 
+@pytest.mark.full  # by the callback that test_environment_failures tries on an agent
 def test_a_metric_that_becomes_nan_stops_with_the_last_good_writer(place, monkeypatch):
     """Catches: NaN weights saved, a run that goes on, an unnamed metric, records lost (the second iteration breaks)."""
     improve, good = PPO.improve, []
@@ -401,6 +403,7 @@ def test_a_writer_that_cannot_be_trained_leaves_what_was_there(place, overwrite)
     assert contents(place / "runs") == before and [path.name for path in (place / "runs").iterdir()] == ["small"] * overwrite
 
 
+@pytest.mark.full  # by the callback that test_environment_failures tries on an agent
 def test_one_ctrl_c_saves_the_run_at_the_end_of_the_iteration(place):
     """Catches: an iteration cut in two, iterations after it, a writer that is lost, the exit code of success."""
     handler = signal.getsignal(signal.SIGINT)
@@ -481,7 +484,7 @@ def test_a_reward_that_fails_in_the_first_evaluation_loses_no_supervised_trainin
     [
         pytest.param(0, id="at the start"),
         pytest.param(4, id="before PPO", marks=pytest.mark.full),
-        pytest.param(CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, id="in an iteration"),
+        pytest.param(CALLS_BEFORE_PPO + CALLS_AN_ITERATION + 3, id="in an iteration", marks=pytest.mark.full),
         pytest.param(CALLS_BEFORE_PPO + 3 * CALLS_AN_ITERATION + 3, id="after PPO", marks=pytest.mark.full),
     ],
 )

@@ -143,7 +143,9 @@ def ending(folder):
 
 
 @pytest.mark.parametrize("often", [False, pytest.param(True, marks=pytest.mark.full)], ids=["", "often"])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.full) if name in ("answers", "memory") else name for name in TASKS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full) if name in ("generation", "answers", "labels", "memory") else name for name in TASKS]
+)
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(run, name, often):
     """21. Catches: anything that a state leaves out: random counters, moments, schedules, statistics, episodes, the best so far, lines written twice.
     Cheaper tests of what a stopped run writes twice or forgets are in test_fit_and_save.py and test_early_stopping.py."""
