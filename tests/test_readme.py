@@ -47,7 +47,7 @@ def test_the_pretrained_use_runs(tmp_path):
         .replace("steps_per_epoch=10, epochs=2", "steps_per_epoch=1, verbose=0")
     )
     assert small.count("place") == 1
-    names = {"place": write_checkpoint(tmp_path)}
+    names = {"place": write_checkpoint(tmp_path, blocks=1)}
     exec(small, names)
     assert int(names["agent"].iteration) == 1
 
@@ -55,7 +55,7 @@ def test_the_pretrained_use_runs(tmp_path):
 def test_one_trunk_for_all_roles_as_in_the_readme(tmp_path):
     """Catches: an example that drifted from the package; a small checkpoint and four texts."""
     (example,) = [block for block in blocks("python") if "start_value_from_reward" in block]
-    policy, tokenizer = load_pretrained(write_checkpoint(tmp_path), lora_rank=2, memory=48, report=lambda *_: None)
+    policy, tokenizer = load_pretrained(write_checkpoint(tmp_path, blocks=1), lora_rank=2, memory=48, report=lambda *_: None)
     texts = [tokenizer.encode(text) for text in ("a fine film", "a bad film", "fine", "bad")], [1, 0, 1, 0]
     names = {"policy": policy, "tokenizer": tokenizer, "train": texts, "validation": texts, "length": 8}
     imports = "from ppo_keras import LanguagePPO, RewardModel\nfrom ppo_keras.language.supervised import train_classifier\n"

@@ -367,7 +367,7 @@ _WITH_CHECKPOINT = {
     "generation": dict(
         iterations=45, batch_size=32, checkpoint_every=5, reward_network="trunk", reward_epochs=15, reward_learning_rate=2e-3,
         supervised=SupervisedConfig(supervised_epochs=1, supervised_batch_size=16, supervised_learning_rate=5e-4),
-        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.03, epochs=1, max_gradient_norm=1.0, temperature=0.8),
+        ppo=PPOConfig(discount=1.0, value_coefficient=0.1, entropy_coefficient=0.01, epochs=1, max_gradient_norm=1.0, temperature=0.8),
         kl=KLConfig(kl_coefficient=0.08, kl_target=4.5, kl_horizon=300), optimizer=OptimizerConfig(learning_rate=1e-3),
         logging=LoggingConfig(log_every=10),
     ),

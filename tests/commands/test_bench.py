@@ -44,7 +44,7 @@ def test_a_checkpoint_is_measured(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(bench, name, value)
     seen, load = [], bench.load_pretrained
     monkeypatch.setattr(bench, "load_pretrained", lambda *args, **kwargs: seen.append(load(*args, **kwargs)) or seen[0])
-    assert main(["bench", "text", "--pretrained", str(write_checkpoint(tmp_path)), "--iterations", "1", "--no-jit"]) == 0
+    assert main(["bench", "text", "--pretrained", str(write_checkpoint(tmp_path, blocks=1)), "--iterations", "1", "--no-jit"]) == 0
     first, *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
     assert "adapters of rank 8 on attention, " in first and "trained, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS[:-1]
     assert "most memory   unknown" in table

@@ -101,7 +101,7 @@ def run(tmp_path_factory):
     with open("few.csv", "w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((text, "bad" if "badly" in text or "again" in text else "good") for text in WORDS)])
     (folder / "checkpoint").mkdir()
-    write_checkpoint(folder / "checkpoint")
+    write_checkpoint(folder / "checkpoint", blocks=1)
     processes = multiprocessing.get_context("forkserver")  # which imports TensorFlow once
     processes.set_forkserver_preload(["ppo_keras.tasks.generation", "ppo_keras.tasks.environment", "ppo_keras.tasks.classification", "test_resume"])
 
