@@ -481,6 +481,7 @@ def test_cartpole_through_the_bridge_is_the_one_in_tensorflow():
     assert np.all(np.abs(begun) <= 0.05) and len(np.unique(begun, axis=0)) == len(begun)
 
 
+@pytest.mark.full  # whose every transition is compared by hand above
 def test_cartpole_is_learned_through_the_bridge():
     """Catches: any sign error on the way: after 20 iterations the pole stands twice as long as at random (about 22 steps)."""
     environment = GymnasiumEnvironment("CartPole-v1")

@@ -669,6 +669,7 @@ def learned(actions, pay, network):
     return policy(tf.constant([[[0.0]], [[1.0]]]), starts=tf.ones([2, 1]))[0][:, 0].numpy()
 
 
+@pytest.mark.full  # test_several_choices_are_learned_at_once stays; test_distributions has the numbers
 def test_real_numbers_move_to_what_is_paid():
     """Catches: a Gaussian whose mean runs away from what is rewarded, whose dimensions are exchanged, or whose spread does not shrink."""
     parameters = learned(DiagonalGaussian(2), near, "mlp")

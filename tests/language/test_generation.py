@@ -111,7 +111,7 @@ def test_left_padding_and_its_garbage_change_no_sample(network, shared):
         assert_all_close(padded, bare, atol=2e-5)
 
 
-@every_network
+@pytest.mark.parametrize("network", ["transformer", pytest.param("lstm", marks=pytest.mark.full)])
 def test_samples_are_equal_in_every_mode(network):
     """Catches: samples, lengths or numbers that XLA or a graph makes otherwise than plain Python."""
     policy = ends_soon(tiny_policy(network))

@@ -102,6 +102,7 @@ def test_preferences_are_differences_of_scores_and_can_be_learned():
     assert np.all(model((*chosen, *rejected)) > 1)
 
 
+@pytest.mark.full  # test_supervised learns labels too
 def test_labels_are_learned_by_the_score_itself():
     """Catches: a column `(B,)` that Keras's losses take for one text, labels exchanged, or a copy trained in the model's place."""
     reward, texts = tiny_reward("lstm"), ragged_prompts((4, 2), 4, seed=1)

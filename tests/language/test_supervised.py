@@ -138,7 +138,7 @@ def test_a_writer_learns_what_follows_what(network):
     assert logits[1:].argmax(-1).tolist() == [6, 7, 8]
 
 
-@pytest.mark.parametrize("patience", [3, 50], ids=["patience ends", "epochs end"])
+@pytest.mark.parametrize("patience", [pytest.param(3, id="patience ends", marks=pytest.mark.full), pytest.param(50, id="epochs end")])
 def test_the_best_weights_come_back(patience):
     """Catches: the weights of the last epoch kept (validation texts count in steps of two, so learning makes it worse)."""
     policy = writer("transformer")

@@ -469,6 +469,7 @@ def test_a_reward_that_fails_in_mid_run_saves_the_writer(broken):
     assert broken.err.rstrip("\n").split("\n")[-1] == line  # on a line of its own, the progress bar closed before it
 
 
+@pytest.mark.full  # test_ctrl_c_after_an_epoch_keeps_it stays
 def test_a_reward_that_fails_in_the_first_evaluation_loses_no_supervised_training(place):
     """Catches: minutes of supervised training lost to a mistake in the reward, or a run that does not go on once it is mended."""
     done = train(*SMALL, *counted(place, 4, "return float('nan')"), "--iterations", "1")
