@@ -45,7 +45,7 @@ def skip_without_its_model(name):
 
 @running_chapters
 def test_a_chapter_runs_and_its_solutions_are_right(name):
-    """Catches: a chapter that the package left behind, an assertion in it that fails, a solution that its check refuses."""
+    """Catches: a chapter that the package left behind, mathematics in it that does not hold, a solution that its check refuses."""
     skip_without_its_model(name)
     printed, error = run_chapter(name)
     assert not error, error[-3000:]
@@ -55,7 +55,7 @@ def test_a_chapter_runs_and_its_solutions_are_right(name):
 @pytest.mark.full
 @running_chapters
 def test_a_chapter_runs_as_it_is_published(name):
-    """Catches: the same where only all iterations, or XLA, show it."""
+    """Catches: the same where only all iterations, or XLA, show it; a method that does not learn what the chapter says."""
     skip_without_its_model(name)
     printed, error = run_chapter(name, full=True)
     assert not error, error[-3000:]
