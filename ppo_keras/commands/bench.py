@@ -52,7 +52,10 @@ class Sizes(NamedTuple):
     prompt: int | None = None
     response: int | None = None
     minibatches: int = 4
+    accumulation_steps: int = 1
     lora_rank: int | None = None
+    lora_layers: str = "attention"
+    critic: str = "shared"  # of a checkpoint, see `PretrainedConfig`
     weights: str = "float32"
     reward: str | None = None  # of a reward model: "trunk" of its own, "head" on the reference's trunk, or "none"
     recompute: bool = False  # see `TransformerActorCritic`
@@ -60,23 +63,25 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, options):
         """From the command line."""
-        lengths = options.batch_size, options.prompt_length, options.response_length, options.minibatches
-        return cls(options.pretrained, *lengths, options.lora_rank, options.weights, options.reward_model, options.recompute)
+        lengths = options.batch_size, options.prompt_length, options.response_length, options.minibatches, options.accumulation_steps
+        adapters = options.lora_rank, options.lora_layers, options.critic
+        return cls(options.pretrained, *lengths, *adapters, options.weights, options.reward_model, options.recompute)
 
     def work(self, shared=True):
         """The `Settings` of the model and the `Work`. Raises `InputError` where a size is out of range or the checkpoint is not there."""
         own = self.pretrained is None
-        require(not own or (self.lora_rank, self.weights) == (None, "float32"), "--lora-rank and --weights are of a checkpoint. Add --pretrained smollm2.")
+        of_checkpoint = (self.lora_rank, self.lora_layers, self.critic, self.weights) == (None, "attention", "shared", "float32")
+        require(not own or of_checkpoint, "--lora-rank, --lora-layers, --critic and --weights are of a checkpoint. Add --pretrained smollm2.")
         usual = (BATCH, PROMPT, RESPONSE) if own else (PRETRAINED_BATCH, PRETRAINED_LENGTH, PRETRAINED_LENGTH)
         batch, prompt, response = (value if given is None else given for given, value in zip(self[1:4], usual))
         for name, value in (("--batch-size", batch), ("--prompt-length", prompt), ("--response-length", response), ("--minibatches", self.minibatches)):
             check_count(name, value, example=16)
-        PPOConfig(minibatches=self.minibatches).check_batch(batch)
+        PPOConfig(minibatches=self.minibatches, accumulation_steps=self.accumulation_steps).check_batch(batch)
         rank = 0 if own else PRETRAINED_RANK if self.lora_rank is None else self.lora_rank
         if own:
             settings = Settings(VOCABULARY, 128, 4, 4, prompt + response, Form())
         else:
-            check_loading(rank, None, "attention", self.weights)
+            check_loading(rank, None, self.lora_layers, self.weights, critic=self.critic)
             settings = settings_of(find_config(self.pretrained))
             most, steps = settings.most_steps, prompt + response
             require(
@@ -84,9 +89,9 @@ class Sizes(NamedTuple):
                 f"prompts and responses of {steps} tokens are longer than the context of {most} that {self.pretrained} knows. Use {most} or less.",
             )
         reward = {"trunk": settings, "head": "head", "none": None}[self.reward or ("head" if rank else "trunk")]
-        critic = "shared" if shared else "network"
+        critic = "network" if not shared else "adapters" if self.critic == "adapters" else "shared"
         return settings, Work(
-            batch, prompt, response, self.minibatches, lora_rank=rank, weights=self.weights, critic=critic, reward=reward, recompute=self.recompute
+            batch, prompt, response, self.minibatches, self.accumulation_steps, rank, self.lora_layers, self.weights, critic, reward, self.recompute
         )
 
 
@@ -111,17 +116,17 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
         check_work_fits(settings, work, name, others | ({"--weights bfloat16": dict(weights="bfloat16")} if work.lora_rank else {}))
     forget_peak()
     if pretrained is None:
-        config = PPOConfig(discount=1.0, minibatches=work.minibatches)
-        policy = new_policy(
-            model, VOCABULARY, width=128, layers=4, heads=4, memory=prompt + response, shared=shared, **({"recompute": True} if work.recompute else {})
-        )
+        config = PPOConfig(discount=1.0, minibatches=work.minibatches, accumulation_steps=work.accumulation_steps)
+        policy = new_policy(model, VOCABULARY, width=128, layers=4, heads=4, memory=prompt + response, shared=shared, recompute=work.recompute)
         what = f"{model}, 4 layers x 128, {'shared trunk' if shared else 'separate networks'}"
     else:
-        config = PPOConfig(discount=1.0, epochs=1, minibatches=work.minibatches)
-        policy, _ = load_pretrained(pretrained, lora_rank=work.lora_rank, weights=work.weights, memory=prompt + response, recompute=work.recompute)
+        config = PPOConfig(discount=1.0, epochs=1, minibatches=work.minibatches, accumulation_steps=work.accumulation_steps)
+        policy, _ = load_pretrained(
+            pretrained, prompt + response, work.lora_rank, lora_layers=work.lora_layers, weights=work.weights, critic=sizes.critic, recompute=work.recompute
+        )
         every, trained = parameters(policy)
-        learns = f"adapters of rank {work.lora_rank} on attention" if work.lora_rank else "without adapters"
-        what = f"{pretrained}, {every:,} parameters, {learns}, {trained:,} trained"
+        learns = f"adapters of rank {work.lora_rank} on {work.lora_layers}" if work.lora_rank else "without adapters"
+        what = f"{pretrained}, {every:,} parameters, {learns}, {sizes.critic} critic, {trained:,} trained"
     reward, reference, vocabulary = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1), reference_of(policy), policy.distribution.count
     if work.reward:
         reward = RewardModel(reference if work.reward == "head" else policy.new_encoder())
@@ -193,7 +198,7 @@ def bench_memory(shared=True, sizes=Sizes()):
         (name, memory, estimate(settings, work, on_card).peak, largest_batch(settings, work, memory, on_card))
         for name, memory, on_card in places + [(name, gigabytes * 1e9, True) for name, gigabytes in CARDS.items()]
     ]
-    learns = f"adapters of rank {work.lora_rank}" if work.lora_rank else "every weight trained"
+    learns = f"adapters of rank {work.lora_rank} on {work.lora_layers}" if work.lora_rank else "every weight trained"
     what = f"{sizes.pretrained or 'transformer, 4 layers x 128'}, {work.weights}, {learns}, {work.batch} responses of {work.response} tokens to prompts of {work.prompt}"
     print_memory(what, here.phases, here.totals, rows)
     result = {"phase": here.peak_phase, "peak_bytes": here.peak, "phases": here.totals, "parts": here.phases[here.peak_phase]}

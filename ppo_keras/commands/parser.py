@@ -12,7 +12,8 @@ from ppo_keras.commands.train import train
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import settings_for
 from ppo_keras.errors import InputError
-from ppo_keras.pretrained.config import WEIGHTS
+from ppo_keras.networks.adapter_settings import LAYERS
+from ppo_keras.pretrained.config import CRITICS, WEIGHTS
 from ppo_keras.pretrained.export_settings import DTYPES
 from ppo_keras.runs.folder import STAGES
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
@@ -178,7 +179,12 @@ def _add_sizes(command):
     command.add_argument("--prompt-length", type=int, help="tokens of a prompt (16; of a checkpoint 32)")
     command.add_argument("--response-length", type=int, help="tokens of a response (48; of a checkpoint 32)")
     command.add_argument("--minibatches", type=int, default=4, help="into which an iteration is divided")
+    command.add_argument("--accumulation-steps", type=int, default=1, help="micro-batches that a minibatch is split into, to save memory")
     command.add_argument("--lora-rank", type=int, help="of a checkpoint's adapters (8); 0 trains every weight")
+    command.add_argument("--lora-layers", choices=tuple(LAYERS), default="attention", help="of a checkpoint, which have adapters")
+    command.add_argument(
+        "--critic", choices=CRITICS, default="shared", help="of a checkpoint: a head, one whose gradient stops there, or with adapters of its own"
+    )
     command.add_argument("--weights", choices=WEIGHTS, default="float32", help="of a checkpoint")
     command.add_argument("--recompute", action="store_true", help="compute a transformer's blocks once more backwards instead of keeping them")
     command.add_argument(

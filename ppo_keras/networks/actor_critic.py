@@ -321,11 +321,13 @@ def check_sizes(inputs, actions, encoder):
         raise InputError(f"actions={shown(actions)} is no count, list of counts or distribution. Use environment.actions.")
 
 
-def new_policy(network, inputs, actions=None, *, width, layers, heads, memory, **settings):
-    """An untrained actor-critic by the name of its network: "mlp", "lstm" or "transformer"."""
+def new_policy(network, inputs, actions=None, *, width, layers, heads, memory, recompute=False, **settings):
+    """An untrained actor-critic by the name of its network: "mlp", "lstm" or "transformer" (which alone knows `heads`, `memory` and `recompute`)."""
     common = dict(inputs=inputs, actions=actions, width=width, layers=layers, name="policy", **settings)
     if network == "transformer":
-        return TransformerActorCritic(heads=heads, memory=memory, **common)
+        return TransformerActorCritic(heads=heads, memory=memory, recompute=recompute, **common)
+    if recompute:
+        raise ValueError(f"recompute=True is for a transformer's blocks, but network={network!r}. Leave it out.")
     if network == "lstm":
         return LSTMActorCritic(**common)
     if network == "mlp":

@@ -97,7 +97,7 @@ class TextJob:
         read = dict(inputs=vocabulary) if labels is None else dict(inputs=(self.memory,), actions=labels, vocabulary_size=vocabulary)
         return new_policy(
             self.config.model, **read, width=network.width, layers=network.layers, heads=network.heads, memory=self.memory,
-            dropout=network.dropout, shared=network.shared_trunk, **({"recompute": True} if network.recompute else {}),
+            dropout=network.dropout, shared=network.shared_trunk, recompute=network.recompute,
         )  # fmt: skip
 
     @contextlib.contextmanager

@@ -44,9 +44,10 @@ def test_a_checkpoint_is_measured(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(bench, name, value)
     seen, load = [], bench.load_pretrained
     monkeypatch.setattr(bench, "load_pretrained", lambda *args, **kwargs: seen.append(load(*args, **kwargs)) or seen[0])
-    assert main(["bench", "text", "--pretrained", str(write_checkpoint(tmp_path, blocks=1)), "--iterations", "1", "--no-jit"]) == 0
+    options = "--iterations 1 --no-jit --lora-layers all --critic adapters --accumulation-steps 2".split()
+    assert main(["bench", "text", "--pretrained", str(write_checkpoint(tmp_path, blocks=1)), *options]) == 0
     first, *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
-    assert "adapters of rank 8 on attention, " in first and "trained, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS[:-1]
+    assert "adapters of rank 8 on all, adapters critic, " in first and "trained, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS[:-1]
     assert "most memory   unknown" in table
     ((policy, _),) = seen
     assert {variable.shape[1] for variable in policy.trainable_variables if variable.path.endswith("lora_kernel_a")} == {8}
@@ -107,12 +108,12 @@ def test_memory_of_a_checkpoint_by_its_config_alone(tmp_path, monkeypatch, capsy
     (place := tmp_path / "only").mkdir()
     (whole / "config.json").rename(place / "config.json")
     monkeypatch.setattr(bench, "memory_here", lambda: (1e9, False))
-    sizes = "--batch-size 8 --prompt-length 3 --response-length 5 --minibatches 2 --lora-rank 3 --reward-model head".split()
+    sizes = "--batch-size 8 --prompt-length 3 --response-length 5 --minibatches 2 --lora-rank 3 --lora-layers all --critic adapters --accumulation-steps 2 --reward-model head".split()
     assert main(["bench", "memory", "--pretrained", str(place), *sizes]) == 0
     *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
     result = json.loads(last)
     settings = bench.settings_of(json.loads((place / "config.json").read_text()))
-    expected = bench.estimate(settings, bench.Work(8, 3, 5, 2, lora_rank=3, reward="head"))
+    expected = bench.estimate(settings, bench.Work(8, 3, 5, 2, 2, 3, "all", critic="adapters", reward="head"))
     assert result["phases"] == expected.totals and result["peak_bytes"] == expected.peak and result["parts"] == expected.phases[result["phase"]]
     assert list(result["fits"]) == list(result["largest_batch"]) == ["this machine", *bench.CARDS]
     assert not result["fits"]["this machine"] and result["largest_batch"]["this machine"] == 0 and all(result["fits"][card] for card in bench.CARDS)
@@ -126,7 +127,9 @@ def test_memory_of_a_checkpoint_by_its_config_alone(tmp_path, monkeypatch, capsy
     [
         (["--pretrained", "smolm2"], "there is no folder or .gguf file 'smolm2'"),
         (["--pretrained", ""], "name='' is no name of a checkpoint"),
-        (["--lora-rank", "4"], "--lora-rank and --weights are of a checkpoint"),
+        (["--lora-rank", "4"], "--lora-rank, --lora-layers, --critic and --weights are of a checkpoint"),
+        (["--critic", "detached"], "--lora-rank, --lora-layers, --critic and --weights are of a checkpoint"),
+        (["--accumulation-steps", "3"], "minibatches * accumulation_steps=12 does not divide batch_size=64"),
         (["--batch-size", "0"], "--batch-size=0 is no whole number"),
         (["--batch-size", "10"], "minibatches=4 does not divide batch_size=10"),
         (["--no-shared-trunk", "--pretrained", "smollm2"], "--pretrained brings its own network"),

@@ -57,4 +57,6 @@ def main(folder, tokenizer):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(f"2 arguments are expected, but {len(sys.argv) - 1} were given. Use: python {sys.argv[0]} FOLDER TOKENIZER")
     main(*sys.argv[1:])
