@@ -12,7 +12,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 import keras
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework.ops import gradient_registry
 
 # Nor need TensorFlow rewrite graphs that run a few times. Programs that XLA compiles, chapters and commands in processes of their own are as users have them.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
@@ -39,11 +38,3 @@ def one_seed():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_graph_outlives_its_file():
-    """A Keras optimizer sums gradients over replicas by a `tf.custom_gradient`, whose registry keeps the graph of every `fit` for ever."""
-    yield
-    for name in [name for name in gradient_registry._registry if name.startswith("CustomGradient-")]:
-        del gradient_registry._registry[name]

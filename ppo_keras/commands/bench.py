@@ -122,8 +122,9 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     else:
         config = PPOConfig(discount=1.0, epochs=1, minibatches=work.minibatches, accumulation_steps=work.accumulation_steps)
         policy, _ = load_pretrained(
-            pretrained, prompt + response, work.lora_rank, lora_layers=work.lora_layers, weights=work.weights, critic=sizes.critic, recompute=work.recompute
-        )
+            pretrained, work.lora_rank, lora_layers=work.lora_layers, memory=prompt + response, weights=work.weights, critic=sizes.critic,
+            recompute=work.recompute,
+        )  # fmt: skip
         every, trained = parameters(policy)
         learns = f"adapters of rank {work.lora_rank} on {work.lora_layers}" if work.lora_rank else "without adapters"
         what = f"{pretrained}, {every:,} parameters, {learns}, {sizes.critic} critic, {trained:,} trained"
@@ -342,7 +343,7 @@ def _iteration_flops(policy, reader, epochs, batch, prompt, response):
     """
     inputs, responses = batch * (prompt + response - 1), batch * response  # the last block's saving on the prompt is left out
     matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.variables if len(v.shape) == 2 and "embeddings" not in v.path)
-    trunk = sum(matrices(encoder) for encoder in policy._encoders)
+    trunk = len(policy._encoders) * matrices(policy.encoder)  # a critic of its own, or with its own adapters, is as large
     head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
     policy_pass = 2 * (trunk * inputs + head * responses)
     reference_pass = 2 * (matrices(policy.encoder) * inputs + head * responses)

@@ -47,7 +47,9 @@ def test_a_checkpoint_is_measured(tmp_path, monkeypatch, capsys):
     options = "--iterations 1 --no-jit --lora-layers all --critic adapters --accumulation-steps 2".split()
     assert main(["bench", "text", "--pretrained", str(write_checkpoint(tmp_path, blocks=1)), *options]) == 0
     first, *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
-    assert "adapters of rank 8 on all, adapters critic, " in first and "trained, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS[:-1]
+    assert (
+        "adapters of rank 8 on all, adapters critic, " in first and "trained, graphs, 8 responses of 4 tokens" in first and list(json.loads(last)) == KEYS[:-1]
+    )
     assert "most memory   unknown" in table
     ((policy, _),) = seen
     assert {variable.shape[1] for variable in policy.trainable_variables if variable.path.endswith("lora_kernel_a")} == {8}
