@@ -48,7 +48,9 @@ def check_loading(lora_rank, lora_alpha, lora_layers, weights, adapters=None, cr
     check_count("lora_rank", lora_rank, least=0, example=16)
     if lora_rank:
         check_adapters(lora_rank, lora_alpha, lora_layers)
-    require(lora_rank or lora_alpha is None, f"lora_alpha={lora_alpha} is of adapters, but lora_rank=0 asks for none. Leave it out.")
+    for name, given in (("lora_alpha", lora_alpha), ("lora_layers", lora_layers)):
+        default = getattr(PretrainedConfig, name)
+        require(lora_rank or given == default, f"{name}={given!r} is of adapters, but lora_rank=0 asks for none. Leave it out.")
     require(critic in CRITICS, f"critic={critic!r} is unknown. Use {', '.join(CRITICS[:-1])} or {CRITICS[-1]}.")
     require(lora_rank or critic != "adapters", "critic='adapters' gives the critic adapters of its own, but lora_rank=0 asks for none. Use shared or detached.")
     require(weights in WEIGHTS, f"weights={weights!r} is unknown. Use {' or '.join(WEIGHTS)}.")

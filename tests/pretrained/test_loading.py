@@ -116,6 +116,7 @@ def test_reading_tells_how_far_it_is(folder):
         (dict(lora_layers="heads"), "lora_layers='heads' is unknown"),
         (dict(lora_alpha="x"), "lora_alpha='x' is not positive"),
         (dict(lora_alpha=3.0, lora_rank=0), "lora_alpha=3.0 is of adapters, but lora_rank=0"),
+        (dict(lora_layers="all", lora_rank=0), "lora_layers='all' is of adapters, but lora_rank=0"),
         (dict(revision="main"), "revision='main'"),
     ],
 )
