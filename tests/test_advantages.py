@@ -82,7 +82,7 @@ def test_no_gradient_flows():
     assert tape.gradient(total, values) is None
 
 
-@settings(derandomize=True, deadline=None, max_examples=20)
+@settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 8), st.floats(0, 1), st.floats(0, 1))
 def test_equals_a_plain_loop(seed, batch, steps, discount, gae_lambda):
     """Catches: any difference from the loop in float64, for ragged masks with holes and ends anywhere, (B, T) not confused."""

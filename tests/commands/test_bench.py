@@ -168,7 +168,6 @@ def test_no_iterations_is_refused(tiny, capsys):
     assert capsys.readouterr().err == "ppo-keras: error: --iterations 0 is less than 1. Use a number such as 10.\n"
 
 
-@pytest.mark.full  # a command that measures what test_views looks at
 def test_the_share_of_logging(tiny, monkeypatch, capsys):
     """Catches: views counted in every iteration or in none, an iteration that contains its own logging, text after the JSON."""
     monkeypatch.setattr(bench, "VOCABULARY", 300)

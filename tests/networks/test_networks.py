@@ -417,3 +417,10 @@ def test_a_form_that_is_not_here_is_refused(settings, words):
     """Catches: a setting that is ignored, so that the network is another one than was asked for."""
     with pytest.raises(InputError, match=re.escape(words)):
         TransformerActorCritic(10, width=8, layers=1, heads=2, memory=4, form=settings)
+
+
+@pytest.mark.parametrize("network", ["lstm", "mlp"])
+def test_only_a_transformer_recomputes(network):
+    """Catches: a setting that is dropped without a word."""
+    with pytest.raises(ValueError, match=f"recompute=True is for a transformer's blocks, but network='{network}'"):
+        new_policy(network, 4, 2, width=8, layers=1, heads=2, memory=4, recompute=True)

@@ -174,7 +174,7 @@ def test_the_graph_is_of_a_step(ask):
     assert [run for run, shown in graphs.items() if shown["run_graph"]] == ["text"]
 
 
-@pytest.mark.full  # what starts and ends them is tested below; this is a whole run
+@pytest.mark.full  # chapter 7 reads both of a run; what starts and ends them is tested below
 def test_the_debugger_and_the_profile_are_of_ppo(tmp_path):
     """Catches: a dump that XLA leaves empty, an infinity in a healthy step (it hides the one that is looked for), a profile without steps."""
     sizes = "--environments 4 --steps 16 --evaluation-episodes 4 --environment-steps 128 --epochs 1 --minibatches 1 --width 8".split()

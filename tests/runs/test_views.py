@@ -77,7 +77,6 @@ def test_looking_changes_no_bit(shown):
     assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
 
 
-@pytest.mark.full  # test_looking_changes_no_bit stays
 def test_an_agent_that_is_looked_at_learns_the_same(tmp_path):
     """Catches: a step of several iterations whose numbers depend on what is shown of them."""
 

@@ -307,7 +307,6 @@ def test_a_chat_remembers_its_turns(monkeypatch):
     assert typed[1][1]["content"] in done.out
 
 
-@pytest.mark.full  # test_a_question_is_asked_by_the_chat_template stays
 def test_a_chat_in_generation_answers_whole_texts(place):
     """Catches: beginnings of texts as prompts, labels that would teach a reward, supervised training on the users' texts."""
     (place / "short.py").write_text("def short(prompt, response):\n    return -len(response)\n")
@@ -457,7 +456,6 @@ def test_what_cannot_fit_is_said_before_it_is_tried(monkeypatch):
     assert multiples == [8] and not Run("runs/large").folder.exists()
 
 
-@pytest.mark.full  # test_loading opens and trains such a policy; this is a whole run of it
 def test_every_weight_can_be_trained(place):
     """Catches: rank 0 that freezes the weights, or a run of it that is loaded as the checkpoint."""
     done = run("train", *GENERATION, *SMALL, "--iterations", "1", "--lora-rank", "0", "--run", "whole")
