@@ -21,6 +21,7 @@ _HOME = {  # public name: the module that defines it
     "PPOConfig": "config",
     "KLConfig": "config",
     "OptimizerConfig": "config",
+    "FusedAdam": "optimizer",
     "Trajectory": "trajectory",
     "MLPActorCritic": "networks.actor_critic",
     "LSTMActorCritic": "networks.actor_critic",

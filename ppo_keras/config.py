@@ -174,15 +174,17 @@ class OptimizerConfig:
         require(self.adam_epsilon > 0, f"adam_epsilon={self.adam_epsilon} is not positive. Use a value such as 1e-5.")
 
     def build(self, total_steps: int):
-        """A `keras.optimizers.Adam` whose schedule spans `total_steps` optimizer steps."""
+        """A `FusedAdam` whose schedule spans `total_steps` optimizer steps."""
         import keras
+
+        from ppo_keras.optimizer import FusedAdam
 
         rate = self.learning_rate
         if self.schedule == "linear":
             rate = keras.optimizers.schedules.PolynomialDecay(rate, total_steps, end_learning_rate=0.0)
         elif self.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
-        return keras.optimizers.Adam(rate, epsilon=self.adam_epsilon)
+        return FusedAdam(rate, epsilon=self.adam_epsilon)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ppo_keras.language.tokenizer import Tokenizer
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.networks.adapters import reference_of
 from ppo_keras.networks.transformer import Form
+from ppo_keras.optimizer import FusedAdam
 from ppo_keras.pretrained.config import check_loading
 from ppo_keras.pretrained.families import Settings, settings_of
 from ppo_keras.pretrained.loading import load_pretrained, parameters
@@ -133,7 +134,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
         reward = RewardModel(reference if work.reward == "head" else policy.new_encoder())
     no_end = vocabulary  # never sampled: every response has full length, so that the work is always the same
     learner = LanguagePPO(policy, reward, no_end, 0, response, config, KLConfig(), reference=reference)
-    learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
+    learner.compile(FusedAdam(1e-5), jit_compile=jit_compile)
     tokens = np.random.default_rng(0).integers(1, vocabulary, [batch, prompt])
     prompts = Prompts(tf.constant(tokens, tf.int32), tf.ones([batch, prompt]))
 
@@ -226,7 +227,7 @@ def bench_logging(iterations=5, jit_compile=True):
     policy = new_policy("transformer", vocabulary, width=128, layers=4, heads=4, memory=PROMPT + RESPONSE, shared=True)
     length = lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1)
     learner = LanguagePPO(policy, length, vocabulary, 0, RESPONSE, PPOConfig(discount=1.0), KLConfig())
-    learner.compile(keras.optimizers.Adam(1e-5), jit_compile=jit_compile)
+    learner.compile(FusedAdam(1e-5), jit_compile=jit_compile)
     tokens = np.random.default_rng(0).integers(4, vocabulary, [BATCH, PROMPT]).astype(np.int32)
     prompts = Prompts(tokens, np.ones([BATCH, PROMPT], np.float32))
     config, data = GenerationConfig(), tf.data.Dataset.from_tensors(prompts).repeat()

@@ -13,6 +13,7 @@ from ppo_keras.language.rewards import LabelModel, PreferenceModel
 from ppo_keras.language.vocabulary import check_tokens
 from ppo_keras.losses import log_probability
 from ppo_keras.networks.adapters import frozen_variables
+from ppo_keras.optimizer import FusedAdam
 
 READ = 32  # texts at a time, by a trunk that is shared
 
@@ -270,7 +271,7 @@ def _fit(model, train, validation, loss, metrics, config, callbacks=(), jit_comp
     if epochs == 0:
         return EarlyStopping(config.patience)
     rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, epochs * steps)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
+    optimizer = FusedAdam(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
     model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)
     model.optimizer.build(model.trainable_variables)  # in `mixed_float16` it is a `LossScaleOptimizer` around ours
     stopping = EarlyStopping(config.patience, files)
