@@ -26,7 +26,8 @@ class Linear(keras.layers.Dense):
             outputs += keras.ops.cast(self.bias, outputs.dtype)
         if self.lora_enabled:
             a, b = self.borrowed() if self.borrowed else (self.lora_kernel_a, self.lora_kernel_b)
-            added = keras.ops.matmul(keras.ops.matmul(keras.ops.cast(inputs, "float32"), a), b)
+            a, b = keras.ops.convert_to_tensor(a), keras.ops.convert_to_tensor(b)
+            added = product(product(keras.ops.cast(inputs, "float32"), a), b)
             outputs += keras.ops.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
         return keras.ops.cast(outputs, self.compute_dtype)
 

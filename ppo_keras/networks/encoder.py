@@ -19,12 +19,12 @@ def small_normal():
 
 
 class Embedding(keras.layers.ReversibleEmbedding):
-    """Keras's, whose logits are sums in float32 where embeddings and hidden states are bfloat16."""
+    """Keras's, with token ids that are never negative, and logits that are sums in float32 where embeddings and hidden states are bfloat16."""
 
     def call(self, inputs, reverse=False):
         """int `(...)` -> `(..., D)`; reversed `(..., D)` -> `(..., V)`."""
         if not reverse:
-            return super().call(inputs)
+            return tf.cast(tf.gather(self.embeddings, inputs), self.compute_dtype)
         inputs, kernel = (tf.cast(x, self.compute_dtype) for x in (inputs, self.embeddings if self.tie_weights else self.reverse_embeddings))
         return product(inputs, kernel, turned=self.tie_weights, exact=True)
 

@@ -1,6 +1,5 @@
 """Matrix products of bfloat16: what is multiplied has 16 bits, what is added up has 32."""
 
-import keras
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dot_general
 from tensorflow.compiler.xla.xla_data_pb2 import DotDimensionNumbers
@@ -27,7 +26,14 @@ def product(x, y, turned=False, exact=False):
         return _sums_in_float32(turned)(x, y)
     if x.shape.rank == y.shape.rank:
         return tf.matmul(x, y, transpose_b=turned)
-    return keras.ops.matmul(x, tf.transpose(y) if turned else y)
+    rows = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), y, transpose_b=turned)  # one large product, and few operations to trace
+    return tf.reshape(rows, [*axes(x)[:-1], rows.shape[-1]])
+
+
+def axes(x):
+    """The shape of a tensor, as `tf.reshape` takes it: a list of integers, -1 for the only axis that is not known, or a tensor."""
+    known = x.shape.as_list()
+    return tf.shape(x) if known.count(None) > 1 else [-1 if size is None else size for size in known]
 
 
 def _sums_in_float32(turned):

@@ -119,13 +119,21 @@ def rotate(x, times, base=10_000.0, scaling=()):
 
     Shapes: `(..., T, d)`, int32 `(T,)` -> `(..., T, d)`.
     """
-    half = x.shape[-1] // 2
-    turn = 2 * math.pi / 2**32
-    frequencies = [round(frequency / turn) for frequency in rotary_frequencies(half, base, scaling)]
-    angles = tf.cast(times, tf.uint32)[:, tf.newaxis] * tf.constant(frequencies, tf.uint32)  # (T, d/2)
-    angles = tf.cast(tf.bitcast(angles, tf.int32), tf.float32) * turn  # in [-pi, pi)
-    cos, sin = tf.cast(tf.cos(angles), x.dtype), tf.cast(tf.sin(angles), x.dtype)
-    first, second = x[..., :half], x[..., half:]
+    return turn(x, *rotations(times, x.shape[-1] // 2, base, scaling, x.dtype))
+
+
+def rotations(times, half, base, scaling, dtype):
+    """Cosines and sines of the angles by which the pairs of a head turn: int32 `(T,)` -> `(T, d/2)` twice."""
+    unit = 2 * math.pi / 2**32
+    frequencies = [round(frequency / unit) for frequency in rotary_frequencies(half, base, scaling)]
+    angles = tf.cast(times, tf.uint32)[:, tf.newaxis] * tf.constant(frequencies, tf.uint32)
+    angles = tf.cast(tf.bitcast(angles, tf.int32), tf.float32) * unit  # in [-pi, pi)
+    return tf.cast(tf.cos(angles), dtype), tf.cast(tf.sin(angles), dtype)
+
+
+def turn(x, cos, sin):
+    """What `rotate` returns, where the rotations are known: `(..., T, d)`, `(T, d/2)` twice -> `(..., T, d)`."""
+    first, second = tf.split(x, 2, axis=-1)
     return tf.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
@@ -180,6 +188,12 @@ class TransformerTrunk(keras.layers.Layer):
         """Adds learned positions, counted from the beginning of the episode: `(B, T, D)`, `(T,)`, `(B, T)` -> `(B, T, D)`."""
         return x if self.positions is None else x + self.positions(tf.clip_by_value(times - began, 0, self.form.most_positions - 1))
 
+    def rotations(self, times):
+        """{base: what `rotations` gives for it}, computed once for all blocks: int32 `(T,)` -> `(T, d/2)` twice."""
+        if self.form.positions != "rotary":
+            return {}
+        return {base: rotations(times, self.head_size // 2, base, self.form.rotary_scaling, self.compute_dtype) for base in set(self.form.rotary_bases)}
+
     def initial_state(self, batch):
         """An empty memory for `batch` sequences."""
         cache = lambda: [tf.zeros([batch, self.key_heads, self.memory, self.head_size], self.compute_dtype) for _ in self.blocks]
@@ -195,9 +209,10 @@ class TransformerTrunk(keras.layers.Layer):
         visible = slot_times >= tf.maximum(episode, 0)[:, tf.newaxis]  # (B, M)
         visible = visible[:, tf.newaxis, tf.newaxis, :]  # (B, 1, 1, M)
         x = tf.cast(x, exact(self.dtype_policy))
-        x, keys, values = self.place(x[:, tf.newaxis, :], time[tf.newaxis], episode[:, tf.newaxis]), [], []  # (B, 1, D)
+        times, keys, values = time[tf.newaxis], [], []
+        x, rotations = self.place(x[:, tf.newaxis, :], times, episode[:, tf.newaxis]), self.rotations(times)  # (B, 1, D)
         for block, old_keys, old_values in zip(self.blocks, state["keys"], state["values"]):
-            query, key, value = block.project(x, time[tf.newaxis])  # (B, H, 1, d), (B, K, 1, d) twice
+            query, key, value = block.project(x, times, rotations)  # (B, H, 1, d), (B, K, 1, d) twice
             keys.append(put(old_keys, slot, key))
             values.append(put(old_values, slot, value))
             x = block.finish(x, attend(query, keys[-1], values[-1], visible, self.form.query_scale)[0])
@@ -227,7 +242,7 @@ class TransformerTrunk(keras.layers.Layer):
         begin = tf.constant(0) if state is None else state["time"]
         times = begin + tf.range(length)  # (T,)
         starts_at = tf.where(starts > 0, times, -1)  # (B, T)
-        old = self.initial_state(batch) if state is None else state
+        episode = tf.zeros([batch], tf.int32) if state is None else state["episode"]
         segments = tf.cumsum(tf.cast(starts > 0, tf.int32), axis=1)  # which episode a step belongs to, (B, T)
         visible = segments[:, :, tf.newaxis] == segments[:, tf.newaxis, :]  # (B, T, T)
         ages = times[:, tf.newaxis] - times[tf.newaxis, :]  # (T, T)
@@ -241,19 +256,23 @@ class TransformerTrunk(keras.layers.Layer):
             visible = tf.concat([before, visible], axis=2)  # (B, T, M + T)
         if self.positions is not None:
             began = tf.where(ages >= 0, starts_at[:, tf.newaxis, :], -1)  # of the steps up to each: (B, T, T)
-            x = self.place(x, times, tf.maximum(tf.reduce_max(began, axis=2), old["episode"][:, tf.newaxis]))
+            x = self.place(x, times, tf.maximum(tf.reduce_max(began, axis=2), episode[:, tf.newaxis]))
         visible = visible[:, tf.newaxis]  # (B, 1, T, M + T)
-        new_keys, new_values, attention = [], [], []
+        rotations, new_keys, new_values, attention = self.rotations(times), [], [], []
         for i, block in enumerate(self.blocks):
             skip = context if block is self.blocks[-1] else 0
             before = () if state is None else (state["keys"][i], state["values"][i])
             seeds = [block.dropout.draw_seed() for _ in range(2)] if training and self.dropout else [None, None]
 
             def compute(x, *before, block=block, skip=skip, seeds=seeds):
-                query, key, value = block.project(x, times)  # (B, H, T, d), (B, K, T, d) twice
-                keys, values = (tf.concat([*old, new], axis=2) for old, new in zip((before[:1], before[1:]), (key, value)))  # (B, K, M + T, d)
-                read, weights = attend(query[:, :, skip:], keys, values, visible[:, :, skip:], self.form.query_scale)
-                return block.finish(x[:, skip:], read, training, seeds), key, value, *([] if recompute else [weights])
+                query, key, value = block.project(x, times, rotations)  # (B, H, T, d), (B, K, T, d) twice
+                keys, values, seen = key, value, visible
+                if before:
+                    keys, values = (tf.concat([old, new], axis=2) for old, new in zip(before, (key, value)))  # (B, K, M + T, d)
+                if skip:
+                    x, query, seen = x[:, skip:], query[:, :, skip:], visible[:, :, skip:]
+                read, weights = attend(query, keys, values, seen, self.form.query_scale)
+                return block.finish(x, read, training, seeds), key, value, *([] if recompute else [weights])
 
             run = keras.remat(as_now(compute, block.linear)) if recompute else compute
             x, key, value, *weights = run(x, *before)
@@ -263,11 +282,12 @@ class TransformerTrunk(keras.layers.Layer):
         slot_steps = length - 1 - (begin + length - 1 - tf.range(self.memory)) % self.memory  # the step that each slot holds after these, (M,)
         is_new, slot_steps = (slot_steps >= 0)[:, tf.newaxis], tf.maximum(slot_steps, 0)
         remember = lambda memory, new: tf.where(is_new, tf.gather(new, slot_steps, axis=2), memory)  # (B, K, M, d)
+        nothing = [tf.zeros([], self.compute_dtype)] * len(self.blocks)
         after = {
-            "keys": list(map(remember, old["keys"], new_keys)),
-            "values": list(map(remember, old["values"], new_values)),
+            "keys": list(map(remember, nothing if state is None else state["keys"], new_keys)),
+            "values": list(map(remember, nothing if state is None else state["values"], new_values)),
             "time": begin + length,
-            "episode": tf.maximum(old["episode"], tf.reduce_max(starts_at, axis=1)),
+            "episode": tf.maximum(episode, tf.reduce_max(starts_at, axis=1)),
         }
         return self.norm(x), after, attention
 
@@ -313,24 +333,28 @@ class Block(keras.layers.Layer):
         self.output_projection.build((None, None, self.heads * self.head_size))
         self.contract.build((None, None, self.hidden_width))
 
-    def project(self, x, times):
-        """Rotated queries, rotated keys, values: `(B, T, D)`, `(T,)` -> `(B, H, T, d)`, and twice `(B, K, T, d)`."""
-        batch, length, turned = tf.shape(x)[0], x.shape[1], self.heads + self.key_heads
+    def project(self, x, times, rotations=None):
+        """Rotated queries, rotated keys, values: `(B, T, D)`, `(T,)` -> `(B, H, T, d)`, and twice `(B, K, T, d)`.
+
+        `rotations` are those that the trunk has computed for all its blocks; without them they are computed here.
+        """
+        heads = [self.heads, self.key_heads]
         projected = self.query_key_value(self.attention_norm(x))  # (B, T, (H + 2 K) d)
-        projected = tf.reshape(projected, [batch, length, turned + self.key_heads, self.head_size])
-        projected = tf.transpose(projected, [0, 2, 1, 3])
-        turning, value = projected[:, :turned], projected[:, turned:]
+        projected = tf.reshape(projected, [-1, x.shape[1], sum(heads) + self.key_heads, self.head_size])
+        turning, value = tf.split(tf.transpose(projected, [0, 2, 1, 3]), [sum(heads), self.key_heads], axis=1)
         if self.form.normalize_heads:
-            query, key = self.query_norm(turning[:, : self.heads]), self.key_norm(turning[:, self.heads :])
-            turning = tf.cast(tf.concat([query, key], axis=1), self.compute_dtype)
-        if self.form.positions == "rotary":
+            query, key = tf.split(turning, heads, axis=1)
+            turning = tf.cast(tf.concat([self.query_norm(query), self.key_norm(key)], axis=1), self.compute_dtype)
+        if rotations:
+            turning = turn(turning, *rotations[self.rotary_base])
+        elif self.form.positions == "rotary":
             turning = rotate(turning, times, self.rotary_base, self.form.rotary_scaling)
-        return turning[:, : self.heads], turning[:, self.heads :], value
+        return *tf.split(turning, heads, axis=1), value
 
     def finish(self, x, attended, training=None, seeds=(None, None)):
         """Residual attention output and MLP: `(B, T, D)`, `(B, H, T, d)` -> `(B, T, D)`. `seeds` are of the two dropouts."""
         attended = tf.transpose(attended, [0, 2, 1, 3])
-        attended = self.output_projection(tf.reshape(attended, [tf.shape(x)[0], x.shape[1], self.heads * self.head_size]))
+        attended = self.output_projection(tf.reshape(attended, [-1, x.shape[1], self.heads * self.head_size]))
         attended = self.dropout(attended if self.attended_norm is None else self.attended_norm(attended), training=training, seed=seeds[0])
         x += tf.cast(attended, x.dtype)
         hidden = self.expand(self.mlp_norm(x))
