@@ -273,7 +273,8 @@ class PPO(keras.Model):
         config, (trajectory, advantages, returns) = self.config, experience
         mask = trajectory.mask
         variables = [v.value for v in self.policy.trainable_variables]
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:  # frozen weights have no gradient to compute
+            tape.watch(variables)
             entropy, values, log_ratio = self.read(trajectory)
             ratio = tf.exp(log_ratio)  # r = pi(a|s) / pi_old(a|s)
             policy_loss = clipped_policy_loss(ratio, advantages, config.clip_ratio, config.dual_clip)

@@ -4,10 +4,11 @@ import contextlib
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ppo_keras.errors import require
 from ppo_keras.networks.adapter_settings import LAYERS, check_adapters
-from ppo_keras.networks.products import product
+from ppo_keras.networks.products import axes, product
 
 
 class Linear(keras.layers.Dense):
@@ -21,15 +22,15 @@ class Linear(keras.layers.Dense):
 
     def call(self, inputs, training=None):
         """`(..., inputs)` -> `(..., outputs)`."""
-        outputs = product(inputs, keras.ops.convert_to_tensor(self._kernel))
+        rows = tf.reshape(inputs, [-1, inputs.shape[-1]])  # one reshape for all products
+        outputs = product(rows, tf.convert_to_tensor(self._kernel))
         if self.bias is not None:
-            outputs += keras.ops.cast(self.bias, outputs.dtype)
+            outputs += tf.cast(self.bias, outputs.dtype)
         if self.lora_enabled:
-            a, b = self.borrowed() if self.borrowed else (self.lora_kernel_a, self.lora_kernel_b)
-            a, b = keras.ops.convert_to_tensor(a), keras.ops.convert_to_tensor(b)
-            added = product(product(keras.ops.cast(inputs, "float32"), a), b)
-            outputs += keras.ops.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
-        return keras.ops.cast(outputs, self.compute_dtype)
+            a, b = map(tf.convert_to_tensor, self.borrowed() if self.borrowed else (self.lora_kernel_a, self.lora_kernel_b))
+            added = product(product(tf.cast(rows, tf.float32), a), b)
+            outputs += tf.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
+        return tf.reshape(tf.cast(outputs, self.compute_dtype), [*axes(inputs)[:-1], outputs.shape[-1]])
 
     def save_own_variables(self, store):
         """See `keras.Layer`."""

@@ -31,9 +31,10 @@ def product(x, y, turned=False, exact=False):
 
 
 def axes(x):
-    """The shape of a tensor, as `tf.reshape` takes it: a list of integers, -1 for the only axis that is not known, or a tensor."""
+    """The shape of a tensor as a list that `tf.reshape` takes: integers, and -1 or scalar tensors for what is known only later."""
     known = x.shape.as_list()
-    return tf.shape(x) if known.count(None) > 1 else [-1 if size is None else size for size in known]
+    later = tf.unstack(tf.shape(x)) if known.count(None) > 1 else [-1] * len(known)
+    return [unknown if size is None else size for size, unknown in zip(known, later)]
 
 
 def _sums_in_float32(turned):
