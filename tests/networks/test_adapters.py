@@ -204,6 +204,17 @@ def test_ppo_moves_the_adapters_and_never_the_reference():
     assert not kept & {id(v) for v in policy.frozen_variables} and {id(v) for v in adapter_variables(policy)} <= kept
 
 
+def test_frozen_weights_have_no_gradient():
+    """Catches: a gradient of the frozen weights that is written down in every program, and compiled or at least pruned."""
+    ppo = LanguagePPO(adapted_policy(), lambda prompts, responses: tf.ones([4]), end_id=3, pad_id=0, response_length=5)
+    ppo.compile(keras.optimizers.Adam(0.05), jit_compile=False)
+    experience = ppo.estimate(ppo.collect(ragged_prompts())[0])
+    graph = tf.function(lambda: ppo.gradients(experience, 1.0), autograph=False).get_concrete_function().graph
+    shapes = [tuple(operation.outputs[0].shape) for operation in graph.get_operations() if operation.type == "MatMul"]
+    frozen = {tuple(variable.shape) for variable in ppo.policy.frozen_variables if len(variable.shape) == 2}
+    assert shapes and not frozen & set(shapes)
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [(dict(rank=0), "lora_rank=0"), (dict(layers="mlp"), "lora_layers='mlp' is unknown"), (dict(alpha=-1.0), "lora_alpha=-1.0 is not positive")],

@@ -48,3 +48,15 @@ def test_what_is_compiled_is_told_from_a_graph():
     assert dtypes == [tf.float32, tf.bfloat16] and product(x, y).dtype == tf.bfloat16
     whole = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
     assert product(*whole, exact=True).dtype == tf.float32
+
+
+@pytest.mark.parametrize("unknown", [(), (0,), (0, 1)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_product_of_many_rows_keeps_their_axes(unknown, turned):
+    """Catches: rows of a batch of unknown size put out as one long list, or in another order."""
+    x, y = tf.random.stateless_normal([2, 3, 4], [1, 0]), tf.random.stateless_normal([5, 4] if turned else [4, 5], [2, 0])
+    given = tf.TensorSpec([None if axis in unknown else size for axis, size in enumerate(x.shape)])
+    compiled = tf.function(lambda x: product(x, y, turned), input_signature=[given], autograph=False)
+    result = compiled(x)
+    assert compiled.get_concrete_function().output_shapes.as_list() == [*given.shape.as_list()[:2], 5]
+    assert_close(result, np.einsum("bta,ma->btm" if turned else "bta,am->btm", x.numpy().astype(np.float64), y.numpy()))
