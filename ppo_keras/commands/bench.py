@@ -113,8 +113,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     settings, work = sizes.work(shared)
     name, batch, prompt, response = pretrained or model, work.batch, work.prompt, work.response
     if model == "transformer" and jit_compile:
-        others = {} if work.recompute else {"--recompute": dict(recompute=True)}
-        check_work_fits(settings, work, name, others | ({"--weights bfloat16": dict(weights="bfloat16")} if work.lora_rank else {}))
+        check_work_fits(settings, work, name)
     forget_peak()
     if pretrained is None:
         config = PPOConfig(discount=1.0, minibatches=work.minibatches, accumulation_steps=work.accumulation_steps)

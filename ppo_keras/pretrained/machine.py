@@ -1,6 +1,5 @@
 """The memory of this machine: how much there is, how much was taken at most, and whether what is about to begin can fit."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -93,13 +92,12 @@ def check_weights_fit(settings, weights, name):
     )
 
 
-def check_work_fits(settings, work, name, others=(), multiple=1):
+def check_work_fits(settings, work, name, multiple=1):
     """Raises `InputError`, with what would fit, where an iteration of PPO cannot; an estimate, so that what may fit is let through.
 
     Args:
         settings, work: see `estimate`.
         name: of what is trained.
-        others: {option: what it changes of the work}, such as {"--weights bfloat16": dict(weights="bfloat16")}, to be named where they help.
         multiple: of which a batch must be one, such as the responses to a prompt.
     """
     available, card = memory_here()
@@ -107,8 +105,8 @@ def check_work_fits(settings, work, name, others=(), multiple=1):
     if available is None or found.peak <= TOLERANCE * available:
         return
     batch = largest_batch(settings, work, available, card, multiple)
-    changed = {option: estimate(settings, dataclasses.replace(work, **change), card).peak for option, change in dict(others).items()}
-    helping = ([f"--batch-size {batch}"] if batch else []) + [option for option, peak in changed.items() if peak <= available]
+    helping = [f"--batch-size {batch}"] if batch else []
+    helping += [option for option, other in work.savings.items() if estimate(settings, other, card).peak <= available]
     raise InputError(
         f"{name} with a batch of {work.batch}, prompts of {work.prompt} and responses of {work.response} tokens needs about {gigabytes(found.peak)} of memory "
         f"({found.peak_phase}), and {gigabytes(available)} are free. Use {' or '.join(helping) or 'a smaller checkpoint'}."

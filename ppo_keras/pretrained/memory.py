@@ -58,6 +58,15 @@ class Work:
         """How many are differentiated at once."""
         return math.ceil(self.batch / (self.minibatches * self.accumulation_steps))
 
+    @property
+    def savings(self):
+        """{option of the command line: the `Work` with it}: what would take less memory."""
+        other, whole = (lambda **change: dataclasses.replace(self, **change)), self.batch // self.minibatches
+        options = {"--weights bfloat16": other(weights="bfloat16")} if self.lora_rank and self.weights == "float32" else {}
+        if whole > self.accumulation_steps:
+            options |= {f"--accumulation-steps {whole}": other(accumulation_steps=whole)}
+        return options if self.recompute else options | {"--recompute": other(recompute=True)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:

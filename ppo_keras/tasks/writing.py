@@ -34,12 +34,7 @@ class WriterJob(TextJob):
             config.batch_size, self.prompt_length, self.response_length, ppo.minibatches, ppo.accumulation_steps, rank, layers, own.weights,
             critic="adapters" if own.critic == "adapters" else "shared", recompute=config.network.recompute,
         )  # fmt: skip  # what else reads here (a reward model, a judge) is small beside a checkpoint
-        others = {"--weights bfloat16": dict(weights="bfloat16")} if rank and own.weights == "float32" else {}
-        if (parts := config.batch_size // ppo.minibatches) > ppo.accumulation_steps:
-            others |= {f"--accumulation-steps {parts}": dict(accumulation_steps=parts)}
-        if not work.recompute:
-            others |= {"--recompute": dict(recompute=True)}
-        check_work_fits(self.checkpoint.settings, work, self.checkpoint.name, others, responses_per_prompt)
+        check_work_fits(self.checkpoint.settings, work, self.checkpoint.name, responses_per_prompt)
 
     def open(self, stage, memory=None):
         """Takes the models of the run: its writer of a stage ("before", "after" or "best"), and the reference.

@@ -107,6 +107,20 @@ def test_logits_of_a_block_of_positions(monkeypatch):
     assert [logits_at_once(SMALL, positions) for positions in (6, 7, 13)] == [60, 40, 50]  # 13 in three blocks of 5
 
 
+def test_what_would_take_less():
+    """Catches: an option advised that is in use already, that the work does not have, or that stands for another change."""
+    every = {"--weights bfloat16": dict(weights="bfloat16"), "--accumulation-steps 2": dict(accumulation_steps=2), "--recompute": dict(recompute=True)}
+    assert WORK.savings == {option: replace(WORK, **change) for option, change in every.items()}
+    for change, gone in (
+        (dict(weights="bfloat16"), 0),
+        (dict(lora_rank=0), 0),
+        (dict(accumulation_steps=2), 1),
+        (dict(minibatches=4), 1),
+        (dict(recompute=True), 2),
+    ):
+        assert list(replace(WORK, **change).savings) == [option for i, option in enumerate(every) if i != gone]
+
+
 def test_the_largest_batch():
     """Catches: a batch that does not fit, one more that would have, a large one cut off, one that cannot be divided, also by the responses to a prompt; an end that is never found."""
     for batch in (0, 2, 12, 38):
