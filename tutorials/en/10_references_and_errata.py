@@ -306,7 +306,6 @@ assert below.sum() == len(table)
 # - Hochreiter, S., Schmidhuber, J. (1997). *Long short-term memory*. Neural Computation 9(8), 1735-1780. <https://doi.org/10.1162/neco.1997.9.8.1735>
 # - Gers, F. A., Schmidhuber, J., Cummins, F. (2000). *Learning to forget: Continual prediction with LSTM*. Neural Computation 12(10), 2451-2471. <https://doi.org/10.1162/089976600300015015>
 # - Kingma, D. P., Ba, J. (2015). *Adam: A method for stochastic optimization*. ICLR. <https://arxiv.org/abs/1412.6980>
-# - Loshchilov, I., Hutter, F. (2019). *Decoupled weight decay regularization*. ICLR. <https://arxiv.org/abs/1711.05101>
 # - Popović, M. (2015). *chrF: character n-gram F-score for automatic MT evaluation*. Tenth Workshop on Statistical Machine Translation. <https://aclanthology.org/W15-3049>
 # - Li, J., Galley, M., Brockett, C., Gao, J., Dolan, B. (2016). *A diversity-promoting objective function for neural conversation models*. NAACL-HLT. <https://arxiv.org/abs/1510.03055>
 # - Rajpurkar, P., Zhang, J., Lopyrev, K., Liang, P. (2016). *SQuAD: 100,000+ questions for machine comprehension of text*. EMNLP. <https://arxiv.org/abs/1606.05250>
@@ -315,6 +314,7 @@ assert below.sum() == len(table)
 # - Kudo, T., Richardson, J. (2018). *SentencePiece: A simple and language independent subword tokenizer and detokenizer for neural text processing*. EMNLP, system demonstrations. <https://arxiv.org/abs/1808.06226>
 # - Devlin, J., Chang, M.-W., Lee, K., Toutanova, K. (2019). *BERT: Pre-training of deep bidirectional transformers for language understanding*. NAACL-HLT. <https://arxiv.org/abs/1810.04805>
 # - Keskar, N. S., McCann, B., Varshney, L. R., Xiong, C., Socher, R. (2019). *CTRL: A conditional transformer language model for controllable generation*. <https://arxiv.org/abs/1909.05858>
+# - Loshchilov, I., Hutter, F. (2019). *Decoupled weight decay regularization*. ICLR. <https://arxiv.org/abs/1711.05101>
 # - Radford, A., Wu, J., Child, R., Luan, D., Amodei, D., Sutskever, I. (2019). *Language models are unsupervised multitask learners*. OpenAI.
 # - Zhang, B., Sennrich, R. (2019). *Root mean square layer normalization*. Advances in Neural Information Processing Systems 32. <https://arxiv.org/abs/1910.07467>
 # - Henry, A., Dachapally, P. R., Pawar, S., Chen, Y. (2020). *Query-key normalization for Transformers*. Findings of EMNLP. <https://arxiv.org/abs/2010.04245>
