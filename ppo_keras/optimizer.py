@@ -6,12 +6,13 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="ppo_keras")
 class FusedAdam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam` with the same arguments, variables and numbers, as one operation a variable.
+    """`keras.optimizers.Adam` with the same arguments, variables and numbers, in which one operation updates a variable.
 
-    Keras writes the update of every variable out: some 40 operations, nearly 70 with weight decay and a schedule, as each
-    variable has its own bias corrections and learning rate computed. Here a step computes them once, and TensorFlow's own
-    kernel does the rest, by the same formulas: Kingma and Ba (2015), the efficient form at the end of their section 2; weight
-    decay decoupled as by Loshchilov and Hutter (2019). Results differ by rounding alone.
+    Keras writes every update out: some 40 operations, more than 60 with weight decay and a schedule, as each variable has
+    its own bias corrections and learning rate computed. Here a step computes them once, and TensorFlow's own kernel does the
+    rest, by the same formulas: Kingma and Ba (2015), the efficient form at the end of their section 2; weight decay decoupled
+    as by Loshchilov and Hutter (2019). Results differ by rounding, and where a gradient names a row of an embedding twice:
+    both parts are added up before they are squared. `amsgrad` and variables of other types than float32 take Keras's way.
     """
 
     _of_step = None  # what all variables share while a step is taken: learning rate, powers of both betas, betas and epsilon
@@ -29,14 +30,14 @@ class FusedAdam(keras.optimizers.Adam):
         """As in Keras."""
         step = tf.cast(self.iterations + 1, tf.float32)
         beta_1, beta_2, epsilon = (tf.constant(value, tf.float32) for value in (self.beta_1, self.beta_2, self.epsilon))
-        self._of_step = [tf.cast(self.learning_rate, tf.float32), beta_1**step, beta_2**step, beta_1, beta_2, epsilon]
+        self._of_step = tf.cast(self.learning_rate, tf.float32), beta_1**step, beta_2**step, beta_1, beta_2, epsilon
         try:
             super().apply(grads, trainable_variables)
         finally:
             self._of_step = None  # tensors of this graph mean nothing to another
 
     def update_step(self, gradient, variable, learning_rate):
-        """As in Keras."""
+        """As in Keras, within `apply`."""
         if self.amsgrad or variable.dtype != tf.float32:
             return super().update_step(gradient, variable, learning_rate)
         place = self._get_variable_index(variable)

@@ -1,4 +1,4 @@
-"""`FusedAdam`: the numbers of Adam as its authors wrote it, in a tenth of Keras's operations."""
+"""`FusedAdam`: the numbers of Adam as its authors wrote it, in a sixth of Keras's operations."""
 
 import keras
 import numpy as np
@@ -94,7 +94,7 @@ def test_it_takes_fewer_operations():
         (operations(kind(schedule, weight_decay=0.1), 11) - operations(kind(schedule, weight_decay=0.1), 1)) / 10
         for kind in (FusedAdam, keras.optimizers.AdamW)
     )
-    assert ours < 0.3 * keras_own
+    assert ours < 0.2 * keras_own
 
 
 def test_rows_of_an_embedding_are_added_up():
@@ -110,11 +110,16 @@ def test_rows_of_an_embedding_are_added_up():
 
 def test_a_learning_rate_can_be_read_and_set():
     """Catches: a property that hides Keras's: callbacks change the learning rate in the middle of a run."""
-    optimizer = FusedAdam(0.1)
+    optimizer, variables = FusedAdam(0.1), start()
+    optimizer.build(variables)
+    step = tf.function(lambda gradients: optimizer.apply(gradients, variables))
+    step(gradients_of(1))
+    moved = [variable.numpy() for variable in variables]
     optimizer.learning_rate = 0.0
-    before = [variable.numpy() for variable in start()]
-    assert_all_close(taken(optimizer), before, 0.0)
-    assert float(optimizer.learning_rate) == 0.0
+    step(gradients_of(2))
+    assert_all_close(variables, moved, 0.0)
+    assert float(optimizer.learning_rate) == 0.0 and int(optimizer.iterations) == 2
+    assert "_of_step" not in optimizer._trackable_children()
 
 
 def test_a_scaled_loss_is_unscaled():
@@ -136,7 +141,7 @@ def test_weights_of_half_precision_are_stepped_as_in_keras():
 
 
 def test_it_is_saved_and_loaded(tmp_path):
-    """Catches: an optimizer that only the process that made it can read back with its moments."""
+    """Catches: an optimizer that a file brings back as another, without its moments or its schedule."""
     model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
     model.compile(OptimizerConfig(learning_rate=0.5, schedule="cosine").build(10), loss="mse")
     x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)

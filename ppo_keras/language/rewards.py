@@ -13,6 +13,7 @@ from ppo_keras.language.reward_function import CallFailed, RewardFunction, call_
 from ppo_keras.language.workers import Workers
 from ppo_keras.masking import episode_starts
 from ppo_keras.networks.encoder import TokenEncoder, small_normal
+from ppo_keras.optimizer import FusedAdam  # noqa: F401  a saved model that was trained names it: who loads it imports this module
 from ppo_keras.randomness import Dropout
 
 PART = re.compile(r"\w[\w .-]*")  # the name of a part of a reward

@@ -22,12 +22,13 @@ class Linear(keras.layers.Dense):
 
     def call(self, inputs, training=None):
         """`(..., inputs)` -> `(..., outputs)`."""
-        rows = tf.reshape(inputs, [-1, inputs.shape[-1]])  # one reshape for all products
+        rows = tf.reshape(inputs, [-1, inputs.shape[-1]])  # two-dimensional, for all its products
         outputs = product(rows, tf.convert_to_tensor(self._kernel))
         if self.bias is not None:
             outputs += tf.cast(self.bias, outputs.dtype)
         if self.lora_enabled:
-            a, b = map(tf.convert_to_tensor, self.borrowed() if self.borrowed else (self.lora_kernel_a, self.lora_kernel_b))
+            adapter = self.borrowed() if self.borrowed else (self.lora_kernel_a, self.lora_kernel_b)
+            a, b = (tf.cast(variable, tf.float32) for variable in adapter)  # mixed precision reads them in 16 bits
             added = product(product(tf.cast(rows, tf.float32), a), b)
             outputs += tf.cast(self.lora_alpha / self.lora_rank * added, outputs.dtype)
         return tf.reshape(tf.cast(outputs, self.compute_dtype), [*axes(inputs)[:-1], outputs.shape[-1]])

@@ -24,6 +24,8 @@ class Embedding(keras.layers.ReversibleEmbedding):
     def call(self, inputs, reverse=False):
         """int `(...)` -> `(..., D)`; reversed `(..., D)` -> `(..., V)`."""
         if not reverse:
+            inputs = tf.convert_to_tensor(inputs)
+            inputs = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
             return tf.cast(tf.gather(self.embeddings, inputs), self.compute_dtype)
         inputs, kernel = (tf.cast(x, self.compute_dtype) for x in (inputs, self.embeddings if self.tie_weights else self.reverse_embeddings))
         return product(inputs, kernel, turned=self.tie_weights, exact=True)

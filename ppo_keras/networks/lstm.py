@@ -60,7 +60,8 @@ class LSTMTrunk(keras.layers.Layer):
         x = tf.transpose(x, [1, 0, 2])  # (T, B, D)
         new_state = []
         for cell, dropout, (hidden, memory) in zip(self.cells, self.dropouts, state):
-            projected = product(dropout(x, training=training), tf.convert_to_tensor(cell.kernel)) + cell.bias  # (T, B, 4D)
+            x = dropout(x, training=training)
+            projected = tf.cast(product(x, tf.convert_to_tensor(cell.kernel)), x.dtype) + cell.bias  # (T, B, 4D)
             x, memories = tf.scan(_lstm_step(cell), (projected, kept), (hidden, memory))
             new_state.append((x[-1], memories[-1]))
         return self.norm(tf.transpose(x[context:], [1, 0, 2])), new_state

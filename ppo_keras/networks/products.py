@@ -33,7 +33,8 @@ def product(x, y, turned=False, exact=False):
 def axes(x):
     """The shape of a tensor as a list that `tf.reshape` takes: integers, and -1 or scalar tensors for what is known only later."""
     known = x.shape.as_list()
-    later = tf.unstack(tf.shape(x)) if known.count(None) > 1 else [-1] * len(known)
+    inferred = known.count(None) < 2 and 0 not in known
+    later = [-1] * len(known) if inferred else tf.unstack(tf.shape(x))
     return [unknown if size is None else size for size, unknown in zip(known, later)]
 
 

@@ -186,9 +186,11 @@ class TransformerTrunk(keras.layers.Layer):
 
     def place(self, x, times, began):
         """Adds learned positions, counted from the beginning of the episode: `(B, T, D)`, `(T,)`, `(B, T)` -> `(B, T, D)`."""
-        return x if self.positions is None else x + self.positions(tf.clip_by_value(times - began, 0, self.form.most_positions - 1))
+        if self.positions is None:
+            return x
+        return x + tf.cast(self.positions(tf.clip_by_value(times - began, 0, self.form.most_positions - 1)), x.dtype)
 
-    def rotations(self, times):
+    def turns(self, times):
         """{base: what `rotations` gives for it}, computed once for all blocks: int32 `(T,)` -> `(T, d/2)` twice."""
         if self.form.positions != "rotary":
             return {}
@@ -210,9 +212,9 @@ class TransformerTrunk(keras.layers.Layer):
         visible = visible[:, tf.newaxis, tf.newaxis, :]  # (B, 1, 1, M)
         x = tf.cast(x, exact(self.dtype_policy))
         times, keys, values = time[tf.newaxis], [], []
-        x, rotations = self.place(x[:, tf.newaxis, :], times, episode[:, tf.newaxis]), self.rotations(times)  # (B, 1, D)
+        x, turns = self.place(x[:, tf.newaxis, :], times, episode[:, tf.newaxis]), self.turns(times)  # (B, 1, D)
         for block, old_keys, old_values in zip(self.blocks, state["keys"], state["values"]):
-            query, key, value = block.project(x, times, rotations)  # (B, H, 1, d), (B, K, 1, d) twice
+            query, key, value = block.project(x, times, turns)  # (B, H, 1, d), (B, K, 1, d) twice
             keys.append(put(old_keys, slot, key))
             values.append(put(old_values, slot, value))
             x = block.finish(x, attend(query, keys[-1], values[-1], visible, self.form.query_scale)[0])
@@ -258,14 +260,14 @@ class TransformerTrunk(keras.layers.Layer):
             began = tf.where(ages >= 0, starts_at[:, tf.newaxis, :], -1)  # of the steps up to each: (B, T, T)
             x = self.place(x, times, tf.maximum(tf.reduce_max(began, axis=2), episode[:, tf.newaxis]))
         visible = visible[:, tf.newaxis]  # (B, 1, T, M + T)
-        rotations, new_keys, new_values, attention = self.rotations(times), [], [], []
+        turns, new_keys, new_values, attention = self.turns(times), [], [], []
         for i, block in enumerate(self.blocks):
             skip = context if block is self.blocks[-1] else 0
             before = () if state is None else (state["keys"][i], state["values"][i])
             seeds = [block.dropout.draw_seed() for _ in range(2)] if training and self.dropout else [None, None]
 
             def compute(x, *before, block=block, skip=skip, seeds=seeds):
-                query, key, value = block.project(x, times, rotations)  # (B, H, T, d), (B, K, T, d) twice
+                query, key, value = block.project(x, times, turns)  # (B, H, T, d), (B, K, T, d) twice
                 keys, values, seen = key, value, visible
                 if before:
                     keys, values = (tf.concat([old, new], axis=2) for old, new in zip(before, (key, value)))  # (B, K, M + T, d)
@@ -333,10 +335,10 @@ class Block(keras.layers.Layer):
         self.output_projection.build((None, None, self.heads * self.head_size))
         self.contract.build((None, None, self.hidden_width))
 
-    def project(self, x, times, rotations=None):
+    def project(self, x, times, turns=None):
         """Rotated queries, rotated keys, values: `(B, T, D)`, `(T,)` -> `(B, H, T, d)`, and twice `(B, K, T, d)`.
 
-        `rotations` are those that the trunk has computed for all its blocks; without them they are computed here.
+        `turns` are what the trunk has computed for all its blocks; without them that is computed here.
         """
         heads = [self.heads, self.key_heads]
         projected = self.query_key_value(self.attention_norm(x))  # (B, T, (H + 2 K) d)
@@ -345,8 +347,8 @@ class Block(keras.layers.Layer):
         if self.form.normalize_heads:
             query, key = tf.split(turning, heads, axis=1)
             turning = tf.cast(tf.concat([self.query_norm(query), self.key_norm(key)], axis=1), self.compute_dtype)
-        if rotations:
-            turning = turn(turning, *rotations[self.rotary_base])
+        if turns:
+            turning = turn(turning, *turns[self.rotary_base])
         elif self.form.positions == "rotary":
             turning = rotate(turning, times, self.rotary_base, self.form.rotary_scaling)
         return *tf.split(turning, heads, axis=1), value

@@ -60,7 +60,7 @@ class Work:
 
     @property
     def savings(self):
-        """{option of the command line: the `Work` with it}: what would take less memory."""
+        """{option of the command line: the `Work` with it}: what may take less memory."""
         other, whole = (lambda **change: dataclasses.replace(self, **change)), self.batch // self.minibatches
         options = {"--weights bfloat16": other(weights="bfloat16")} if self.lora_rank and self.weights == "float32" else {}
         if whole > self.accumulation_steps:

@@ -11,7 +11,7 @@ from ppo_keras.errors import InputError
 from ppo_keras.language.generation import generate
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.networks.adapter_settings import LAYERS
-from ppo_keras.networks.adapters import Frozen, adapted, adapter_settings, adapter_variables, adapters_off, add_adapters
+from ppo_keras.networks.adapters import Frozen, Linear, adapted, adapter_settings, adapter_variables, adapters_off, add_adapters
 
 TOKENS = np.arange(10, dtype=np.int32).reshape(2, 5) % 7
 
@@ -42,6 +42,21 @@ def test_an_adapted_layer_by_hand():
     a, b = (v.numpy().astype(np.float64) for v in (layer.lora_kernel_a, layer.lora_kernel_b))
     expected = x.numpy() @ (layer._kernel.numpy() + 3.0 / 2.0 * a @ b) + layer.bias.numpy()
     assert_close(layer(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy, tolerance", [("float32", 1e-6), ("mixed_float16", 2**-9), ("mixed_bfloat16", 2**-6), ("bfloat16", 2**-6)])
+def test_an_adapted_layer_in_every_precision(policy, tolerance):
+    """Catches: A and B in 16 bits beside what goes in in 32, which is refused or multiplied by a kernel that few devices have."""
+    layer = Linear(3, dtype=policy)
+    layer.build((None, 8))
+    layer.enable_lora(2)
+    x = tf.random.stateless_normal([2, 5, 8], [1, 0])
+    layer.lora_kernel_b.assign(tf.random.stateless_normal([2, 3], [2, 0]))
+    kernel, a, b = (np.asarray(tf.cast(v.value, tf.float64)) for v in (layer._kernel, layer.lora_kernel_a, layer.lora_kernel_b))
+    expected = x.numpy().astype(np.float64) @ (kernel + layer.lora_alpha / layer.lora_rank * a @ b)
+    compiled = tf.function(layer, autograph=False)
+    assert_close(tf.cast(compiled(x), tf.float64), expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    assert "SparseMatMul" not in {operation.type for operation in compiled.get_concrete_function(x).graph.get_operations()}
 
 
 def test_layers_may_have_ranks_of_their_own():

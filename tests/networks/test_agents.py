@@ -171,6 +171,14 @@ def test_mixed_precision_of_an_agent(network, actions):
     assert np.abs(outputs[0] - stepped[0]).mean() < 0.05
 
 
+def test_mixed_precision_of_an_lstm_is_compiled():
+    """Catches: products that XLA puts out in float32 added to what has 16 bits."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    agent = tiny_agent("lstm")
+    x = observations((4,), BATCH, STEPS)
+    assert_all_close(tf.function(agent, jit_compile=True)(x), agent(x), rtol=0.05, atol=0.05)
+
+
 def test_new_policy_builds_agents():
     """Catches: an argument that the factory drops, or a network by another name."""
     sizes = dict(inputs=(4,), actions=Categorical(3), width=16, layers=2, heads=4, memory=9, shared=False, normalize=True)

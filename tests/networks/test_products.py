@@ -60,3 +60,9 @@ def test_a_product_of_many_rows_keeps_their_axes(unknown, turned):
     result = compiled(x)
     assert compiled.get_concrete_function().output_shapes.as_list() == [*given.shape.as_list()[:2], 5]
     assert_close(result, np.einsum("bta,ma->btm" if turned else "bta,am->btm", x.numpy().astype(np.float64), y.numpy()))
+
+
+def test_a_product_of_nothing_keeps_its_axes():
+    """Catches: the size of a batch lost beside an axis of no steps."""
+    compiled = tf.function(lambda x: product(x, tf.ones([4, 5])), input_signature=[tf.TensorSpec([None, 0, 4])], autograph=False)
+    assert compiled(tf.ones([2, 0, 4])).shape == (2, 0, 5)

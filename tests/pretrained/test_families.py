@@ -60,6 +60,20 @@ def test_step_equals_call(name):
 
 
 @every_family
+def test_weights_of_16_bits_say_nearly_the_same(name):
+    """Catches: a family whose positions, norms or biases cannot be read beside activations of another dtype; a `step` of bfloat16 unlike `call`."""
+    tokens, mask, expected = golden(name)
+    weights = open_weights(GOLDEN / name)
+    policy = new_policy(settings_of(weights.config), memory=16, weights="bfloat16")
+    read_into(policy.encoder, weights)
+    starts = episode_starts(mask)
+    logits, _ = policy(tokens, starts=starts)
+    assert np.abs(np.where(mask[:, :, np.newaxis] > 0, logits - expected, 0.0)).max() < 0.05 * np.abs(expected).max()
+    stepped, _, _ = policy.step(tf.constant(tokens[:, -1]), policy.read(tokens[:, :-1], starts=starts[:, :-1]), starts[:, -1])
+    assert np.abs(stepped - logits[:, -1]).max() < 0.02 * np.abs(expected).max()
+
+
+@every_family
 def test_a_memory_and_a_reset_in_it_change_nothing(name):
     """Catches: positions or keys of the episode before, in the middle of a batch or in what an earlier segment left."""
     tokens, _, _ = golden(name)

@@ -105,7 +105,9 @@ def test_work_that_cannot_fit(monkeypatch):
         check_work_fits(LARGE, WORK, "large")
     said = str(error.value)
     assert said.startswith("large with a batch of 64, prompts of 500 and responses of 500 tokens needs about ") and "(update)" in said
-    assert said.endswith(f"and {gigabytes(needed / 1.3)} are free. Use --batch-size 44 or --accumulation-steps 16 or --recompute.")  # bfloat16 takes more on CPUs
+    assert said.endswith(
+        f"and {gigabytes(needed / 1.3)} are free. Use --batch-size 44 or --accumulation-steps 16 or --recompute."
+    )  # bfloat16 takes more on CPUs
     with pytest.raises(InputError, match="Use --batch-size 40 or"):
         check_work_fits(LARGE, WORK, "large", multiple=5)
     has(monkeypatch, 1e9)
