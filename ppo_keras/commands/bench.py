@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ppo_keras.commands.measuring import iteration_flops, peak_flops, steady_peak, time_of
 from ppo_keras.config import KLConfig, OptimizerConfig, PPOConfig
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
@@ -114,6 +115,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     name, batch, prompt, response = pretrained or model, work.batch, work.prompt, work.response
     if model == "transformer" and jit_compile:
         check_work_fits(settings, work, name)
+    before = peak_flops(jit_compile)
     forget_peak()
     if pretrained is None:
         config = PPOConfig(discount=1.0, minibatches=work.minibatches, accumulation_steps=work.accumulation_steps)
@@ -139,8 +141,8 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
 
     compiled = lambda function: tf.function(function, jit_compile=jit_compile, autograph=False)
     step = compiled(learner.train_step)
-    compile_seconds, _ = _time(lambda: step(prompts), 1)
-    iteration_seconds, _ = _time(lambda: step(prompts), iterations)
+    compile_seconds, _ = time_of(lambda: step(prompts), 1)
+    iteration_seconds, _ = time_of(lambda: step(prompts), iterations)
     most = peak_memory()  # before its parts are compiled once more, each by itself
     memory = {} if most is None else {"peak_gigabytes": most / 1e9}
     if estimated := model == "transformer" and jit_compile:
@@ -163,20 +165,20 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
         ("generation", generate), ("score", lambda: score(responses)), ("update", lambda: improve(trajectory)),
     ):  # fmt: skip
         function()
-        seconds[name], _ = _time(function, iterations)
+        seconds[name], _ = time_of(function, iterations)
 
     written = batch * response
-    peak = _peak_flops(jit_compile)
-    share = _iteration_flops(policy, getattr(reward, "encoder", None), config.epochs, batch, prompt, response) / iteration_seconds / peak
     print(f"{what}, {'XLA' if jit_compile else 'graphs'}, {batch} responses of {response} tokens")
+    peak = steady_peak(before, peak_flops(jit_compile))
+    share = iteration_flops(policy, getattr(reward, "encoder", None), config.epochs, batch, prompt, response) / iteration_seconds / peak
     for name in seconds:
         print(f"{name:12} {seconds[name]:8.3f} s {written / seconds[name]:10,.0f} response tokens/s")
     print(f"{'iteration':12} {iteration_seconds:8.3f} s {written / iteration_seconds:10,.0f} response tokens/s")
-    print(f"compilation  {compile_seconds:8.1f} s; matrix-product peak {peak / 1e9:,.0f} GFLOP/s, of which the iteration used {share:.1%}")
+    print(f"compilation  {compile_seconds:8.1f} s; of the peak of matrix products the iteration used {share:.1%}")
     result = {"iteration_seconds": iteration_seconds} | {f"{name}_tokens_per_second": written / s for name, s in seconds.items()}
     beside = f", estimated {memory['estimated_gigabytes']:.2f} GB ({expected.peak_phase})" if estimated else ""
     print("most memory   unknown" if most is None else f"most memory  {most / 1e9:8.2f} GB", beside, sep="")
-    result |= {"compile_seconds": compile_seconds, "peak_share": share} | memory
+    result |= {"compile_seconds": compile_seconds, "peak_share": share, "peak_gigaflops": peak / 1e9} | memory
     print(json.dumps({name: round(value, 4) for name, value in result.items()}))
     return result
 
@@ -221,6 +223,7 @@ def bench_logging(iterations=5, jit_compile=True):
     """
     require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 5.")
     keras.utils.set_random_seed(0)
+    before = peak_flops(jit_compile)
     tokenizer = Tokenizer.train([" ".join(map(str, range(10_000)))], VOCABULARY)
     vocabulary = tokenizer.vocabulary_size
     policy = new_policy("transformer", vocabulary, width=128, layers=4, heads=4, memory=PROMPT + RESPONSE, shared=True)
@@ -237,10 +240,11 @@ def bench_logging(iterations=5, jit_compile=True):
         writer = tf.summary.create_file_writer(folder)
         with writer.as_default(step=0):
             look = lambda: [view(learner) for view in views]
-            first_seconds, _ = _time(look, 1)
-            view_seconds, _ = _time(look, iterations)
+            first_seconds, _ = time_of(look, 1)
+            view_seconds, _ = time_of(look, iterations)
     result = {"iteration_seconds": float(np.median(scalars.iterations[1:]))}
     result |= {"scalars_seconds": float(np.median(scalars.records[1:])), "views_seconds": view_seconds, "first_seconds": first_seconds}
+    steady_peak(before, peak_flops(jit_compile))
     a_iteration = result["scalars_seconds"] + view_seconds / config.logging.log_every
     result["share"] = a_iteration / (a_iteration + result["iteration_seconds"])
     print(
@@ -270,7 +274,7 @@ class Timed(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.iterations.append(time.perf_counter() - self.began)
-        seconds, _ = _time(lambda: self.recorder.on_train_batch_end(batch, logs), 1)
+        seconds, _ = time_of(lambda: self.recorder.on_train_batch_end(batch, logs), 1)
         self.records.append(seconds)
 
     def on_train_end(self, logs=None):
@@ -301,9 +305,11 @@ def bench_cartpole(model="mlp", environments=4, steps=500_000, gym=False, jit_co
     learner.fit(verbose=0)
     compile_seconds = time.perf_counter() - began
     learner.restart(0)
+    before = peak_flops(jit_compile)
     began = time.perf_counter()
     history = learner.fit(steps_per_epoch=calls, verbose=0).history
     seconds = time.perf_counter() - began
+    steady_peak(before, peak_flops(jit_compile))
     done = calls * per_call * per_iteration
     print(
         f"CartPole-v1{' of Gymnasium' if gym else ''}, {model}, {'XLA' if jit_compile else 'graphs'}, "
@@ -314,39 +320,3 @@ def bench_cartpole(model="mlp", environments=4, steps=500_000, gym=False, jit_co
     result["episode_return"] = history["episode/return"][-1]
     print(json.dumps({name: round(float(value), 4) for name, value in result.items()}))
     return result
-
-
-def _time(function, repeats):
-    """Median seconds of a call, waited for, and its last result."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        result = function()
-        tf.nest.map_structure(np.asarray, tf.nest.flatten(result)[-1:])
-        times.append(time.perf_counter() - began)
-    return float(np.median(times)), result
-
-
-def _peak_flops(jit_compile, size=2048, repeats=8):
-    """float32 operations a second of a large matrix product, which nothing on this machine exceeds."""
-    a = tf.random.stateless_normal([size, size], [1, 2])
-    product = tf.function(lambda x: tf.matmul(x, a), jit_compile=jit_compile, autograph=False)
-    product(a)
-    return max(2 * size**3 / _time(lambda: product(a), 1)[0] for _ in range(repeats))
-
-
-def _iteration_flops(policy, reader, epochs, batch, prompt, response):
-    """Operations of the matrix products in an iteration: 2 a weight and token forwards, three times that with backwards.
-
-    Attention's own products (about 5 % here) and the embedding look-ups are left out. With adapters the backward pass has no products for
-    the gradients of frozen weights: twice the forward pass instead of three times. `reader` is the encoder of a reward model that has one of its own, or None.
-    """
-    inputs, responses = batch * (prompt + response - 1), batch * response  # the last block's saving on the prompt is left out
-    matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.variables if len(v.shape) == 2 and "embeddings" not in v.path)
-    trunk = len(policy._encoders) * matrices(policy.encoder)  # a critic of its own, or with its own adapters, is as large
-    head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
-    policy_pass = 2 * (trunk * inputs + head * responses)
-    reference_pass = 2 * (matrices(policy.encoder) * inputs + head * responses)
-    reward_pass = 2 * matrices(reader) * batch * (prompt + response) if reader else 0
-    update_passes = 2 if policy.frozen_variables else 3
-    return policy_pass * (1 + update_passes * epochs) + reference_pass + reward_pass

@@ -8,6 +8,7 @@ from simple_parsing import ArgumentParser, SimpleHelpFormatter
 from simple_parsing.wrappers.field_wrapper import DashVariant
 
 from ppo_keras.commands.quiet import quiet_start
+from ppo_keras.commands.sizes import SIZES
 from ppo_keras.commands.train import train
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.environments.config import settings_for
@@ -159,6 +160,18 @@ def build_parser(arguments=()):
     logging.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     logging.add_argument("--iterations", type=int, default=5, help="timed iterations")
     logging.set_defaults(command=_later("bench", "bench_logging", lambda o: (o.iterations, not o.no_jit)))
+    scaling = kinds.add_parser(
+        "scaling", help="how time grows with batch, lengths, width, layers, vocabulary, environments",
+        description="Times PPO iterations of growing sizes, one size at a time, and fits exponents: seconds ~ size^k. The sizes that do not grow are those of "
+        "bench text. Everything takes some ten minutes, most of them for compiling.",
+        epilog="examples:\n  ppo-keras bench scaling --of batch response --picture scaling.png\n  ppo-keras bench scaling --of environments", **style,
+    )  # fmt: skip
+    scaling.add_argument("--of", nargs="+", choices=SIZES, metavar="SIZE", help=f"which grow: {', '.join(SIZES)}; all where none is named")
+    scaling.add_argument("--model", choices=("transformer", "lstm"), default="transformer", help="kind of network, for texts")
+    scaling.add_argument("--iterations", type=int, default=3, help="timed iterations of each size")
+    scaling.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
+    scaling.add_argument("--picture", metavar="FILE", help="a PNG file to draw the times into")
+    scaling.set_defaults(command=_later("scaling", "bench_scaling", lambda o: (o.of or tuple(SIZES), o.model, o.iterations, not o.no_jit, o.picture)))
     agents = kinds.add_parser(
         "cartpole", help="steps a second of an agent on CartPole", description="Times training on CartPole-v1, after compilation.",
         epilog="example:\n  ppo-keras bench cartpole --environments 256", **style,

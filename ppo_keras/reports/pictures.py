@@ -56,6 +56,27 @@ def learning_curve(curves, title, baseline=None):
     return figure
 
 
+def growth(found):
+    """How the time of an iteration grows with each size: a line for each, from its least size on, beside a dotted one of its operations.
+
+    Args:
+        found: {name of a size: what has `sizes`, `seconds`, `operations` and the fitted `exponent`}.
+
+    Returns:
+        A matplotlib `Figure`, whose axes are logarithmic.
+    """
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot(title="Time of an iteration", xlabel="size, times the least", ylabel="seconds, times those of the least size")
+    for i, (name, one) in enumerate(found.items()):
+        sizes, seconds, operations = (np.asarray(values) / values[0] for values in (one.sizes, one.seconds, one.operations))
+        axes.loglog(sizes, operations, color=f"C{i}", linestyle=":", linewidth=1)
+        axes.loglog(sizes, seconds, color=f"C{i}", marker="osv^Dx"[i % 6], label=f"{name}: {one.exponent:.2f}")
+    axes.plot([], [], color="black", linestyle=":", linewidth=1, label="operations")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(title="exponent")
+    return figure
+
+
 def grid_values(grid, values, probabilities, words=GRID_WORDS):
     """A grid world with the value of each cell as its colour and the policy as arrows, as long as they are probable.
 

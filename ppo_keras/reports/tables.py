@@ -234,6 +234,21 @@ def print_memory(what, phases, totals, places):
     console.print(f"Most is needed in the phase {most}: {totals[most] / 1e9:.2f} GB, an estimate that is right within a quarter.", soft_wrap=True)
 
 
+def print_growth(found):
+    """What `ppo-keras bench scaling` found.
+
+    Args:
+        found: {name of a size: what has `sizes`, `seconds`, and the exponents `exponent` of the time and `expected` of the operations}.
+    """
+    console = new_console()
+    for name, one in found.items():
+        table = new_table(f"\nAn iteration by {name}", *numbers(name, "seconds", "times as long"))
+        for size, seconds in zip(one.sizes, one.seconds):
+            table.add_row(f"{size:,}", f"{seconds:.4f}", f"{seconds / one.seconds[0]:.2f}")
+        console.print(table)
+        console.print(f"seconds ~ {name}^{one.exponent:.2f}; the operations grow with {name}^{one.expected:.2f}", soft_wrap=True)
+
+
 def print_tokens(prompt, response, columns, ended, score=None, reward_is=None):
     """A response of `ppo-keras chat`.
 

@@ -12,7 +12,7 @@ from small_checkpoint import write_checkpoint
 
 KEYS = [
     "iteration_seconds", "generation_tokens_per_second", "score_tokens_per_second", "update_tokens_per_second",
-    "compile_seconds", "peak_share", "peak_gigabytes",
+    "compile_seconds", "peak_share", "peak_gigaflops", "peak_gigabytes",
 ]  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def tiny(monkeypatch):
         monkeypatch.setattr(bench, name, value)
     smaller = lambda *args, **sizes: new_policy(*args, **sizes | dict(width=16, layers=1, heads=2))
     monkeypatch.setattr(bench, "new_policy", smaller)
-    monkeypatch.setattr(bench, "_peak_flops", lambda jit_compile: 1e9)
+    monkeypatch.setattr(bench, "peak_flops", lambda jit_compile: 1e9)
 
 
 def test_the_last_line_is_json_of_every_figure(tiny, capsys):
@@ -40,7 +40,7 @@ def test_the_last_line_is_json_of_every_figure(tiny, capsys):
 
 def test_a_checkpoint_is_measured(tmp_path, monkeypatch, capsys):
     """Catches: a network of our own measured in its place, whole weights that are trained, another size than is said; a system that knows no peak."""
-    for name, value in dict(PRETRAINED_BATCH=8, PRETRAINED_LENGTH=4, _peak_flops=lambda jit_compile: 1e9, peak_memory=lambda: None).items():
+    for name, value in dict(PRETRAINED_BATCH=8, PRETRAINED_LENGTH=4, peak_flops=lambda jit_compile: 1e9, peak_memory=lambda: None).items():
         monkeypatch.setattr(bench, name, value)
     seen, load = [], bench.load_pretrained
     monkeypatch.setattr(bench, "load_pretrained", lambda *args, **kwargs: seen.append(load(*args, **kwargs)) or seen[0])
@@ -65,9 +65,9 @@ def test_a_checkpoint_that_is_not_there_is_one_line(capsys):
 
 def test_memory_is_estimated_and_measured(tiny, monkeypatch, capsys):
     """Catches: the peak of what is compiled once more for its parts, an estimate of another size than is measured, or where nothing is known."""
-    timed, counted, time_it, function = [], [], bench._time, bench.tf.function
+    timed, counted, time_it, function = [], [], bench.time_of, bench.tf.function
     monkeypatch.setattr(bench.tf, "function", lambda one, jit_compile, **settings: function(one, **settings))  # the estimate is of XLA, which takes its time
-    monkeypatch.setattr(bench, "_time", lambda *args: timed.append(1) or time_it(*args))
+    monkeypatch.setattr(bench, "time_of", lambda *args: timed.append(1) or time_it(*args))
     monkeypatch.setattr(bench, "peak_memory", lambda: counted.append(len(timed)) or 2.5e9)
     monkeypatch.setattr(bench, "estimate", lambda settings, work, card: types.SimpleNamespace(peak=1e9 * work.batch, peak_phase="update"))
     assert main(["bench", "text", "--iterations", "1", "--batch-size", "4", "--minibatches", "2", "--reward-model", "none"]) == 0
@@ -159,7 +159,7 @@ def test_the_share_of_the_peak_by_hand():
         policy, reward = make(shared=trunks == 1), bench.RewardModel(make(True).new_encoder())
         acting = 2 * (trunks * trunk * inputs + head * responses)
         reference, scoring = 2 * (trunk * inputs + head * responses), 2 * trunk * 2 * 7
-        assert bench._iteration_flops(policy, reward.encoder, 5, 2, 3, 4) == acting * (1 + 3 * 5) + reference + scoring
+        assert bench.iteration_flops(policy, reward.encoder, 5, 2, 3, 4) == acting * (1 + 3 * 5) + reference + scoring
 
 
 def test_no_iterations_is_refused(tiny, capsys):
@@ -172,7 +172,7 @@ def test_the_share_of_logging(tiny, monkeypatch, capsys):
     """Catches: views counted in every iteration or in none, an iteration that contains its own logging, text after the JSON."""
     monkeypatch.setattr(bench, "VOCABULARY", 300)
     assert main(["bench", "logging", "--iterations", "1", "--no-jit"]) == 0
-    line, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    *_, line, last = capsys.readouterr().out.rstrip("\n").split("\n")
     result = json.loads(last)
     assert list(result) == ["iteration_seconds", "scalars_seconds", "views_seconds", "first_seconds", "share"] and "every 20 iterations" in line
     cost = result["scalars_seconds"] + result["views_seconds"] / 20
@@ -189,7 +189,7 @@ def test_cartpole_ends_with_json_of_three_figures(options, capsys):
     if options:
         pytest.importorskip("gymnasium")
     assert main(["bench", "cartpole", "--environments", "2", "--steps", "500", "--no-jit", *options]) == 0
-    line, last = capsys.readouterr().out.rstrip("\n").split("\n")
+    *_, line, last = capsys.readouterr().out.rstrip("\n").split("\n")
     result = json.loads(last)
     assert list(result) == ["steps_per_second", "compile_seconds", "episode_return"]
     assert all(value > 0 for value in result.values()) and result["episode_return"] < 200  # after 500 steps
