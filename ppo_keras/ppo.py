@@ -272,7 +272,7 @@ class PPO(keras.Model):
         """
         config, (trajectory, advantages, returns) = self.config, experience
         mask = trajectory.mask
-        variables = [v.value for v in self.policy.trainable_variables]
+        variables, loss_scale = [v.value for v in self.policy.trainable_variables], self.loss_scale
         with tf.GradientTape(watch_accessed_variables=False) as tape:  # frozen weights have no gradient to compute
             tape.watch(variables)
             entropy, values, log_ratio = self.read(trajectory)
@@ -280,7 +280,7 @@ class PPO(keras.Model):
             policy_loss = clipped_policy_loss(ratio, advantages, config.clip_ratio, config.dual_clip)
             value_loss = clipped_value_loss(values, trajectory.values, returns, config.value_clip)
             losses = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy  # (B, T)
-            loss = masked_sum(losses, mask) / count * self.loss_scale
+            loss = masked_sum(losses, mask) / count * loss_scale
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
         moved = tf.abs(values - trajectory.values) > (config.value_clip or tf.float32.max)  # finite: the debugger would report an infinity
         of_each_step = {
@@ -296,7 +296,7 @@ class PPO(keras.Model):
         }
         means = tf.reduce_sum(tf.where(mask > 0, tf.stack(list(of_each_step.values())), 0.0), axis=[1, 2]) / count
         # an embedding's gradient comes as slices, whose repeated rows a norm would not add up
-        gradients = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) / self.loss_scale for gradient in gradients]
+        gradients = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) / loss_scale for gradient in gradients]
         return gradients, dict(zip(of_each_step, tf.unstack(means)))
 
 
