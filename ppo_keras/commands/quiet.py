@@ -9,7 +9,7 @@ import threading
 
 @contextlib.contextmanager
 def quiet_start():
-    """Keeps the notes that TensorFlow's C++ code prints while it is imported off the screen (not Python's errors)."""
+    """Keeps the notes that TensorFlow's C++ code prints while it is imported off the screen (not Python's errors), and later its remarks on tracing."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -17,10 +17,16 @@ def quiet_start():
         with remembered_interrupt():
             yield
             sys.modules["tensorflow"].config.list_logical_devices()  # looking for GPUs prints notes too
+            sys.modules["tensorflow"].get_logger().addFilter(_worth_saying)
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def _worth_saying(record):
+    """Not that a function is traced often: each seed of a command has its own, and its user can do nothing about it."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import configparser
 import contextlib
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -204,3 +205,31 @@ def test_an_import_that_fails_says_so():
     thread.start()
     thread.join()
     assert found == [True]
+
+
+def test_programs_of_several_seeds_are_not_remarked_on():
+    """Catches: a remark of TensorFlow's that functions are traced too often, between the bars of whoever trains five seeds; other warnings hidden with it."""
+    import tensorflow as tf
+
+    logger, shown = tf.get_logger(), []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: shown.append(record.getMessage())
+    kept, logger.filters = logger.filters, []
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        for quiet in (False, True):
+            for _ in range(2 if quiet else 0):
+                with quiet_start():
+                    pass
+            for _ in range(8):
+                tf.function((lambda x: x) if quiet else (lambda x: -x), autograph=False)(tf.constant(1.0))
+            assert any("retracing" in message for message in shown) != quiet
+            shown.clear()
+        logger.warning("something else")
+        assert shown == ["something else"] and len(logger.filters) == 1
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.filters = kept
