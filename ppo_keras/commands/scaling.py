@@ -1,6 +1,7 @@
 """`ppo-keras bench scaling`: how the time of a PPO iteration grows with its sizes, one size at a time."""
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from ppo_keras.language.generation import Prompts
 from ppo_keras.language.ppo import LanguagePPO
 from ppo_keras.networks.actor_critic import MLPActorCritic, new_policy
 from ppo_keras.optimizer import FusedAdam
-from ppo_keras.reports.pictures import growth
+from ppo_keras.reports.pictures import growth, png
 from ppo_keras.reports.tables import print_growth
 
 PROMPT, STEPS = 16, 128  # tokens of a prompt; steps of an agent in an iteration
@@ -62,7 +63,10 @@ def bench_scaling(sizes=tuple(SIZES), model="transformer", iterations=3, jit_com
     """
     require(iterations >= 1, f"--iterations {iterations} is less than 1. Use a number such as 3.")
     if picture is not None:
-        require(Path(picture).parent.is_dir(), f"--picture {picture}: there is no folder {Path(picture).parent}. Make it, or name another.")
+        path = Path(picture)
+        require(path.suffix == ".png" and not path.is_dir(), f"--picture {picture} is no name of a PNG file. Use one such as scaling.png.")
+        require(path.parent.is_dir(), f"--picture {picture}: there is no folder {path.parent}. Make it, or name another.")
+        require(os.access(path.parent, os.W_OK), f"--picture {picture}: the folder {path.parent} cannot be written to. Name another.")
     before, found = peak_flops(jit_compile), {}
     names = list(dict.fromkeys(sizes))
     with tqdm(total=sum(len(SIZES[name]) for name in names), unit="size") as bar:
@@ -77,7 +81,7 @@ def bench_scaling(sizes=tuple(SIZES), model="transformer", iterations=3, jit_com
     print_growth(found)
     steady_peak(before, peak_flops(jit_compile))
     if picture is not None:
-        growth(found).savefig(picture, dpi=120)
+        Path(picture).write_bytes(png(growth(found)))
         print(f"drawn: {picture}")
     result = {name: one._asdict() | {"exponent": one.exponent, "operations_exponent": one.expected} for name, one in found.items()}
     print(json.dumps(result))

@@ -22,8 +22,9 @@ def small(monkeypatch):
     monkeypatch.setattr(scaling, "PROMPT", 2)
     monkeypatch.setattr(scaling, "STEPS", 8)
     monkeypatch.setattr(scaling, "peak_flops", lambda jit_compile: 1e9)
-    made, new = [], scaling.new_policy
+    made, new, prompts = [], scaling.new_policy, scaling.Prompts
     monkeypatch.setattr(scaling, "new_policy", lambda *args, **sizes: made.append(sizes) or new(*args, **sizes))
+    monkeypatch.setattr(scaling, "Prompts", lambda tokens, mask: made[-1].update(prompts=tokens.shape.as_list()) or prompts(tokens, mask))
     return made
 
 
@@ -43,6 +44,7 @@ def test_each_size_grows_alone(small, capsys, tmp_path):
     *table, last = capsys.readouterr().out.rstrip("\n").split("\n")
     result = json.loads(last)
     assert [sizes["width"] for sizes in small] == [8, 16, 8, 8] and {sizes["memory"] for sizes in small} == {5}
+    assert [sizes["prompts"] for sizes in small] == [[8, 2], [8, 2], [4, 2], [8, 2]]
     assert list(result) == ["width", "batch", "environments"]
     assert [result[name]["sizes"] for name in result] == [[8, 16], [4, 8], [4, 8]]
     assert all(second > 0 for one in result.values() for second in one["seconds"])
@@ -71,6 +73,8 @@ def test_the_picture_says_every_size():
         (["--iterations", "0"], "--iterations 0 is less than 1. Use a number such as 3."),
         (["--of", "bach"], "bach"),
         (["--picture", "nowhere/scaling.png"], "there is no folder nowhere"),
+        (["--picture", "scaling.doc"], "is no name of a PNG file"),
+        (["--picture", "."], "is no name of a PNG file"),
     ],
 )
 def test_bad_options_are_one_line(options, words, monkeypatch, capsys, tmp_path):
