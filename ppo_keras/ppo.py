@@ -200,18 +200,19 @@ class PPO(keras.Model):
             def minibatch(j, sums):
                 metrics = self.step_optimizer(slice_sequences(shuffled, j * size, size))
                 metrics = metrics | {FIRST_GAP: tf.where(tf.equal(i + j, 0), metrics[FIRST_GAP], 0.0)}  # later ones are what learning does
-                return j + 1, {name: sums[name] + metrics[name] for name in sums}
+                return j + 1, sums + tf.stack([metrics[name] for name in names])
 
-            before = sums["policy/approx_kl"]
+            before = sums
             _, sums = tf.while_loop(lambda j, _: j < config.minibatches, minibatch, (tf.constant(0), sums))
             if config.target_kl is not None:
-                going = (sums["policy/approx_kl"] - before) / config.minibatches <= config.target_kl
+                going = (sums - before)[names.index("policy/approx_kl")] / config.minibatches <= config.target_kl
             return i + 1, going, sums
 
-        nothing = {name: tf.zeros([]) for name in (*UPDATE_METRICS, STEPS)}
+        names = (*UPDATE_METRICS, STEPS)
+        nothing = tf.zeros([len(names)])  # one vector: added up in one operation
         epochs, _, sums = tf.while_loop(lambda i, going, _: going & (i < config.epochs), epoch, (tf.constant(0), tf.constant(True), nothing))
-        used = tf.cast(epochs * config.minibatches, tf.float32)
-        means = {name: total / used for name, total in sums.items()}
+        means = dict(zip(names, tf.unstack(sums / tf.cast(epochs * config.minibatches, tf.float32))))
+        sums = dict(zip(names, tf.unstack(sums)))
         return means | {FIRST_GAP: sums[FIRST_GAP], NORM: sums[NORM] / tf.maximum(sums[STEPS], 1.0), STEPS: sums[STEPS]}
 
     def step_optimizer(self, experience):
@@ -234,7 +235,7 @@ class PPO(keras.Model):
         if config.critic_warmup:
             warm, critic = tf.convert_to_tensor(self.iteration) < config.critic_warmup, {id(variable) for variable in self.policy.critic_variables}
             gradients = [g if id(v) in critic else tf.where(warm, 0.0, g) for g, v in zip(gradients, variables)]
-        norm = tf.linalg.global_norm(gradients)
+        norm = tf.sqrt(tf.add_n([tf.tensordot(flat, flat, 1) for flat in (tf.reshape(gradient, [-1]) for gradient in gradients)]))
         if config.max_gradient_norm is not None:
             scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))
             gradients = [gradient * scale for gradient in gradients]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ppo_keras.randomness import Dropout, categorical, fold_in, permutation, uniform
+from ppo_keras import randomness
+from ppo_keras.randomness import Dropout, categorical, fold_in, permutation, philox, uniform
 
 SEED = tf.constant([3, 4])
 
@@ -31,6 +32,17 @@ def test_draws_are_equal_in_every_mode(draw):
     np.testing.assert_array_equal(eager, compiled)
 
 
+@pytest.mark.parametrize("dtype", [tf.int32, tf.uint32])
+@pytest.mark.parametrize("seed", [(0, 0), (3, 4), (-1, 2**31 - 1)])
+def test_bits_are_those_of_tensorflow(seed, dtype):
+    """Catches: a seed that is scrambled otherwise, so that neighbouring seeds would share a stream, or another run would have been drawn."""
+    for shape in ([], [5], [2, 3]):
+        expected = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=dtype, alg="philox")
+        for drawn in in_every_mode(lambda seed, shape=shape: philox(shape, seed, dtype), tf.constant(seed)):
+            np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(fold_in(tf.constant(seed), 9), tf.random.fold_in(seed, 9, alg="philox"))
+
+
 def test_uniform_lies_inside_the_open_interval():
     """Catches: draws outside (0, 1), or not evenly spread (mean 1/2, variance 1/12)."""
     draws = uniform([20_000], SEED).numpy().astype(np.float64)
@@ -42,7 +54,7 @@ def test_uniform_lies_inside_the_open_interval():
 @pytest.mark.parametrize("bits", [0, 2**32 - 1])
 def test_the_extreme_uniforms_are_neither_0_nor_1(monkeypatch, bits):
     """Catches: rounding of the smallest bits to 0 or of the largest to 1 (16777215.5 is no float32), against the docstring."""
-    monkeypatch.setattr(tf.random, "stateless_uniform", lambda shape, *_, **__: tf.fill(shape, tf.constant(bits, tf.uint32)))
+    monkeypatch.setattr(randomness, "philox", lambda shape, *_: tf.fill(shape, tf.constant(bits, tf.uint32)))
     draw = uniform([1], SEED)
     assert 0 < draw[0] < 1
 
@@ -50,7 +62,7 @@ def test_the_extreme_uniforms_are_neither_0_nor_1(monkeypatch, bits):
 @pytest.mark.parametrize("bits", [0, 2**32 - 1])
 def test_the_extreme_draws_are_possible_tokens(monkeypatch, bits):
     """Catches: a first or last token of probability 0 (or an index beyond the last) drawn at the ends of the interval."""
-    monkeypatch.setattr(tf.random, "stateless_uniform", lambda shape, *_, **__: tf.fill(shape, tf.constant(bits, tf.uint32)))
+    monkeypatch.setattr(randomness, "philox", lambda shape, *_: tf.fill(shape, tf.constant(bits, tf.uint32)))
     logits = tf.constant([[-np.inf, 0.0, 1.0, -np.inf], [0.3, -np.inf, -np.inf, 0.1]])
     drawn = categorical(logits, SEED)
     assert np.all((drawn >= 0) & (drawn < 4)) and np.all(np.isfinite(tf.gather(logits, drawn, batch_dims=1)))

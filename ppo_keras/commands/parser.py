@@ -11,7 +11,7 @@ from ppo_keras.commands.quiet import quiet_start
 from ppo_keras.commands.sizes import SIZES
 from ppo_keras.commands.train import train
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
-from ppo_keras.environments.config import settings_for
+from ppo_keras.environments.config import AgentConfig, settings_for, suits_one_thread
 from ppo_keras.errors import InputError
 from ppo_keras.networks.adapter_settings import LAYERS
 from ppo_keras.pretrained.config import CRITICS, WEIGHTS
@@ -181,7 +181,9 @@ def build_parser(arguments=()):
     agents.add_argument("--model", choices=("mlp", "lstm", "transformer"), default="mlp", help="kind of network")
     agents.add_argument("--gym", action="store_true", help="Gymnasium's CartPole through the bridge, instead of ours")
     agents.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
-    agents.set_defaults(command=_later("bench", "bench_cartpole", lambda o: (o.model, o.environments, o.steps, o.gym, not o.no_jit)))
+    select = lambda o: (o.model, o.environments, o.steps, o.gym, not o.no_jit)
+    small = lambda o: suits_one_thread(o.model, o.environments * 128 // 4, AgentConfig())
+    agents.set_defaults(command=_later("bench", "bench_cartpole", select, small))
     return parser
 
 
@@ -218,11 +220,11 @@ def _benchmark(name, select):
     return command
 
 
-def _later(module, name, select=lambda options: (options,)):
-    """A function of a file of this room, imported when it is run; `select` picks its arguments from the options."""
+def _later(module, name, select=lambda options: (options,), one_thread=lambda options: False):
+    """A function of a file of this room, imported when it is run; `select` picks its arguments from the options, `one_thread` says whether it needs no more."""
 
     def command(options):
-        with quiet_start():
+        with quiet_start(one_thread(options)):
             function = getattr(importlib.import_module(f"ppo_keras.commands.{module}"), name)
         function(*select(options))
 

@@ -19,9 +19,10 @@ def train(task, parsed, arguments):
         arguments: the words of the command line, which say what was given and what is a default.
     """
     config, resume = resumed(parsed, arguments)
-    with quiet_start():
-        module = importlib.import_module(f"ppo_keras.tasks.{task.replace('-', '_') if task in TEXT_TASKS else 'environment'}")
-    module.train(config, resume) if task in TEXT_TASKS else module.train(task, config, resume)
+    of_text = task in TEXT_TASKS
+    with quiet_start(one_thread=not of_text and config.one_thread):
+        module = importlib.import_module(f"ppo_keras.tasks.{task.replace('-', '_') if of_text else 'environment'}")
+    module.train(config, resume) if of_text else module.train(task, config, resume)
 
 
 def resumed(parsed, arguments):

@@ -78,6 +78,11 @@ class EnvironmentConfig:
         """How many times the agent acts and learns."""
         return -(-self.environment_steps // (self.environments * self.steps))
 
+    @property
+    def one_thread(self):
+        """See `suits_one_thread`."""
+        return suits_one_thread(self.model, self.environments * self.steps // self.ppo.minibatches, self.network)
+
     def calls(self, compiles):
         """How many calls train the agent, and how many iterations each has: 1 where the environment does not compile."""
         per_call = self.iterations_per_call or max(1, self.iterations // 40)
@@ -128,6 +133,21 @@ def settings_for(task, model="mlp"):
     # the minibatches of a policy with memory are whole environments: more of them, shorter rollouts
     ppo = replace(settings["ppo"], epochs=4, minibatches=4)
     return kind(**settings | dict(model=model, environments=16, steps=64, ppo=ppo) | _WITH_MEMORY.get((task, model), {}))
+
+
+def suits_one_thread(model, steps, network):
+    """Whether an agent learns at least as fast on one thread: its kernels then take less time than threads take to wake up.
+
+    So it was, on two cores, below ten million multiplications in a forward pass of a minibatch. They are counted without what
+    reads the observation and the heads.
+
+    Args:
+        model: "mlp", "lstm" or "transformer".
+        steps: of a minibatch.
+        network: an `AgentConfig`.
+    """
+    of_a_layer = {"mlp": 1, "lstm": 8, "transformer": 12}[model] * network.width**2
+    return steps * of_a_layer * network.layers * (1 if network.shared_trunk else 2) < 10_000_000
 
 
 def split(iterations, per_call):
