@@ -27,6 +27,11 @@ def peak_flops(jit_compile, size=2048, repeats=8):
     return max(2 * size**3 / time_of(lambda: product(a), 1)[0] for _ in range(repeats))
 
 
+def matrix_weights(layer):
+    """How many weights of a layer are in matrices that multiply; embeddings are looked up."""
+    return sum(int(np.prod(v.shape)) for v in layer.variables if len(v.shape) == 2 and "embeddings" not in v.path)
+
+
 def iteration_flops(policy, reader, epochs, batch, prompt, response):
     """Operations of the matrix products in an iteration: 2 a weight and token forwards, three times that with backwards.
 
@@ -34,12 +39,11 @@ def iteration_flops(policy, reader, epochs, batch, prompt, response):
     the gradients of frozen weights: twice the forward pass instead of three times. `reader` is the encoder of a reward model that has one of its own, or None.
     """
     inputs, responses = batch * (prompt + response - 1), batch * response  # the last block's saving on the prompt is left out
-    matrices = lambda layer: sum(int(np.prod(v.shape)) for v in layer.variables if len(v.shape) == 2 and "embeddings" not in v.path)
-    trunk = len(policy._encoders) * matrices(policy.encoder)  # a critic of its own, or with its own adapters, is as large
+    trunk = len(policy._encoders) * matrix_weights(policy.encoder)  # a critic of its own, or with its own adapters, is as large
     head = policy.encoder.embedding.embeddings.shape[0] * policy.encoder.width
     policy_pass = 2 * (trunk * inputs + head * responses)
-    reference_pass = 2 * (matrices(policy.encoder) * inputs + head * responses)
-    reward_pass = 2 * matrices(reader) * batch * (prompt + response) if reader else 0
+    reference_pass = 2 * (matrix_weights(policy.encoder) * inputs + head * responses)
+    reward_pass = 2 * matrix_weights(reader) * batch * (prompt + response) if reader else 0
     update_passes = 2 if policy.frozen_variables else 3
     return policy_pass * (1 + update_passes * epochs) + reference_pass + reward_pass
 

@@ -160,6 +160,14 @@ def build_parser(arguments=()):
     logging.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
     logging.add_argument("--iterations", type=int, default=5, help="timed iterations")
     logging.set_defaults(command=_later("bench", "bench_logging", lambda o: (o.iterations, not o.no_jit)))
+    before = kinds.add_parser(
+        "supervised", help="the stages before PPO: a writer, reward models", description="Times the supervised stages of train generation, after compilation.",
+        epilog="example:\n  ppo-keras bench supervised --model lstm", **style,
+    )  # fmt: skip
+    before.add_argument("--model", choices=("transformer", "lstm"), default="transformer", help="kind of network")
+    before.add_argument("--epochs", type=int, default=5, help="timed epochs of 50 steps")
+    before.add_argument("--no-jit", action="store_true", help="TensorFlow graphs without XLA")
+    before.set_defaults(command=_later("supervised", "bench_supervised", lambda o: (o.model, o.epochs, not o.no_jit)))
     scaling = kinds.add_parser(
         "scaling", help="how time grows with batch, lengths, width, layers, vocabulary, environments",
         description="Times PPO iterations of growing sizes, one size at a time, and fits exponents: seconds ~ size^k. The sizes that do not grow are those of "
