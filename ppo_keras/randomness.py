@@ -78,5 +78,9 @@ class Dropout(keras.layers.Dropout):
         if not training or self.rate == 0:
             return inputs
         seed = self.draw_seed() if seed is None else seed
-        kept = tf.cast(uniform(tf.shape(inputs), seed) >= self.rate, inputs.dtype)
-        return inputs * kept / (1.0 - self.rate)
+        size, dropped = inputs.shape[-1], min(round(self.rate * 2**16), 2**16 - 1)  # the rate, in parts of 2^16
+        bits = philox(tf.concat([tf.shape(inputs)[:-1], [-(-size // 2)]], axis=0), seed, tf.uint32)
+        limit = tf.constant(dropped << 16, tf.uint32)
+        # 16 bits are enough to decide: the upper half of a draw for one number, its lower half for another
+        kept = tf.concat([bits >= limit, tf.bitwise.left_shift(bits, tf.constant(16, tf.uint32)) >= limit], axis=-1)
+        return tf.where(kept if size % 2 == 0 else kept[..., :size], inputs * (1.0 / (1.0 - dropped / 2**16)), 0.0)
