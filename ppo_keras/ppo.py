@@ -193,6 +193,7 @@ class PPO(keras.Model):
         batch = experience.trajectory.actions.shape[0]
         config.check_batch(batch)
         size, seed = batch // config.minibatches, self.draw_seed(purpose=1)
+        names = (*UPDATE_METRICS, STEPS)  # of a vector: it is added up in one operation
 
         def epoch(i, going, sums):
             shuffled = take_sequences(experience, randomness.permutation(batch, randomness.fold_in(seed, i)))
@@ -208,8 +209,7 @@ class PPO(keras.Model):
                 going = (sums - before)[names.index("policy/approx_kl")] / config.minibatches <= config.target_kl
             return i + 1, going, sums
 
-        names = (*UPDATE_METRICS, STEPS)
-        nothing = tf.zeros([len(names)])  # one vector: added up in one operation
+        nothing = tf.zeros([len(names)])
         epochs, _, sums = tf.while_loop(lambda i, going, _: going & (i < config.epochs), epoch, (tf.constant(0), tf.constant(True), nothing))
         means = dict(zip(names, tf.unstack(sums / tf.cast(epochs * config.minibatches, tf.float32))))
         sums = dict(zip(names, tf.unstack(sums)))
@@ -235,7 +235,7 @@ class PPO(keras.Model):
         if config.critic_warmup:
             warm, critic = tf.convert_to_tensor(self.iteration) < config.critic_warmup, {id(variable) for variable in self.policy.critic_variables}
             gradients = [g if id(v) in critic else tf.where(warm, 0.0, g) for g, v in zip(gradients, variables)]
-        norm = tf.sqrt(tf.add_n([tf.tensordot(flat, flat, 1) for flat in (tf.reshape(gradient, [-1]) for gradient in gradients)]))
+        norm = tf.linalg.global_norm(gradients)
         if config.max_gradient_norm is not None:
             scale = tf.minimum(1.0, config.max_gradient_norm / tf.maximum(norm, 1e-12))
             gradients = [gradient * scale for gradient in gradients]

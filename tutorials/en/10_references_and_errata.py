@@ -305,6 +305,7 @@ assert below.sum() == len(table)
 #
 # - Hochreiter, S., Schmidhuber, J. (1997). *Long short-term memory*. Neural Computation 9(8), 1735-1780. <https://doi.org/10.1162/neco.1997.9.8.1735>
 # - Gers, F. A., Schmidhuber, J., Cummins, F. (2000). *Learning to forget: Continual prediction with LSTM*. Neural Computation 12(10), 2451-2471. <https://doi.org/10.1162/089976600300015015>
+# - Salmon, J. K., Moraes, M. A., Dror, R. O., Shaw, D. E. (2011). *Parallel random numbers: As easy as 1, 2, 3*. SC '11. <https://doi.org/10.1145/2063384.2063405>
 # - Kingma, D. P., Ba, J. (2015). *Adam: A method for stochastic optimization*. ICLR. <https://arxiv.org/abs/1412.6980>
 # - Popović, M. (2015). *chrF: character n-gram F-score for automatic MT evaluation*. Tenth Workshop on Statistical Machine Translation. <https://aclanthology.org/W15-3049>
 # - Li, J., Galley, M., Brockett, C., Gao, J., Dolan, B. (2016). *A diversity-promoting objective function for neural conversation models*. NAACL-HLT. <https://arxiv.org/abs/1510.03055>
