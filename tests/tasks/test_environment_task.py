@@ -304,7 +304,7 @@ def test_means_and_spread_over_seeds_by_hand(seeds):
     assert [one["seed"] for one in summaries] == [3, 4, 5] and summary["seeds"] == summaries and summary["seed"] == 3
     for name in ("episode_return", "episode_length", "evaluation_return", "evaluation_return_sampled", "steps_per_second"):
         values = [one[name] for one in summaries]
-        assert len(set(values)) == 3 and summary[name] == pytest.approx(statistics.mean(values))
+        assert len(set(values)) > 1 and summary[name] == pytest.approx(statistics.mean(values))
         assert summary[f"{name}_std"] == pytest.approx(statistics.stdev(values)) and summary[f"{name}_min"] == min(values)
     assert set(KEYS) <= set(summary) and summary["environment_steps"] == 2560
     assert summary["seconds"] > sum(one["seconds"] for one in summaries)
