@@ -45,8 +45,9 @@ def python_step(environment, actions):
     found, following = _step(environment, found[0]), found[1]
     array = lambda what, kinds, dtype: _array(environment, what, getattr(found, what), (len(actions),), kinds, dtype)
     reward, flags = array("reward", NUMBERS, np.float32), [array(what, FLAGS, bool) for what in ("terminated", "truncated")]
-    observations = [_observation(environment, one, len(actions)) for one in (found.observation, following)]
-    return Step(found.state, observations[0], reward, *flags), observations[1]
+    observation = _observation(environment, found.observation, len(actions))
+    following = observation if following is found.observation else _observation(environment, following, len(actions))
+    return Step(found.state, observation, reward, *flags), following
 
 
 def action_masks(environment, state, batch):

@@ -117,24 +117,24 @@ def python_rollout(environment, act, value, discount, carry, noise):
     # NumPy between the compiled calls: an eager TensorFlow operation costs as much as a step of most environments.
     # Tensors into them: a function that is given an array takes four times as long to convert it as `tf.constant`.
     carry = carry._replace(**{name: np.asarray(value) for name, value in zip(carry._fields[3:], carry[3:])})
-    tensors = lambda *arrays: [x if isinstance(x, tuple) else tf.constant(x) for x in arrays]  # () stands for no masks
-    records, no_values, noise = [], np.zeros(carry.starts.shape, np.float32), tf.unstack(noise)
-    masks_of = lambda state: border.action_masks(environment, state, len(no_values))
+    tensor = lambda x: x if isinstance(x, tuple) else tf.constant(x)  # () stands for no masks
+    records, none, noise = [], np.zeros(carry.starts.shape, np.float32), tf.unstack(noise)
+    no_starts, masks_of = tf.constant(none), lambda state: border.action_masks(environment, state, len(none))
     if hasattr(act, "get_concrete_function"):  # called a thousand times with the same shapes: look up its trace once
-        shapes = tensors(carry.observation, carry.starts, masks_of(carry.state))
-        act = act.get_concrete_function(shapes[0], carry.memory, shapes[1], noise[0], shapes[2])
+        act = act.get_concrete_function(tensor(carry.observation), carry.memory, no_starts, noise[0], tensor(masks_of(carry.state)))
     for t in range(len(noise)):
         action_masks = masks_of(carry.state)
-        observation, starts, masks = tensors(carry.observation, carry.starts, action_masks)
+        observation, masks = tensor(carry.observation), tensor(action_masks)
+        starts = tensor(carry.starts) if carry.starts.any() else no_starts
         logits, values, memory, actions = act(observation, carry.memory, starts, noise[t], masks)
         step, observation = border.python_step(environment, actions.numpy())
         truncated = step.truncated & ~step.terminated
-        final_values = value(step.observation, memory) if truncated.any() else no_values
+        final_values = value(step.observation, memory) if truncated.any() else none
         totals = add_up(carry, step.reward, discount)
         acted = carry.observation, carry.starts, actions, logits, values, action_masks
         records.append(Record(*acted, step.reward, step.terminated, truncated, final_values, *totals))
         carry = Carry(step.state, observation, memory, (step.terminated | step.truncated).astype(np.float32), *totals)
-    stack = lambda *steps: tf.convert_to_tensor(np.stack([np.asarray(x) for x in steps]))
+    stack = lambda *steps: tf.constant(np.concatenate([np.asarray(x) for x in steps]).reshape(len(steps), *steps[0].shape))  # `np.stack` takes thrice as long
     return carry, tf.nest.map_structure(stack, *records)
 
 
