@@ -12,7 +12,7 @@ from ppo_keras.datasets.files import shorten_list
 from ppo_keras.datasets.left_out import warn_left_out
 from ppo_keras.datasets.loader import load_texts
 from ppo_keras.datasets.subsets import check_classes, halves
-from ppo_keras.errors import InputError
+from ppo_keras.errors import InputError, require
 from ppo_keras.language.control_codes import ControlCodes, with_code
 from ppo_keras.language.evaluation import Evaluator
 from ppo_keras.language.generation import NumberedPrompts, map_prompts, pad_prompts
@@ -30,6 +30,7 @@ from ppo_keras.networks.adapters import reference_of
 from ppo_keras.networks.encoder import TokenEncoder
 from ppo_keras.reports.tables import print_evaluations
 from ppo_keras.runs.models import load_reward_model, save_policy
+from ppo_keras.tasks.config import settings_for
 from ppo_keras.tasks.seeds import each_seed
 from ppo_keras.tasks.text import HELD_OUT
 from ppo_keras.tasks.training import run_job
@@ -73,6 +74,8 @@ class GenerationJob(WriterJob):
             raise InputError(
                 f"{self.corpus.name} has no labels to learn a reward from. Name their column with --label-column, or give --reward module:function."
             )
+        if train.labels is None and train.rejected is None:
+            self.check_no_scorer()
         self.halves = self.make_halves()
         self.codes, self.code_texts = None, [""]
         if config.control_codes:
@@ -96,6 +99,17 @@ class GenerationJob(WriterJob):
             )
             if run is None:  # one that is opened may score nothing
                 self.try_reward()
+
+    def check_no_scorer(self):
+        """Raises `InputError` where settings of the reward model and the judge were given, but there will be neither."""
+        usual = settings_for("generation", self.config.checkpoint.pretrained, self.config.checkpoint.chat)
+        for name in ("reward_network", "reward_epochs", "reward_learning_rate"):
+            given = getattr(self.config, name)
+            require(
+                given == getattr(usual, name),
+                f"{name}={given!r} is of the reward model and the judge, but the reward is a function, and {self.corpus.name} has no labels for a judge. "
+                "Leave it out, or name the column of labels with --label-column.",
+            )
 
     def try_reward(self):
         """Calls a reward of the user's own once (of lists, with two responses): a mistake in it shows before the work begins."""

@@ -123,6 +123,15 @@ def serves(pid):
         return False
 
 
+@pytest.mark.parametrize("options", ["--reward-network lstm", "--reward-epochs 3", "--reward-learning-rate 0.1"])
+def test_settings_of_models_that_are_not_there_are_refused(place, options):
+    """Catches: an option that changes nothing, without a word: the reward is a function, and texts without labels have no judge."""
+    done = run("train", "generation", *SMALL, *options.split(), "--run", "refused")
+    name = options.split()[0].removeprefix("--").replace("-", "_")
+    assert done.code == 2 and f"{name}=" in done.err and "is of the reward model and the judge, but the reward is a function" in done.err
+    assert len(done.err.splitlines()) == 1 and not os.path.exists("runs/refused")
+
+
 def test_a_run_that_cannot_begin_leaves_no_process(place):
     """Catches: the processes of a reward whose weights name no part of it, in a Python that goes on."""
     with pytest.raises(InputError, match="there is a weight of wrong") as caught:
