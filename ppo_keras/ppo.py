@@ -193,7 +193,7 @@ class PPO(keras.Model):
         batch = experience.trajectory.actions.shape[0]
         config.check_batch(batch)
         size, seed = batch // config.minibatches, self.draw_seed(purpose=1)
-        names = (*UPDATE_METRICS, STEPS)  # of a vector: it is added up in one operation
+        names = (*UPDATE_METRICS, STEPS)  # the order of the metrics in one vector, which one operation adds up
 
         def epoch(i, going, sums):
             shuffled = take_sequences(experience, randomness.permutation(batch, randomness.fold_in(seed, i)))

@@ -16,7 +16,7 @@ def fold_in(seed, number):
 def philox(shape, seed, dtype):
     """Random integers over the whole range of their type (Salmon et al. 2011): what `tf.random.stateless_uniform` draws with `alg="philox"`.
 
-    TensorFlow turns a seed into a key and a counter in 30 operations, in Python; these are 8, and the bits are the same.
+    TensorFlow turns a seed into a key and a counter in many operations, written in Python; this takes a third of them, and the bits are the same.
     """
     scrambled = philox_integers([2], tf.constant([0x02461E293EC8F720], tf.uint64), tf.cast(seed, tf.uint64), tf.uint64)
     return philox_integers(shape, scrambled[:1], scrambled * tf.constant([0, 1], tf.uint64), dtype)
@@ -68,7 +68,10 @@ def permutation(size, seed):
 
 @keras.saving.register_keras_serializable("ppo_keras")
 class Dropout(keras.layers.Dropout):
-    """Keras's `Dropout`, drawing from Philox bits: equal in every mode, and on CPUs far faster under XLA than Keras's draws."""
+    """Keras's `Dropout`, drawing from Philox bits: equal in every mode, and on CPUs far faster under XLA than Keras's draws.
+
+    The rate is rounded to a multiple of 2^-16. The last axis must have a known size.
+    """
 
     def draw_seed(self):
         """The seed of one call, int32 `(2,)`, for those that must drop the same numbers twice."""
@@ -78,6 +81,8 @@ class Dropout(keras.layers.Dropout):
         if not training or self.rate == 0:
             return inputs
         seed = self.draw_seed() if seed is None else seed
+        if inputs.shape.rank in (None, 0) or inputs.shape[-1] is None:
+            raise ValueError(f"{self.name} was given inputs of shape {inputs.shape}. Let the size of their last axis be known.")
         size, dropped = inputs.shape[-1], min(round(self.rate * 2**16), 2**16 - 1)  # the rate, in parts of 2^16
         bits = philox(tf.concat([tf.shape(inputs)[:-1], [-(-size // 2)]], axis=0), seed, tf.uint32)
         limit = tf.constant(dropped << 16, tf.uint32)

@@ -135,7 +135,7 @@ QUICK = {
         "assert seen_share[0] > 0.7 and seen_share[0] - unseen_share[0] > 0.2 and seen_share[-1] - unseen_share[-1] < 0.1 and unseen_share[-1] > 0.8\n": "",
         "assert with_critic[-1] > 0.8 and without_critic[-1] > 0.5\n": "",
         "assert with_critic.mean() > without_critic.mean()  #": "#",
-        "assert min(broken[:2]) > 0.1 and max(broken[2:]) < 0.05 and kept[0] > kept[-1] + 0.08  #": "#",
+        "assert min(broken[:2]) > 0.1 and max(broken[2:]) < 0.05 and max(kept[:2]) > max(kept[2:]) + 0.08  #": "#",
     },
     "09_faq": {
         "SEEDS = 4": "SEEDS = 2",

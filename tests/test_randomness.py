@@ -131,3 +131,11 @@ def test_a_dropped_number_is_not_read():
     """Catches: a product with 0, which leaves NaN where an infinity was dropped; a rate so near 1 that the limit overflows."""
     dropped = Dropout(0.999999)(tf.fill([50, 4], np.inf), training=True, seed=SEED).numpy()
     assert set(np.unique(dropped)) <= {0.0, np.inf} and np.mean(dropped == 0) > 0.95
+
+
+@pytest.mark.parametrize("shape", [None, [None], []])
+def test_dropout_needs_a_known_width(shape):
+    """Catches: a TypeError of Python's that does not say what was expected."""
+    function = tf.function(lambda x: Dropout(0.5)(x, training=True), input_signature=[tf.TensorSpec(shape)])
+    with pytest.raises(ValueError, match="Let the size of their last axis be known"):
+        function(tf.ones([] if shape == [] else [3]))

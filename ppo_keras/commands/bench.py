@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_keras.commands.measuring import iteration_flops, peak_flops, steady_peak, time_of
+from ppo_keras.commands.measuring import iteration_flops, peak_flops, steady_peak, threads, time_of
 from ppo_keras.config import KLConfig, OptimizerConfig, PPOConfig
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
@@ -311,10 +311,9 @@ def bench_cartpole(model="mlp", environments=4, steps=500_000, gym=False, jit_co
     seconds = time.perf_counter() - began
     steady_peak(before, peak_flops(jit_compile))
     done = calls * per_call * per_iteration
-    threads = "one thread" if tf.config.threading.get_intra_op_parallelism_threads() == 1 else "every core"
     print(
         f"CartPole-v1{' of Gymnasium' if gym else ''}, {model}, {'XLA' if jit_compile else 'graphs'}, "
-        f"{threads}, {environments} environments x 128 steps, {per_call} iterations a call, {done:,} steps in {seconds:.2f} s; "
+        f"threads: {threads()}, {environments} environments x 128 steps, {per_call} iterations a call, {done:,} steps in {seconds:.2f} s; "
         f"the first call, which compiles, took {compile_seconds:.1f} s"
     )
     result = {"steps_per_second": done / seconds, "compile_seconds": compile_seconds}

@@ -1,5 +1,6 @@
 """What the benchmarks have in common: times, the operations of an iteration, and how fast the machine was meanwhile."""
 
+import os
 import time
 
 import numpy as np
@@ -25,6 +26,11 @@ def peak_flops(jit_compile, size=2048, repeats=8):
     product = tf.function(lambda x: tf.matmul(x, a), jit_compile=jit_compile, autograph=False)
     product(a)
     return max(2 * size**3 / time_of(lambda: product(a), 1)[0] for _ in range(repeats))
+
+
+def threads():
+    """How many TensorFlow computes with: as it was told, by itself or by its variable, or one a core."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or os.cpu_count()
 
 
 def matrix_weights(layer):

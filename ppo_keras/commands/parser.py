@@ -229,10 +229,11 @@ def _benchmark(name, select):
 
 
 def _later(module, name, select=lambda options: (options,), one_thread=lambda options: False):
-    """A function of a file of this room, imported when it is run; `select` picks its arguments from the options, `one_thread` says whether it needs no more."""
+    """A function of a file of this room, imported when it is run; `select` picks its arguments from the options, `one_thread` says whether one is enough for it."""
 
     def command(options):
-        with quiet_start(one_thread(options)):
+        with quiet_start() as started:
+            started.one_thread = one_thread(options)
             function = getattr(importlib.import_module(f"ppo_keras.commands.{module}"), name)
         function(*select(options))
 

@@ -5,23 +5,24 @@ import os
 import signal
 import sys
 import threading
+import types
 
 
 @contextlib.contextmanager
-def quiet_start(one_thread=False):
+def quiet_start():
     """Keeps the notes that TensorFlow's C++ code prints while it is imported off the screen (not Python's errors), and later its remarks on tracing.
 
-    Args:
-        one_thread: TensorFlow shall compute on one thread, unless the user has set its TF_NUM_INTRAOP_THREADS, or it has begun
-            already (an earlier command of the same process): then it keeps the threads that it has.
+    Yields an object whose `one_thread` may be set to True: TensorFlow then computes on one thread, unless the user has set its
+    TF_NUM_INTRAOP_THREADS, or it has begun already (an earlier command of the same process).
     """
+    started = types.SimpleNamespace(one_thread=False)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         with remembered_interrupt():
-            yield
-            if one_thread and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+            yield started
+            if started.one_thread and "TF_NUM_INTRAOP_THREADS" not in os.environ:
                 with contextlib.suppress(RuntimeError):
                     sys.modules["tensorflow"].config.threading.set_intra_op_parallelism_threads(1)
             sys.modules["tensorflow"].config.list_logical_devices()  # looking for GPUs prints notes too

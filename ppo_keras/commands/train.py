@@ -20,8 +20,10 @@ def train(task, parsed, arguments):
     """
     config, resume = resumed(parsed, arguments)
     of_text = task in TEXT_TASKS
-    with quiet_start(one_thread=not of_text and config.one_thread):
+    with quiet_start() as started:
         module = importlib.import_module(f"ppo_keras.tasks.{task.replace('-', '_') if of_text else 'environment'}")
+        if not of_text:
+            started.one_thread = config.one_thread(module.shape_of_observations(task))
     module.train(config, resume) if of_text else module.train(task, config, resume)
 
 

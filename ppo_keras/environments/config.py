@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -78,10 +79,9 @@ class EnvironmentConfig:
         """How many times the agent acts and learns."""
         return -(-self.environment_steps // (self.environments * self.steps))
 
-    @property
-    def one_thread(self):
-        """See `suits_one_thread`."""
-        return suits_one_thread(self.model, self.environments * self.steps // self.ppo.minibatches, self.network)
+    def one_thread(self, observation=()):
+        """See `suits_one_thread`; `observation` is its shape."""
+        return suits_one_thread(self.model, self.environments * self.steps // self.ppo.minibatches, self.network, observation)
 
     def calls(self, compiles):
         """How many calls train the agent, and how many iterations each has: 1 where the environment does not compile."""
@@ -135,19 +135,21 @@ def settings_for(task, model="mlp"):
     return kind(**settings | dict(model=model, environments=16, steps=64, ppo=ppo) | _WITH_MEMORY.get((task, model), {}))
 
 
-def suits_one_thread(model, steps, network):
+def suits_one_thread(model, steps, network, observation=()):
     """Whether an agent learns at least as fast on one thread: its kernels then take less time than threads take to wake up.
 
-    So it was, on two cores, below ten million multiplications in a forward pass of a minibatch. They are counted without what
-    reads the observation and the heads.
+    So it was, on two cores, below ten million multiplications in a forward pass of a minibatch. They are counted without the heads.
 
     Args:
         model: "mlp", "lstm" or "transformer".
         steps: of a minibatch.
         network: an `AgentConfig`.
+        observation: the shape of one; () for a few numbers, or a state, which is looked up.
     """
-    of_a_layer = {"mlp": 1, "lstm": 8, "transformer": 12}[model] * network.width**2
-    return steps * of_a_layer * network.layers * (1 if network.shared_trunk else 2) < 10_000_000
+    width = network.width
+    of_a_layer = {"mlp": width, "lstm": 8 * width, "transformer": 12 * width + 2 * network.memory}[model] * width
+    of_a_step = of_a_layer * network.layers + (math.prod(observation) * width if observation else 0)
+    return steps * of_a_step * (1 if network.shared_trunk else 2) < 10_000_000
 
 
 def split(iterations, per_call):

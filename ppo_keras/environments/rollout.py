@@ -118,8 +118,8 @@ def python_rollout(environment, act, value, discount, carry, noise):
     # Tensors into them: a function that is given an array takes four times as long to convert it as `tf.constant`.
     carry = carry._replace(**{name: np.asarray(value) for name, value in zip(carry._fields[3:], carry[3:])})
     tensor = lambda x: x if isinstance(x, tuple) else tf.constant(x)  # () stands for no masks
-    records, none, noise = [], np.zeros(carry.starts.shape, np.float32), tf.unstack(noise)
-    no_starts, masks_of = tf.constant(none), lambda state: border.action_masks(environment, state, len(none))
+    records, zeros, noise = [], np.zeros(carry.starts.shape, np.float32), tf.unstack(noise)
+    no_starts, masks_of = tf.constant(zeros), lambda state: border.action_masks(environment, state, len(zeros))
     if hasattr(act, "get_concrete_function"):  # called a thousand times with the same shapes: look up its trace once
         act = act.get_concrete_function(tensor(carry.observation), carry.memory, no_starts, noise[0], tensor(masks_of(carry.state)))
     for t in range(len(noise)):
@@ -129,7 +129,7 @@ def python_rollout(environment, act, value, discount, carry, noise):
         logits, values, memory, actions = act(observation, carry.memory, starts, noise[t], masks)
         step, observation = border.python_step(environment, actions.numpy())
         truncated = step.truncated & ~step.terminated
-        final_values = value(step.observation, memory) if truncated.any() else none
+        final_values = value(step.observation, memory) if truncated.any() else zeros
         totals = add_up(carry, step.reward, discount)
         acted = carry.observation, carry.starts, actions, logits, values, action_masks
         records.append(Record(*acted, step.reward, step.terminated, truncated, final_values, *totals))

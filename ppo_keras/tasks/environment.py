@@ -44,6 +44,12 @@ def train(task, config, resume=False):
     return run_job(config, lambda: AgentJob(task, config), resume)
 
 
+def shape_of_observations(task):
+    """Of an environment of Gymnasium the shape of an observation; () for ours, which show a few numbers, and for states. Computes nothing."""
+    observation = make_environment(task, None).observation if task.startswith("gym:") else ()
+    return () if isinstance(observation, int) else observation
+
+
 class AgentJob:
     """The parts of one run: checked when it is made, trained seed by seed, evaluated and drawn."""
 
