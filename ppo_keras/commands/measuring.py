@@ -30,7 +30,8 @@ def peak_flops(jit_compile, size=2048, repeats=8):
 
 def threads():
     """How many TensorFlow computes with: as it was told, by itself or by its variable, or one a core."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or os.cpu_count()
+    given = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # TensorFlow overlooks what is no number
+    return tf.config.threading.get_intra_op_parallelism_threads() or int(given if given.isdecimal() else 0) or os.cpu_count()
 
 
 def matrix_weights(layer):

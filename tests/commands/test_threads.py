@@ -7,7 +7,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from ppo_keras.commands import bench
+from ppo_keras.commands import bench, measuring
 from ppo_keras.commands.main import main
 from ppo_keras.commands.quiet import quiet_start
 from ppo_keras.environments.config import AgentConfig, EnvironmentConfig, suits_one_thread
@@ -46,6 +46,15 @@ def test_what_the_user_chose_stays(told, monkeypatch):
     with quiet_start() as started:
         started.one_thread = True
     assert told == []
+
+
+@pytest.mark.parametrize("told_by, variable, expected", [(0, "", 8), (0, "2", 2), (0, "x", 8), (1, "2", 1)])
+def test_threads_are_counted(monkeypatch, told_by, variable, expected):
+    """Catches: every core said to compute where TensorFlow's variable forbids it, a traceback for one that is no number."""
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", variable)
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: told_by)
+    monkeypatch.setattr(measuring.os, "cpu_count", lambda: 8)
+    assert measuring.threads() == expected
 
 
 def test_a_tensorflow_that_has_begun_keeps_its_threads(monkeypatch):
