@@ -74,7 +74,7 @@ class GenerationJob(WriterJob):
             raise InputError(
                 f"{self.corpus.name} has no labels to learn a reward from. Name their column with --label-column, or give --reward module:function."
             )
-        if train.labels is None and train.rejected is None:
+        if run is None and train.labels is None and train.rejected is None:
             self.check_no_scorer()
         self.halves = self.make_halves()
         self.codes, self.code_texts = None, [""]

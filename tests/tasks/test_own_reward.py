@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,12 @@ def test_settings_of_models_that_are_not_there_are_refused(place, options):
     name = options.split()[0].removeprefix("--").replace("-", "_")
     assert done.code == 2 and f"{name}=" in done.err and "is of the reward model and the judge, but the reward is a function" in done.err
     assert len(done.err.splitlines()) == 1 and not os.path.exists("runs/refused")
+
+
+def test_a_run_that_had_them_is_still_opened(place, done):
+    """Catches: a run of an earlier version, which took such an option and did nothing with it, that nobody can measure any more."""
+    opened = Run("runs/whole")
+    generation.GenerationJob(replace(parse(["train", "generation", *SMALL]).config, reward_epochs=3), opened).close()
 
 
 def test_a_run_that_cannot_begin_leaves_no_process(place):
