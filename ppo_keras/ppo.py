@@ -13,6 +13,7 @@ from ppo_keras.advantages import generalized_advantages
 from ppo_keras.blocks import from_logits
 from ppo_keras.checkpoints import changing, into_variables, of_variables
 from ppo_keras.config import PPOConfig
+from ppo_keras.devices import Devices
 from ppo_keras.distributions import acting
 from ppo_keras.errors import check_count, require, shown
 from ppo_keras.losses import clipped_policy_loss, clipped_value_loss
@@ -38,7 +39,8 @@ class PPO(keras.Model):
     """The learner. A subclass says in `collect` where experience comes from (`LanguagePPO`, for one).
 
     `compile`, `fit` and callbacks are Keras's; `runs.callbacks.Checkpoint` saves the `state`. One batch of `fit` is one iteration: collect, estimate
-    advantages, several epochs of minibatches. With `compile(jit_compile=True)` it is one XLA program.
+    advantages, several epochs of minibatches. With `compile(jit_compile=True)` it is one XLA program. Built in the scope of a `tf.distribute`
+    strategy, its devices share the work (see `devices`), and it is several programs.
 
     Args:
         policy: an actor-critic with `initial_state`, `step` and `call`.
@@ -59,7 +61,10 @@ class PPO(keras.Model):
         self.seed = self.add_weight((), keras.initializers.Constant(seed), "int32", trainable=False, name="seed")
         self.iteration = self.add_weight((), "zeros", "int32", trainable=False, name="iteration")
         self.shelf = Shelf()  # the last iteration's `Experience`, for histograms
+        self.devices = Devices()
         self.built = True
+        self._wrap = lambda f: f
+        PPO.compile_parts(self, self._wrap)
 
     def collect(self, data):
         """Acts. Returns a `Trajectory` and a dict of metrics (scalars)."""
@@ -69,6 +74,11 @@ class PPO(keras.Model):
     def compiles_whole(self):
         """False where `collect` calls plain Python: then its parts and `improve` compile one by one."""
         return True
+
+    @property
+    def distribute_strategy(self):
+        """Keras's, which would share out batches by it: they are shared out later, by `devices`."""
+        return self.devices
 
     def compile(self, optimizer="adam", jit_compile=True, run_eagerly=False, **kwargs):
         """Keras's `compile`, without a loss: the objective is PPO's own.
@@ -90,7 +100,7 @@ class PPO(keras.Model):
         )
         require(isinstance(jit_compile, bool), f"compile was given jit_compile={shown(jit_compile)}. Use True (with XLA) or False; PPO takes no loss.")
         require(optimizer is not None, "compile was given optimizer=None, but PPO learns with one. Use compile(keras.optimizers.Adam(3e-4)).")
-        in_parts = not self.compiles_whole and not run_eagerly
+        in_parts = not run_eagerly and (not self.compiles_whole or self.devices.count > 1)
         super().compile(optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs)
         self.optimizer.build(self.policy.trainable_variables)
         self._wrap = (lambda f: tf.function(f, jit_compile=jit_compile, autograph=False)) if in_parts else (lambda f: f)
@@ -108,6 +118,7 @@ class PPO(keras.Model):
             f"fit was given {', '.join(unused)}, but PPO learns from what its policy does, without targets, weights of samples or validation. "
             "Leave it out; ppo_keras.play measures an agent, a callback whatever else.",
         )
+        self.devices.check_outside()
         check_count("epochs", epochs, example=10)
         if steps_per_epoch is not None:
             check_count("steps_per_epoch", steps_per_epoch)
@@ -115,7 +126,10 @@ class PPO(keras.Model):
 
     def compile_parts(self, wrap):
         """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
-        self._improve = wrap(self.improve)
+        self._sum_gradients = self.devices.summed(self.share_of_gradients, wrap)
+        self._prepare, self._learn, self._improve = self.prepare, self.learn, wrap(self.improve)
+        if self.devices.count > 1:  # no loop may hold an exchange between devices: the loops of `update` are Python's
+            self._prepare, self._learn, self._improve = wrap(self.prepare), self.devices.in_graph(self.learn, wrap), self.improve
 
     def trace_again(self):
         """Forgets what was traced: the next iteration is traced, and compiled, anew."""
@@ -161,6 +175,11 @@ class PPO(keras.Model):
 
     def improve(self, trajectory):
         """Advantages once, then `epochs` x `minibatches` optimizer steps. Returns metrics."""
+        experience, metrics = self._prepare(trajectory)
+        return metrics | self.update(experience)
+
+    def prepare(self, trajectory):
+        """What is computed once: the `Experience` that minibatches are taken of, and metrics of the critic."""
         experience = self.estimate(trajectory)
         self.shelf.put(experience)
         mask, returns, values = trajectory.mask, experience.returns, trajectory.values
@@ -173,7 +192,7 @@ class PPO(keras.Model):
         }
         if not self.policy.has_memory:  # each step can be learned from alone: minibatches then mix all of them
             experience = single_steps(experience)
-        return metrics | self.update(experience)
+        return experience, metrics
 
     def estimate(self, trajectory):
         """Advantages (whitened if so configured) and value targets, computed once and outside every tape."""
@@ -199,7 +218,7 @@ class PPO(keras.Model):
             shuffled = take_sequences(experience, randomness.permutation(batch, randomness.fold_in(seed, i)))
 
             def minibatch(j, sums):
-                metrics = self.step_optimizer(slice_sequences(shuffled, j * size, size))
+                metrics = self._learn(shuffled, j * size)
                 metrics = metrics | {FIRST_GAP: tf.where(tf.equal(i + j, 0), metrics[FIRST_GAP], 0.0)}  # later ones are what learning does
                 return j + 1, sums + tf.stack([metrics[name] for name in names])
 
@@ -215,23 +234,16 @@ class PPO(keras.Model):
         sums = dict(zip(names, tf.unstack(sums)))
         return means | {FIRST_GAP: sums[FIRST_GAP], NORM: sums[NORM] / tf.maximum(sums[STEPS], 1.0), STEPS: sums[STEPS]}
 
+    def learn(self, shuffled, first):
+        """One optimizer step on the minibatch that begins with the sequence `first`. Returns metrics."""
+        return self.step_optimizer(slice_sequences(shuffled, first, shuffled.advantages.shape[0] // self.config.minibatches))
+
     def step_optimizer(self, experience):
-        """One optimizer step on one minibatch, its gradient added up over micro-batches. Returns metrics."""
+        """One optimizer step on one minibatch, its gradient added up over devices. Returns metrics."""
         config = self.config
         variables = self.policy.trainable_variables
         count = tf.maximum(tf.reduce_sum(experience.trajectory.mask), 1.0)
-        if config.accumulation_steps == 1:
-            gradients, metrics = self.gradients(experience, count)
-        else:
-            size = experience.advantages.shape[0] // config.accumulation_steps
-
-            def micro_batch(i, gradients, metrics):
-                part, part_metrics = self.gradients(slice_sequences(experience, i * size, size), count)
-                added = [total + new for total, new in zip(gradients, part)]
-                return i + 1, added, {name: metrics[name] + part_metrics[name] for name in metrics}
-
-            nothing = [tf.zeros(v.shape) for v in variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
-            _, gradients, metrics = tf.while_loop(lambda i, *_: i < config.accumulation_steps, micro_batch, (tf.constant(0), *nothing))
+        gradients, metrics = self._sum_gradients(experience, count)
         if config.critic_warmup:
             warm, critic = tf.convert_to_tensor(self.iteration) < config.critic_warmup, {id(variable) for variable in self.policy.critic_variables}
             gradients = [g if id(v) in critic else tf.where(warm, 0.0, g) for g, v in zip(gradients, variables)]
@@ -263,6 +275,21 @@ class PPO(keras.Model):
         past = dict(initial_state=trajectory.initial_state, starts=trajectory.starts, context=trajectory.context)
         (log_probs, entropy), values = from_logits(self.policy, measure, arrays, trajectory.inputs, **past, training=False)
         return entropy, values, tf.where(trajectory.mask > 0, log_probs - trajectory.log_probs, 0.0)
+
+    def share_of_gradients(self, share, experience, count):
+        """What `gradients` returns for a share of a minibatch of `count` real steps, added up over micro-batches."""
+        experience, parts = share.of(experience), self.config.accumulation_steps
+        if parts == 1:
+            return self.gradients(experience, count)
+        size = experience.advantages.shape[0] // parts
+
+        def micro_batch(i, gradients, metrics):
+            part, part_metrics = self.gradients(slice_sequences(experience, i * size, size), count)
+            added = [total + new for total, new in zip(gradients, part)]
+            return i + 1, added, {name: metrics[name] + part_metrics[name] for name in metrics}
+
+        nothing = [tf.zeros(v.shape) for v in self.policy.trainable_variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
+        return tf.while_loop(lambda i, *_: i < parts, micro_batch, (tf.constant(0), *nothing))[1:]
 
     def gradients(self, experience, count):
         """Gradients of the PPO loss of some sequences, as their share of a minibatch of `count` real steps.

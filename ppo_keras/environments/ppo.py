@@ -13,7 +13,7 @@ from ppo_keras.config import PPOConfig
 from ppo_keras.environments.border import Stuck
 from ppo_keras.environments.environment import check_agent
 from ppo_keras.environments.matching import check_match
-from ppo_keras.environments.rollout import begin, python_rollout, rollout
+from ppo_keras.environments.rollout import batch_first, begin, python_rollout, rollout
 from ppo_keras.errors import EnvironmentFault, InputError, ResumeWarning, check_count, check_instance, check_seed, require, shown
 from ppo_keras.networks.normalization import RunningNormalization
 from ppo_keras.ppo import ITERATION_METRICS, PPO
@@ -179,7 +179,9 @@ class EnvironmentPPO(PPO):
     def compile_parts(self, wrap):
         """See `PPO.compile_parts`."""
         super().compile_parts(wrap)
-        self._act, self._value, self._assemble = wrap(self.act), wrap(self.value), wrap(self.assemble)
+        assemble = self.assemble if self.compiles_whole else lambda before, after, record: self.assemble(before, after, batch_first(record))
+        self._rollout, self._assemble = self.devices.gathered(self.rollout, wrap), self.devices.in_graph(assemble, wrap)
+        self._act, self._value = wrap(self.act), wrap(self.value)
         self._noise = wrap(lambda: self.policy.distribution.noise([self.steps, self.environments], self.draw_seed(purpose=0)))
 
     def fit(self, steps_per_epoch=1, epochs=1, **kwargs):
@@ -233,14 +235,18 @@ class EnvironmentPPO(PPO):
             self._begin_anew(f"the restored variables do not say where the episodes of {self.environment.name} stood")
         before = tf.nest.map_structure(tf.convert_to_tensor, self.carry)
         if self.compiles_whole:
-            seed = self.draw_seed(purpose=0)
-            after, record = rollout(self.environment, self.policy, self.behaviour, self.config.discount, before, self.steps, seed)
-            trajectory, metrics = self.assemble(before, after, record)
+            after, record = self._rollout(before)
         else:
             after, record = python_rollout(self.environment, self._act, self._value, self.config.discount, before, self._noise())
-            trajectory, metrics = self._assemble(before, after, record)
+        trajectory, metrics = self._assemble(before, after, record)
         self._assign_carry(after)
         return trajectory, metrics
+
+    def rollout(self, share, before):
+        """A share of the copies acts for `T` steps: the `Carry` after them, and the `Record`, `(B, T, ...)`."""
+        seed, before = self.draw_seed(purpose=0), share.of(before)
+        after, record = rollout(self.environment, self.policy, self.behaviour, self.config.discount, before, self.steps, seed, share)
+        return after, batch_first(record)
 
     def act(self, observation, memory, starts, noise, action_masks):
         """One step of the policy: logits, values, memory, actions."""
@@ -259,7 +265,6 @@ class EnvironmentPPO(PPO):
         the value of the next step; after the last step that of the observation with which the next rollout begins.
         """
         policy = self.policy
-        record = tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), record)  # (B, T, ...)
         if not isinstance(record.action_masks, tuple):
             self.stuck.note(policy.distribution, record.action_masks)
         bootstrap = policy.step(after.observation, after.memory, after.starts)[1]

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_keras import randomness
+from ppo_keras.devices import WHOLE
 from ppo_keras.environments import border
 from ppo_keras.environments.environment import where_each
 
@@ -56,7 +57,7 @@ def begin(environment, policy, batch, seed):
     return Carry(state, observation, policy.initial_state(batch), zeros + 1.0, zeros, zeros, zeros)
 
 
-def rollout(environment, policy, behaviour, discount, carry, steps, seed):
+def rollout(environment, policy, behaviour, discount, carry, steps, seed, share=WHOLE):
     """`steps` steps in an environment in TensorFlow.
 
     Args:
@@ -67,19 +68,24 @@ def rollout(environment, policy, behaviour, discount, carry, steps, seed):
         carry: a `Carry`.
         steps: `T`.
         seed: int32 `(2,)`.
+        share: a `devices.Share`: the carry is of these copies of more, which all draw as if they were together. Only what an environment
+            itself draws in a step is another draw for each share.
 
     Returns:
         The `Carry` after the last step and a `Record`.
     """
     batch = carry.starts.shape[0]
-    noise = policy.distribution.noise([steps, batch], randomness.fold_in(seed, 0))
+    every = batch * share.count
+    noise = policy.distribution.noise([steps, every], randomness.fold_in(seed, 0))
 
     def act(t, carry):
         logits, values, memory = policy.step(carry.observation, carry.memory, carry.starts)
         action_masks = border.action_masks(environment, carry.state, batch)
         logits = behaviour(logits, action_masks)
-        actions = policy.distribution.sample(logits, noise[t])
+        actions = policy.distribution.sample(logits, share.of(noise[t]))
         chance, resets = randomness.fold_in(seed, 2 * t + 1), randomness.fold_in(seed, 2 * t + 2)
+        if share.count > 1:
+            chance = randomness.fold_in(chance, share.index)
         step = border.step(environment, carry.state, actions, chance)
         ended, truncated = step.terminated | step.truncated, step.truncated & ~step.terminated
         final_values = tf.cond(  # V(final observation), read with the memory before the reset; few steps need it
@@ -89,7 +95,7 @@ def rollout(environment, policy, behaviour, discount, carry, steps, seed):
         )
         state, observation = tf.cond(  # most steps end nothing: they need no draw
             tf.reduce_any(ended),
-            lambda: where_each(ended, border.reset(environment, batch, resets), (step.state, step.observation)),
+            lambda: where_each(ended, share.of(border.reset(environment, every, resets)), (step.state, step.observation)),
             lambda: (step.state, step.observation),
         )
         totals = add_up(carry, step.reward, discount)
@@ -136,6 +142,11 @@ def python_rollout(environment, act, value, discount, carry, noise):
         carry = Carry(step.state, observation, memory, (step.terminated | step.truncated).astype(np.float32), *totals)
     stack = lambda *steps: tf.constant(np.concatenate([np.asarray(x) for x in steps]).reshape(len(steps), *steps[0].shape))  # cheaper than `np.stack`
     return carry, tf.nest.map_structure(stack, *records)
+
+
+def batch_first(record):
+    """A `Record` of `(T, B, ...)` as `(B, T, ...)`."""
+    return tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), record)
 
 
 def add_up(carry, reward, discount):

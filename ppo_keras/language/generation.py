@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ppo_keras import randomness
 from ppo_keras.blocks import from_logits, in_blocks
+from ppo_keras.devices import WHOLE
 from ppo_keras.errors import InputError, check_count, check_role, require, shown
 from ppo_keras.losses import log_probability
 from ppo_keras.masking import episode_starts
@@ -169,7 +170,7 @@ def check_ends(end_id):
     return tuple(end_id)
 
 
-def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, greedy=False, top_k=None, top_p=None) -> Responses:
+def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, greedy=False, top_k=None, top_p=None, share=WHOLE) -> Responses:
     """Samples up to `length` tokens after each prompt, until its own end token.
 
     The shapes are fixed, so it compiles once; the loop ends early when every response has ended.
@@ -186,6 +187,7 @@ def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, gre
         greedy: the most probable token instead of a sample.
         top_k: sample among the k most probable tokens only.
         top_p: sample among the fewest most probable tokens that hold this probability (Holtzman et al. 2020).
+        share: a `devices.Share`: the prompts are these rows of a larger batch, and get the tokens that they would get in it.
 
     Returns:
         `Responses`. `log_probs` are those of the whole distribution at the temperature, before top_k and top_p.
@@ -209,7 +211,8 @@ def generate(policy, prompts, length, end_id, pad_id, seed, temperature=1.0, gre
         if greedy:
             token = tf.argmax(logits, axis=-1, output_type=tf.int32)
         else:
-            token = randomness.categorical(_restrict(logits, top_k, top_p), randomness.fold_in(seed, t))
+            draws = share.of(randomness.uniform([batch * share.count], randomness.fold_in(seed, t)))
+            token = randomness.invert_cumulative(_restrict(logits, top_k, top_p), draws)
         real = tf.cast(alive, tf.float32)
         new = (
             tf.where(alive, token, pad_id),

@@ -148,32 +148,39 @@ class LanguagePPO(PPO):
     def compile_parts(self, wrap):
         """See `PPO.compile_parts`."""
         super().compile_parts(wrap)
-        self._rollout, self._assemble = wrap(self.rollout), wrap(self.assemble)
+        self._rollout, self._assemble = self.devices.gathered(self.rollout, wrap), wrap(self.assemble)
 
     def collect(self, data):
         """Writes a response to each prompt, scores it, and forms the trajectory."""
         if not data[0].shape.is_fully_defined():
             raise InputError(f"the prompts have shape {data[0].shape}, expected sizes that are known. Use batch(..., drop_remainder=True).")
         prompts = map_prompts(lambda part: tf.repeat(part, self.responses_per_prompt, axis=0), data)
-        responses, reference_log_probs, features = self._rollout(prompts)
-        scores = self.score(prompts, responses, features)
-        trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, scores, features)
+        responses, *found = self._rollout(prompts)
+        if isinstance(self.reward, PythonReward):
+            found[1] = self.score(prompts, responses)
+        trajectory, metrics = self._assemble(prompts, responses, *found)
         self.adapt(metrics["objective/kl"], responses.mask.shape[0])
         parts = self.reward.parts if isinstance(self.reward, PythonReward) else {}
         return trajectory, metrics | {name: tf.constant(mean, tf.float32) for name, mean in parts.items()}
 
-    def rollout(self, prompts):
-        """Responses of the policy, and what the reference finds in them (see `read_reference`)."""
-        responses = generate(
-            self.policy,
-            prompts,
-            self.response_length,
-            self.end_id,
-            self.pad_id,
-            self.draw_seed(purpose=0),
-            self.config.temperature,
-        )
-        return responses, *self.read_reference(prompts, responses)
+    def rollout(self, share, prompts):
+        """Responses of the policy to a share of the prompts, and what others find in them (see `look_at`)."""
+        seed, temperature = self.draw_seed(purpose=0), self.config.temperature
+        prompts = share.of(prompts)
+        responses = generate(self.policy, prompts, self.response_length, self.end_id, self.pad_id, seed, temperature, share=share)
+        return responses, *self.look_at(prompts, responses)
+
+    def look_at(self, prompts, responses):
+        """What reference, reward and judge find in responses.
+
+        Returns:
+            float32 log-probabilities of the response tokens under the reference, `(B, T)`; scores, `(B,)`, None of a `PythonReward`; and the judge's
+            log-odds, `(B,)`, None without one.
+        """
+        log_probs, features = self.read_reference(prompts, responses)
+        scores = None if isinstance(self.reward, PythonReward) else self.score(prompts, responses, features)
+        judged = None if self.judge is None else self._scored(self.judge, prompts, responses, features)
+        return log_probs, scores, judged
 
     def read_reference(self, prompts, responses):
         """Log-probabilities of the response tokens, float32 `(B, T)`, and what a reward or a judge on the same trunk reads, `(B, D)`; None where neither does."""
@@ -207,7 +214,7 @@ class LanguagePPO(PPO):
             )
         return scores
 
-    def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores, features=None):
+    def assemble(self, prompts: Prompts, responses: Responses, reference_log_probs, scores, judged=None):
         """The trajectory, its rewards made of score and KL penalty. Returns it and metrics; changes nothing.
 
             r_t = -beta * kl_t + [t is the last real token] * score   (Ziegler et al. 2019, eq. 2)
@@ -242,8 +249,8 @@ class LanguagePPO(PPO):
             "response/ended_share": share(ended),
             "response/token_kl": masked_mean(kl, mask),
         }
-        if self.judge is not None:
-            metrics["objective/judged"] = share(self._scored(self.judge, prompts, responses, features) > 0)
+        if judged is not None:
+            metrics["objective/judged"] = share(judged > 0)
         return trajectory, metrics
 
     def adapt(self, kl, count):

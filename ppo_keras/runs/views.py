@@ -92,7 +92,7 @@ class HeldOutResponses:
         rows = zip(asked, *self._before[1:], answers, scores, tf.reduce_sum(kl, axis=1).numpy())
         meaning = "Prompts of the validation split, at the same draw in every table. KL: nats from the reference, of the whole response."
         tensorboard.write_table("responses/held_out", self.header, list(rows)[::every], meaning)
-        advantages = self._advantages(learner, prompts, responses, reference_log_probs, scores, features)
+        advantages = self._advantages(learner, prompts, responses, reference_log_probs, scores)
         measures = {"KL": kl.numpy(), "advantage": advantages.numpy(), "value": responses.values.numpy()}
         for i in range(0, min(DRAWN, len(self.prompts.tokens)) * every, every):
             self._draw_tokens(i // every, f"{asked[i]} ... (score {scores[i]:.2f})", responses, measures, i)
@@ -109,9 +109,9 @@ class HeldOutResponses:
             scores = learner.score(prompts, responses, features).numpy()
         return *self.tokenizer.decode_pairs(prompts, responses), scores
 
-    def _advantages(self, learner, prompts, responses, reference_log_probs, scores, features):
+    def _advantages(self, learner, prompts, responses, reference_log_probs, scores):
         """Before they are whitened: that is a matter of the whole batch."""
-        t, _ = learner.assemble(prompts, responses, reference_log_probs, tf.constant(scores), features)
+        t, _ = learner.assemble(prompts, responses, reference_log_probs, tf.constant(scores))
         config = learner.config
         return generalized_advantages(t.rewards, t.values, t.next_values, t.ended, t.mask, config.discount, config.gae_lambda)[0]
 
