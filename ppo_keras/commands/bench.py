@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from ppo_keras.commands.measuring import iteration_flops, peak_flops, steady_peak, threads, time_of
 from ppo_keras.config import KLConfig, OptimizerConfig, PPOConfig
-from ppo_keras.devices import WHOLE
 from ppo_keras.environments.bridge import GymnasiumEnvironment
 from ppo_keras.environments.cartpole import CartPole
 from ppo_keras.environments.config import split
@@ -150,7 +149,7 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
         expected = estimate(settings, work, card=memory_here()[1])
         memory["estimated_gigabytes"] = expected.peak / 1e9
 
-    generate = compiled(lambda: learner.rollout(WHOLE, prompts)[0])
+    generate = compiled(lambda: learner.rollout(prompts)[0])
     responses = generate()
 
     def read(responses):

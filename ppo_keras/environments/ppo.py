@@ -180,7 +180,7 @@ class EnvironmentPPO(PPO):
         """See `PPO.compile_parts`."""
         super().compile_parts(wrap)
         assemble = self.assemble if self.compiles_whole else lambda before, after, record: self.assemble(before, after, batch_first(record))
-        self._rollout, self._assemble = self.devices.gathered(self.rollout, wrap), self.devices.in_graph(assemble, wrap)
+        self._rollout, self._assemble = self.devices.gathered(self.share_of_rollout, wrap), self.devices.in_graph(assemble, wrap)
         self._act, self._value = wrap(self.act), wrap(self.value)
         self._noise = wrap(lambda: self.policy.distribution.noise([self.steps, self.environments], self.draw_seed(purpose=0)))
 
@@ -242,7 +242,7 @@ class EnvironmentPPO(PPO):
         self._assign_carry(after)
         return trajectory, metrics
 
-    def rollout(self, share, before):
+    def share_of_rollout(self, share, before):
         """A share of the copies acts for `T` steps: the `Carry` after them, and the `Record`, `(B, T, ...)`."""
         seed, before = self.draw_seed(purpose=0), share.of(before)
         after, record = rollout(self.environment, self.policy, self.behaviour, self.config.discount, before, self.steps, seed, share)

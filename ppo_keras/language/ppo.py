@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from ppo_keras.config import KLConfig, PPOConfig
+from ppo_keras.devices import WHOLE
 from ppo_keras.errors import InputError, check_count, check_instance, check_role, check_seed, require, shown
 from ppo_keras.kl import estimate_kl, kl_controller
 from ppo_keras.language.generation import (
@@ -148,39 +149,35 @@ class LanguagePPO(PPO):
     def compile_parts(self, wrap):
         """See `PPO.compile_parts`."""
         super().compile_parts(wrap)
-        self._rollout, self._assemble = self.devices.gathered(self.rollout, wrap), wrap(self.assemble)
+        self._rollout, self._assemble = self.devices.gathered(self.share_of_rollout, wrap), wrap(self.assemble)
 
     def collect(self, data):
         """Writes a response to each prompt, scores it, and forms the trajectory."""
         if not data[0].shape.is_fully_defined():
             raise InputError(f"the prompts have shape {data[0].shape}, expected sizes that are known. Use batch(..., drop_remainder=True).")
         prompts = map_prompts(lambda part: tf.repeat(part, self.responses_per_prompt, axis=0), data)
-        responses, *found = self._rollout(prompts)
+        responses, reference_log_probs, scores, judged = self._rollout(prompts)
         if isinstance(self.reward, PythonReward):
-            found[1] = self.score(prompts, responses)
-        trajectory, metrics = self._assemble(prompts, responses, *found)
+            scores = self.score(prompts, responses)
+        trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, scores, judged)
         self.adapt(metrics["objective/kl"], responses.mask.shape[0])
         parts = self.reward.parts if isinstance(self.reward, PythonReward) else {}
         return trajectory, metrics | {name: tf.constant(mean, tf.float32) for name, mean in parts.items()}
 
-    def rollout(self, share, prompts):
-        """Responses of the policy to a share of the prompts, and what others find in them (see `look_at`)."""
-        seed, temperature = self.draw_seed(purpose=0), self.config.temperature
+    def share_of_rollout(self, share, prompts):
+        """What `rollout` returns for a share of the prompts; in place of features scores, `(B,)`, and the judge's log-odds, `(B,)`: None of a
+        `PythonReward` and without a judge."""
         prompts = share.of(prompts)
-        responses = generate(self.policy, prompts, self.response_length, self.end_id, self.pad_id, seed, temperature, share=share)
-        return responses, *self.look_at(prompts, responses)
-
-    def look_at(self, prompts, responses):
-        """What reference, reward and judge find in responses.
-
-        Returns:
-            float32 log-probabilities of the response tokens under the reference, `(B, T)`; scores, `(B,)`, None of a `PythonReward`; and the judge's
-            log-odds, `(B,)`, None without one.
-        """
-        log_probs, features = self.read_reference(prompts, responses)
+        responses, log_probs, features = self.rollout(prompts, share)
         scores = None if isinstance(self.reward, PythonReward) else self.score(prompts, responses, features)
         judged = None if self.judge is None else self._scored(self.judge, prompts, responses, features)
-        return log_probs, scores, judged
+        return responses, log_probs, scores, judged
+
+    def rollout(self, prompts, share=WHOLE):
+        """Responses of the policy, and what the reference finds in them (see `read_reference`)."""
+        seed, temperature = self.draw_seed(purpose=0), self.config.temperature
+        responses = generate(self.policy, prompts, self.response_length, self.end_id, self.pad_id, seed, temperature, share=share)
+        return responses, *self.read_reference(prompts, responses)
 
     def read_reference(self, prompts, responses):
         """Log-probabilities of the response tokens, float32 `(B, T)`, and what a reward or a judge on the same trunk reads, `(B, D)`; None where neither does."""

@@ -15,7 +15,7 @@ from ppo_keras.environments.cartpole import CartPole
 from ppo_keras.environments.environment import Environment, Step
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
-from ppo_keras.environments.rollout import Record
+from ppo_keras.environments.rollout import Record, batch_first
 from ppo_keras.errors import InputError
 from ppo_keras.networks.actor_critic import new_policy
 from ppo_keras.trajectory import take_sequences
@@ -295,7 +295,7 @@ def test_golden_advantages_of_a_rollout():
         value=twice(VALUES), action_masks=(), reward=twice(REWARDS), terminated=twice(ENDED) * [1, 0] > 0, truncated=twice(ENDED) * [0, 1] > 0,
         final_value=zeros + 0.6, episode_return=zeros, episode_length=zeros, discounted_return=zeros,
     )  # fmt: skip
-    trajectory, _ = ppo.assemble(ppo.carry, ppo.carry, tf.nest.map_structure(tf.constant, record))
+    trajectory, _ = ppo.assemble(ppo.carry, ppo.carry, batch_first(tf.nest.map_structure(tf.constant, record)))
     assert_close(trajectory.next_values, [[0.4, 0, 0.2, 0.1, 0.7], [0.4, 0.6, 0.2, 0.1, 0.7]])
     experience = ppo.estimate(trajectory)
     after = [1.829312, -0.073033, 1.093]

@@ -61,9 +61,9 @@ class Counting(LanguagePPO):
         self.traces += 1
         return super().train_step(data)
 
-    def rollout(self, prompts):
+    def rollout(self, prompts, *share):
         self.rollouts += 1
-        return super().rollout(prompts)
+        return super().rollout(prompts, *share)
 
 
 def learner(
@@ -105,9 +105,9 @@ TWO_TOKENS = Prompts(tf.constant([[0, 4], [4, 5], [3, 3]]), tf.constant([[0.0, 1
 SCORES = tf.constant([1.0, 2.0, 4.0])
 
 
-def assembled(scores=SCORES, responses=RAGGED, prompts=TWO_TOKENS, reference=REFERENCE, **kwargs):
+def assembled(scores=SCORES, responses=RAGGED, prompts=TWO_TOKENS, reference=REFERENCE, judged=None, **kwargs):
     ppo = learner(policy=random_table(), length=3, kl=kwargs.pop("kl", KLConfig(0.1)), **kwargs)
-    trajectory, metrics = ppo.assemble(prompts, responses, reference, scores)
+    trajectory, metrics = ppo.assemble(prompts, responses, reference, scores, judged)
     return ppo, trajectory, {name: float(value) for name, value in metrics.items()}
 
 
@@ -153,7 +153,7 @@ def test_metrics_by_hand():
 def test_the_judge_is_reported_and_not_rewarded():
     """Catches: a judge's opinion in the reward, another threshold than log-odds 0, or a metric without a judge."""
     _, alone, without = assembled()
-    _, trajectory, metrics = assembled(judge=lambda prompts, responses: tf.constant([0.1, -3.0, 0.0]))
+    _, trajectory, metrics = assembled(judged=tf.constant([0.1, -3.0, 0.0]))
     assert_close(metrics.pop("objective/judged"), 1 / 3)
     assert metrics == without
     np.testing.assert_array_equal(trajectory.rewards, alone.rewards)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from helpers import PAD, VOCABULARY, assert_close, ragged_prompts, tiny_policy
 from ppo_keras import KLConfig, LanguagePPO, PPOConfig, RewardModel
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.devices import WHOLE
 from ppo_keras.errors import InputError
 from ppo_keras.language.rewards import LabelModel, ModelScore, score_responses
 from ppo_keras.language.supervised import pad_texts, train_classifier, train_preferences
@@ -96,9 +97,8 @@ def test_one_reading_serves_all_roles(judged):
     ppo = learner(policy, reward, reference=reference, judge=ModelScore(judge) if judged else None)
     calls, hidden = [], reference.hidden
     reference.hidden = lambda *args, **kwargs: calls.append(args[0].shape) or hidden(*args, **kwargs)
-    responses, log_probs, features = ppo.rollout(PROMPTS)
-    scores = ppo.score(PROMPTS, responses, features)
-    _, metrics = ppo.assemble(PROMPTS, responses, log_probs, scores, features)
+    responses, log_probs, scores, judgement = ppo.share_of_rollout(WHOLE, PROMPTS)
+    _, metrics = ppo.assemble(PROMPTS, responses, log_probs, scores, judgement)
     assert calls == [(4, 5 + LENGTH)]
     assert 0 < float(tf.reduce_sum(responses.mask)) < 4 * LENGTH  # some ended before the others
     assert_close(log_probs, ppo.reference_log_probs(PROMPTS, responses))
