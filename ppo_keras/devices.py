@@ -1,6 +1,6 @@
-"""Where a learner computes: on one device, or on several that share each batch by `tf.distribute`, here or on many machines.
+"""Where a model computes: on one device, or on several that share each batch by `tf.distribute`, here or on many machines.
 
-Every device holds all variables. What belongs to each row of a batch (writing, acting, scoring, gradients) is computed on the device
+Every device holds all variables. What belongs to a row of a batch (writing, acting, scoring, gradients) is computed on the device
 whose share it is; what belongs to the whole batch (whitened advantages, the KL for the controller, metrics, the norm of the gradient,
 the optimizer's step) is computed of the whole. So the numbers are those of one device, and a state that was saved on some number of
 devices goes on on any other.
@@ -35,14 +35,14 @@ WHOLE = Share(0, 1)
 
 
 class Devices:
-    """The devices of the `tf.distribute` strategy in whose scope it is made; outside of any, the one that TensorFlow chooses.
+    """The devices of a `tf.distribute` strategy, by default that in whose scope it is made; without one that which TensorFlow chooses.
 
     Keras would have a model's `distribute_strategy` share each batch out and run each step. This stands there in its place: batches come
     whole, and a step itself says what its devices share.
     """
 
-    def __init__(self):
-        self.strategy = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+    def __init__(self, strategy=None):
+        self.strategy = strategy or (tf.distribute.get_strategy() if tf.distribute.has_strategy() else None)
         self.count = self.strategy.num_replicas_in_sync if self.strategy else 1
 
     def experimental_distribute_dataset(self, dataset):
@@ -57,79 +57,54 @@ class Devices:
         """The strategy's: what is built in it, variables and optimizers, is on every device."""
         return (self.strategy or tf.distribute.get_strategy()).scope()
 
+    def check_owns(self, policy):
+        """Raises `InputError` where a policy was built in another scope."""
+        require(
+            _strategy_of(policy) is self.strategy,
+            "the policy and its learner were built in different scopes of tf.distribute. Build both inside the same strategy.scope().",
+        )
+
     def check_outside(self):
         """Raises `InputError` in the scope of a strategy, where no optimizer steps."""
         require(not tf.distribute.has_strategy(), "fit was called inside strategy.scope(). Build and compile there, and call fit after the with block.")
 
-    def gathered(self, function, wrap):
-        """A function of whole batches that computes `function(share, *nests)` on every device.
+    def check_batch(self, size, called):
+        """Raises `InputError` where a number of rows is not to be shared equally."""
+        require(
+            size % self.count == 0,
+            f"{called}={size} is not to be shared by {self.count} devices. Use a multiple of {self.count}, such as {-(-size // self.count) * self.count}.",
+        )
+
+    def on_shares(self, function, wrap):
+        """A function of whole batches that is computed on every device, of its rows.
 
         Args:
-            function: returns a nest of its rows: batch-first tensors, scalars that are the same on all devices, or None.
-            wrap: compiles a function for one device; the identity: nothing is compiled.
+            function: of (share, nests), to (rows, terms). Rows are a nest of batch-first tensors (or scalars that are the same on all
+                devices, or None), those of all devices are put together in their order; terms a nest of float32 tensors, which are
+                added up. Either may be ().
+            wrap: compiles a function for one device; the identity compiles nothing.
 
         Returns:
-            A function of `nests` that returns that nest for all rows, in their order.
+            A function of the nests that returns (rows, terms) of the whole batches.
         """
         if self.count == 1:
             return wrap(lambda *nests: function(WHOLE, *nests))
         structure = []
 
         def part(index, *nests):
-            rows = function(Share(index, self.count), *nests)
-            structure[:] = [rows]
-            return pack(rows)
+            rows, terms = structure[:] = function(Share(index, self.count), *nests)
+            return pack(rows), join_numbers(tf.nest.flatten(terms))
 
-        on_each = self._on_each(wrap(part))
-        return self.in_graph(lambda *nests: unpack(self.strategy.gather(on_each(*nests), axis=0), structure[0]), wrap)
+        compiled = wrap(part)
 
-    def summed(self, function, wrap):
-        """A function of whole batches: the sum over devices of what `function(share, *nests)` gives, a nest of float32 tensors.
+        def on_each(*nests):
+            here = lambda *nests: compiled(tf.distribute.get_replica_context().replica_id_in_sync_group, *nests)
+            rows, terms = self.strategy.run(here, args=nests)
+            rows = () if isinstance(rows, tuple) else unpack(self.strategy.gather(rows, axis=0), structure[0])
+            totals = split_numbers([self.strategy.reduce("SUM", numbers, axis=None) for numbers in terms], tf.nest.flatten(structure[1]))
+            return rows, tf.nest.pack_sequence_as(structure[1], totals)
 
-        Args: see `gathered`.
-        """
-        if self.count == 1:
-            return lambda *nests: function(WHOLE, *nests)
-        structure = []
-
-        def part(index, *nests):
-            terms = function(Share(index, self.count), *nests)
-            structure[:] = [terms]
-            return join_numbers(tf.nest.flatten(terms))
-
-        on_each = self._on_each(wrap(part))
-
-        def total(*nests):
-            packs = [self.strategy.reduce("SUM", numbers, axis=None) for numbers in on_each(*nests)]
-            return tf.nest.pack_sequence_as(structure[0], split_numbers(packs, tf.nest.flatten(structure[0])))
-
-        return self.in_graph(total, wrap)
-
-    def of_workers(self, values):
-        """Puts together what each machine has computed of its share of a batch: NumPy float32 `(B / machines, ...)` -> `(B, ...)`."""
-        if self.machines.count == 1:
-            return values
-        here = self.strategy.extended._num_replicas_in_sync // self.machines.count
-        parts = np.split(values, here)
-        local = self.strategy.experimental_distribute_values_from_function(lambda context: parts[context.replica_id_in_sync_group % here])
-        return self.strategy.gather(local, axis=0).numpy()
-
-    @property
-    def machines(self):
-        """The `Share` of this machine, where a strategy has several."""
-        resolver = getattr(self.strategy, "cluster_resolver", None)
-        spec = resolver.cluster_spec().as_dict() if resolver else {}
-        count = sum(map(len, spec.values()))
-        return Share(resolver.task_id or 0, count) if count > 1 else WHOLE
-
-    def _on_each(self, part):
-        """Runs a function of (index of the device, nests) on every device. Returns what `tf.distribute` calls a distributed value."""
-
-        def run(*nests):
-            here = lambda: tf.distribute.get_replica_context().replica_id_in_sync_group
-            return self.strategy.run(lambda *nests: part(here(), *nests), args=nests)
-
-        return run
+        return self.in_graph(on_each, wrap)
 
     def in_graph(self, function, wrap):
         """A function of whole batches that uses several devices, or changes variables of all, which XLA cannot: a graph, in which they compute at once.
@@ -140,9 +115,21 @@ class Devices:
         return compiled if self.count == 1 or compiled is function else tf.function(function, autograph=False)
 
 
+def devices_of(model):
+    """The `Devices` that hold the variables of a model."""
+    return Devices(_strategy_of(model))
+
+
+def _strategy_of(model):
+    values = [variable.value for variable in model.variables[:1]]
+    return next((value.distribute_strategy for value in values if isinstance(value, tf.distribute.DistributedValues)), None)
+
+
 def pack(rows):
-    """A nest of batch-first tensors as one int32 matrix, so that one message carries it: `(B, ...)` each -> `(B, K)`. Bits are kept."""
+    """A nest of batch-first tensors as one int32 matrix, so that one message carries it: `(B, ...)` each -> `(B, K)`. Bits are kept; of nothing ()."""
     leaves = [x for x in tf.nest.flatten(rows) if x is not None]
+    if not leaves:
+        return ()
     count = next(x.shape[0] for x in leaves if x.shape.rank)
     return tf.concat([tf.reshape(_bits(x if x.shape.rank else tf.repeat(x, count)), [count, -1]) for x in leaves], axis=1)
 
@@ -154,13 +141,11 @@ def unpack(matrix, structure):
         if like is None:
             leaves.append(None)
             continue
-        shape = like.shape[1:] if like.shape.rank else []
-        width = int(np.prod(shape, dtype=int))
-        numbers = _numbers(matrix[:, first : first + width], like.dtype)
-        leaves.append(tf.reshape(numbers, [-1, *shape]) if like.shape.rank else numbers[0, 0])
-        first += width
-    rows = matrix.shape[0]
-    return tf.nest.pack_sequence_as(structure, [x if x is None or not x.shape.rank else tf.ensure_shape(x, [rows, *x.shape[1:]]) for x in leaves])
+        shape = like.shape[1:] if like.shape.rank else tf.TensorShape([])
+        numbers = _numbers(matrix[:, first : first + shape.num_elements()], like.dtype)
+        first += shape.num_elements()
+        leaves.append(tf.reshape(numbers, [matrix.shape[0], *shape]) if like.shape.rank else numbers[0, 0])
+    return tf.nest.pack_sequence_as(structure, leaves)
 
 
 def _bits(x):
@@ -174,25 +159,24 @@ def _numbers(bits, dtype):
 
 
 def join_numbers(arrays):
-    """float32 arrays as a list of vectors of `PACK` numbers or a little more each."""
-    packs, size = [[]], 0
+    """float32 arrays as a list of vectors, of at most `PACK` numbers each where no single array has more."""
+    packs, size = [], PACK
     for array in arrays:
         count = array.shape.num_elements()
-        if packs[-1] and size + count > PACK:
-            packs.append([])
-            size = 0
+        if size + count > PACK:
+            packs, size = [*packs, []], 0
         packs[-1].append(tf.reshape(array, [-1]))
         size += count
     return [tf.concat(some, axis=0) for some in packs]
 
 
-def split_numbers(packs, like):
-    """What `join_numbers` took."""
-    counts, arrays, packs = [x.shape.num_elements() for x in like], [], list(packs)
-    for vector in packs:
-        first = 0
-        while len(arrays) < len(like) and first < vector.shape[0]:
-            count = counts[len(arrays)]
-            arrays.append(tf.reshape(vector[first : first + count], like[len(arrays)].shape))
-            first += count
+def split_numbers(vectors, like):
+    """What `join_numbers` took; `like` are arrays of the same shapes."""
+    arrays, vectors, first = [], list(vectors), 0
+    for one in like:
+        count = one.shape.num_elements()
+        if first == vectors[0].shape[0]:
+            vectors, first = vectors[1:], 0
+        arrays.append(tf.reshape(vectors[0][first : first + count], one.shape))
+        first += count
     return arrays

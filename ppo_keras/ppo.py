@@ -62,6 +62,7 @@ class PPO(keras.Model):
         self.iteration = self.add_weight((), "zeros", "int32", trainable=False, name="iteration")
         self.shelf = Shelf()  # the last iteration's `Experience`, for histograms
         self.devices = Devices()
+        self.devices.check_owns(policy)
         self.built = True
         self._wrap = lambda f: f
         PPO.compile_parts(self, self._wrap)
@@ -126,7 +127,7 @@ class PPO(keras.Model):
 
     def compile_parts(self, wrap):
         """Applies `wrap` to each function that is compiled alone where the whole cannot be."""
-        self._sum_gradients = self.devices.summed(self.share_of_gradients, wrap)
+        self._gradients = self.devices.on_shares(self.share_of_gradients, wrap if self.devices.count > 1 else lambda f: f)
         self._prepare, self._learn, self._improve = self.prepare, self.learn, wrap(self.improve)
         if self.devices.count > 1:  # no loop may hold an exchange between devices: the loops of `update` are Python's
             self._prepare, self._learn, self._improve = wrap(self.prepare), self.devices.in_graph(self.learn, wrap), self.improve
@@ -243,7 +244,7 @@ class PPO(keras.Model):
         config = self.config
         variables = self.policy.trainable_variables
         count = tf.maximum(tf.reduce_sum(experience.trajectory.mask), 1.0)
-        gradients, metrics = self._sum_gradients(experience, count)
+        _, (gradients, metrics) = self._gradients(experience, count)
         if config.critic_warmup:
             warm, critic = tf.convert_to_tensor(self.iteration) < config.critic_warmup, {id(variable) for variable in self.policy.critic_variables}
             gradients = [g if id(v) in critic else tf.where(warm, 0.0, g) for g, v in zip(gradients, variables)]
@@ -277,10 +278,10 @@ class PPO(keras.Model):
         return entropy, values, tf.where(trajectory.mask > 0, log_probs - trajectory.log_probs, 0.0)
 
     def share_of_gradients(self, share, experience, count):
-        """What `gradients` returns for a share of a minibatch of `count` real steps, added up over micro-batches."""
+        """What `gradients` returns for a share of a minibatch of `count` real steps, added up over micro-batches; see `Devices.on_shares`."""
         experience, parts = share.of(experience), self.config.accumulation_steps
         if parts == 1:
-            return self.gradients(experience, count)
+            return (), self.gradients(experience, count)
         size = experience.advantages.shape[0] // parts
 
         def micro_batch(i, gradients, metrics):
@@ -289,7 +290,7 @@ class PPO(keras.Model):
             return i + 1, added, {name: metrics[name] + part_metrics[name] for name in metrics}
 
         nothing = [tf.zeros(v.shape) for v in self.policy.trainable_variables], {name: tf.zeros([]) for name in UPDATE_METRICS[:-1]}
-        return tf.while_loop(lambda i, *_: i < parts, micro_batch, (tf.constant(0), *nothing))[1:]
+        return (), tf.while_loop(lambda i, *_: i < parts, micro_batch, (tf.constant(0), *nothing))[1:]
 
     def gradients(self, experience, count):
         """Gradients of the PPO loss of some sequences, as their share of a minibatch of `count` real steps.

@@ -180,7 +180,7 @@ class EnvironmentPPO(PPO):
         """See `PPO.compile_parts`."""
         super().compile_parts(wrap)
         assemble = self.assemble if self.compiles_whole else lambda before, after, record: self.assemble(before, after, batch_first(record))
-        self._rollout, self._assemble = self.devices.gathered(self.share_of_rollout, wrap), self.devices.in_graph(assemble, wrap)
+        self._rollout, self._assemble = self.devices.on_shares(self.share_of_rollout, wrap), self.devices.in_graph(assemble, wrap)
         self._act, self._value = wrap(self.act), wrap(self.value)
         self._noise = wrap(lambda: self.policy.distribution.noise([self.steps, self.environments], self.draw_seed(purpose=0)))
 
@@ -235,7 +235,7 @@ class EnvironmentPPO(PPO):
             self._begin_anew(f"the restored variables do not say where the episodes of {self.environment.name} stood")
         before = tf.nest.map_structure(tf.convert_to_tensor, self.carry)
         if self.compiles_whole:
-            after, record = self._rollout(before)
+            (after, record), _ = self._rollout(before)
         else:
             after, record = python_rollout(self.environment, self._act, self._value, self.config.discount, before, self._noise())
         trajectory, metrics = self._assemble(before, after, record)
@@ -246,7 +246,7 @@ class EnvironmentPPO(PPO):
         """A share of the copies acts for `T` steps: the `Carry` after them, and the `Record`, `(B, T, ...)`."""
         seed, before = self.draw_seed(purpose=0), share.of(before)
         after, record = rollout(self.environment, self.policy, self.behaviour, self.config.discount, before, self.steps, seed, share)
-        return after, batch_first(record)
+        return (after, batch_first(record)), ()
 
     def act(self, observation, memory, starts, noise, action_masks):
         """One step of the policy: logits, values, memory, actions."""

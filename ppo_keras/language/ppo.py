@@ -149,14 +149,14 @@ class LanguagePPO(PPO):
     def compile_parts(self, wrap):
         """See `PPO.compile_parts`."""
         super().compile_parts(wrap)
-        self._rollout, self._assemble = self.devices.gathered(self.share_of_rollout, wrap), wrap(self.assemble)
+        self._rollout, self._assemble = self.devices.on_shares(self.share_of_rollout, wrap), wrap(self.assemble)
 
     def collect(self, data):
         """Writes a response to each prompt, scores it, and forms the trajectory."""
         if not data[0].shape.is_fully_defined():
             raise InputError(f"the prompts have shape {data[0].shape}, expected sizes that are known. Use batch(..., drop_remainder=True).")
         prompts = map_prompts(lambda part: tf.repeat(part, self.responses_per_prompt, axis=0), data)
-        responses, reference_log_probs, scores, judged = self._rollout(prompts)
+        (responses, reference_log_probs, scores, judged), _ = self._rollout(prompts)
         if isinstance(self.reward, PythonReward):
             scores = self.score(prompts, responses)
         trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, scores, judged)
@@ -166,12 +166,12 @@ class LanguagePPO(PPO):
 
     def share_of_rollout(self, share, prompts):
         """What `rollout` returns for a share of the prompts; in place of features scores, `(B,)`, and the judge's log-odds, `(B,)`: None of a
-        `PythonReward` and without a judge."""
+        `PythonReward` and without a judge. See `Devices.on_shares`."""
         prompts = share.of(prompts)
         responses, log_probs, features = self.rollout(prompts, share)
         scores = None if isinstance(self.reward, PythonReward) else self.score(prompts, responses, features)
         judged = None if self.judge is None else self._scored(self.judge, prompts, responses, features)
-        return responses, log_probs, scores, judged
+        return (responses, log_probs, scores, judged), ()
 
     def rollout(self, prompts, share=WHOLE):
         """Responses of the policy, and what the reference finds in them (see `read_reference`)."""

@@ -97,7 +97,7 @@ def test_one_reading_serves_all_roles(judged):
     ppo = learner(policy, reward, reference=reference, judge=ModelScore(judge) if judged else None)
     calls, hidden = [], reference.hidden
     reference.hidden = lambda *args, **kwargs: calls.append(args[0].shape) or hidden(*args, **kwargs)
-    responses, log_probs, scores, judgement = ppo.share_of_rollout(WHOLE, PROMPTS)
+    (responses, log_probs, scores, judgement), _ = ppo.share_of_rollout(WHOLE, PROMPTS)
     _, metrics = ppo.assemble(PROMPTS, responses, log_probs, scores, judgement)
     assert calls == [(4, 5 + LENGTH)]
     assert 0 < float(tf.reduce_sum(responses.mask)) < 4 * LENGTH  # some ended before the others
