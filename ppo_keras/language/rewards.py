@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ppo_keras.datasets.files import nearest
 from ppo_keras.errors import InputError, RewardError, check_count, check_role, require, shown
+from ppo_keras.language.divided import DividedModel
 from ppo_keras.language.reward_function import CallFailed, RewardFunction, call_here, load_function
 from ppo_keras.language.workers import Workers
 from ppo_keras.masking import episode_starts
@@ -177,7 +178,7 @@ class ModelScore:
         return self.squash(self.model.of_features(features))
 
 
-class LabelModel(keras.Model):
+class LabelModel(DividedModel):
     """Trains a `RewardModel` on labels: its outputs, `(B, 1)` log-odds of the label 1 or `(B, 1, K)` logits, for Keras's losses.
 
     Of a model on a shared trunk, which never changes, only the head is computed: the inputs are what it reads, `(B, D)` in place of `(tokens, mask)`.

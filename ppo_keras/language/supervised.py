@@ -8,6 +8,8 @@ from tqdm import tqdm
 from ppo_keras.blocks import in_blocks
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.errors import InputError
+from ppo_keras.devices import devices_of
+from ppo_keras.language.divided import DividedModel
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel
 from ppo_keras.language.vocabulary import check_tokens
@@ -18,7 +20,7 @@ from ppo_keras.optimizer import FusedAdam
 READ = 32  # texts at a time, by a trunk that is shared
 
 
-class LogitsModel(keras.Model):
+class LogitsModel(DividedModel):
     """The policy network of an actor-critic alone: inputs in, logits of the next token (or of the label) out."""
 
     def __init__(self, policy, **kwargs):
@@ -125,7 +127,9 @@ def train_labels(policy, train, validation, config=None, **training):
         texts, labels = split
         return texts[:, np.newaxis], labels[:, np.newaxis], np.ones([len(labels), 1], np.float32)
 
-    return _fit_labels(LogitsModel(policy), arrays(train), arrays(validation), config, **training)
+    with devices_of(policy).scope():
+        model = LogitsModel(policy)
+    return _fit_labels(model, arrays(train), arrays(validation), config, **training)
 
 
 def train_classifier(model, train, validation, length, pad_id, config=None, **training):
@@ -146,7 +150,8 @@ def train_classifier(model, train, validation, length, pad_id, config=None, **tr
         return pad_texts(token_lists, length, pad_id), labels, np.ones_like(labels)
 
     fit = _fit_binary if model.outputs == 1 else _fit_labels
-    trained = LabelModel(model)
+    with devices_of(model).scope():
+        trained = LabelModel(model)
     return fit(trained, *_read_once(trained, arrays(train), arrays(validation), training), config, **training)
 
 
@@ -171,7 +176,8 @@ def train_preferences(model, train, validation, length, pad_id, config=None, **t
         ones = np.ones([len(chosen), 1], np.float32)
         return (*pad_texts(chosen, length, pad_id), *pad_texts(rejected, length, pad_id)), ones, ones
 
-    trained = PreferenceModel(model)
+    with devices_of(model).scope():
+        trained = PreferenceModel(model)
     return _fit_binary(trained, *_read_once(trained, arrays(train), arrays(validation), training), config, **training)
 
 
@@ -235,7 +241,9 @@ def _next_tokens(tokens, weights):
 def _fit_texts(policy, train, validation, config, **training):
     """`_fit` of a policy to texts: its `TextModel` puts out what is to be small."""
     loss, exact = Surprise(reduction="mean_with_sample_weight"), keras.metrics.MeanMetricWrapper(Surprise().call, name="cross_entropy")
-    return _fit(TextModel(policy), train, validation, loss, [exact], config, **training)
+    with devices_of(policy).scope():
+        model = TextModel(policy)
+    return _fit(model, train, validation, loss, [exact], config, **training)
 
 
 def _fit_categories(model, train, validation, config, metrics=(), **training):
@@ -270,10 +278,12 @@ def _fit(model, train, validation, loss, metrics, config, callbacks=(), jit_comp
     epochs, steps = config.supervised_epochs, max(1, count // size)
     if epochs == 0:
         return EarlyStopping(config.patience)
+    model.devices.check_batch(size, "supervised_batch_size")
     rate = keras.optimizers.schedules.CosineDecay(config.supervised_learning_rate, epochs * steps)
-    optimizer = FusedAdam(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
-    model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)
-    model.optimizer.build(model.trainable_variables)  # in `mixed_float16` it is a `LossScaleOptimizer` around ours
+    with model.devices.scope():
+        optimizer = FusedAdam(rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
+        model.compile(optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit_compile)
+        model.optimizer.build(model.trainable_variables)  # in `mixed_float16` it is a `LossScaleOptimizer` around ours
     stopping = EarlyStopping(config.patience, files)
     stopping.restore_last(model)
     if not stopping.ended(epochs):

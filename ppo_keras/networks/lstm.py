@@ -60,7 +60,7 @@ class LSTMTrunk(keras.layers.Layer):
         x = tf.transpose(x, [1, 0, 2])  # (T, B, D)
         new_state = []
         for cell, dropout, (hidden, memory) in zip(self.cells, self.dropouts, state):
-            x = dropout(x, training=training)
+            x = dropout(x, training=training, batch_axis=1)
             projected = tf.cast(product(x, tf.convert_to_tensor(cell.kernel)), x.dtype) + cell.bias  # (T, B, 4D)
             x, memories = tf.scan(_lstm_step(cell), (projected, kept), (hidden, memory))
             new_state.append((x[-1], memories[-1]))
