@@ -123,11 +123,12 @@ class PPOConfig:
             f"critic_warmup={self.critic_warmup} leaves none of the {iterations} iterations to the policy. Use fewer, or more iterations.",
         )
 
-    def check_batch(self, batch_size: int, called: str = "batch_size"):
-        """Raises `InputError` unless minibatches and micro-batches split `batch_size` sequences evenly."""
+    def check_batch(self, batch_size: int, called: str = "batch_size", devices: int = 1):
+        """Raises `InputError` unless minibatches, micro-batches and devices split `batch_size` sequences evenly."""
         for name, parts in (
             ("minibatches", self.minibatches),
             ("minibatches * accumulation_steps", self.minibatches * self.accumulation_steps),
+            ("minibatches * accumulation_steps * devices", self.minibatches * self.accumulation_steps * devices),
         ):
             check_divides(name, parts, called, batch_size)
 
@@ -226,6 +227,24 @@ class NetworkConfig:
         for name in ("layers", "width", "heads"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is less than 1. Use a whole number of 1 or more.")
         require(0 <= self.dropout < 1, f"dropout={self.dropout} is outside [0, 1). Use a value such as 0.1.")
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Which devices share the work (`tf.distribute`); it may be another choice when a run is resumed."""
+
+    devices: str = "1"  # of this machine: a number of GPUs; auto, all of them; or cpu:2, the processor in two parts
+    workers: Optional[str] = None  # addresses of all processes that train together, host:port,host:port; the first is the chief, which writes the run
+    worker_index: Optional[int] = None  # which of the workers this process is, from 0
+    worker_timeout: float = 50.0  # seconds to wait for the other workers at the beginning
+
+    def __post_init__(self):
+        check_kinds(self)
+        number = self.devices.removeprefix("cpu:")
+        good = self.devices == "auto" or (number.isdecimal() and int(number) >= 1)
+        require(good, f"devices={self.devices!r} names no devices. Use a number of GPUs such as 2, auto, or cpu:2.")
+        require(self.workers is not None or self.worker_index is None, f"worker_index={self.worker_index} goes with --workers, which say where the others are.")
+        require(self.worker_timeout > 0, f"worker_timeout={self.worker_timeout} is not positive. Use a number of seconds such as 50.")
 
 
 @dataclass(frozen=True)

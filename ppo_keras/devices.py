@@ -8,7 +8,6 @@ devices goes on on any other.
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from ppo_keras.errors import require
@@ -100,7 +99,7 @@ class Devices:
         def on_each(*nests):
             here = lambda *nests: compiled(tf.distribute.get_replica_context().replica_id_in_sync_group, *nests)
             rows, terms = self.strategy.run(here, args=nests)
-            rows = () if isinstance(rows, tuple) else unpack(self.strategy.gather(rows, axis=0), structure[0])
+            rows = () if isinstance(rows, tuple) else unpack(self.strategy.gather(rows, axis=0), structure[0], self.count)
             totals = split_numbers([self.strategy.reduce("SUM", numbers, axis=None) for numbers in terms], tf.nest.flatten(structure[1]))
             return rows, tf.nest.pack_sequence_as(structure[1], totals)
 
@@ -134,8 +133,8 @@ def pack(rows):
     return tf.concat([tf.reshape(_bits(x if x.shape.rank else tf.repeat(x, count)), [count, -1]) for x in leaves], axis=1)
 
 
-def unpack(matrix, structure):
-    """What `pack` took, for as many rows as the matrix has; `structure` is a nest like it, of any number of rows."""
+def unpack(matrix, structure, devices):
+    """What `pack` took on several devices, their matrices below each other; `structure` is a nest like that of one device."""
     leaves, first = [], 0
     for like in tf.nest.flatten(structure):
         if like is None:
@@ -144,7 +143,7 @@ def unpack(matrix, structure):
         shape = like.shape[1:] if like.shape.rank else tf.TensorShape([])
         numbers = _numbers(matrix[:, first : first + shape.num_elements()], like.dtype)
         first += shape.num_elements()
-        leaves.append(tf.reshape(numbers, [matrix.shape[0], *shape]) if like.shape.rank else numbers[0, 0])
+        leaves.append(tf.reshape(numbers, [like.shape[0] * devices, *shape]) if like.shape.rank else numbers[0, 0])
     return tf.nest.pack_sequence_as(structure, leaves)
 
 

@@ -102,8 +102,9 @@ class PPO(keras.Model):
         require(isinstance(jit_compile, bool), f"compile was given jit_compile={shown(jit_compile)}. Use True (with XLA) or False; PPO takes no loss.")
         require(optimizer is not None, "compile was given optimizer=None, but PPO learns with one. Use compile(keras.optimizers.Adam(3e-4)).")
         in_parts = not run_eagerly and (not self.compiles_whole or self.devices.count > 1)
-        super().compile(optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs)
-        self.optimizer.build(self.policy.trainable_variables)
+        with self.devices.scope():
+            super().compile(optimizer, jit_compile=jit_compile and not (run_eagerly or in_parts), run_eagerly=run_eagerly or in_parts, **kwargs)
+            self.optimizer.build(self.policy.trainable_variables)
         self._wrap = (lambda f: tf.function(f, jit_compile=jit_compile, autograph=False)) if in_parts else (lambda f: f)
         self.compile_parts(self._wrap)
 
@@ -211,7 +212,7 @@ class PPO(keras.Model):
         """
         config = self.config
         batch = experience.trajectory.actions.shape[0]
-        config.check_batch(batch)
+        config.check_batch(batch, devices=self.devices.count)
         size, seed = batch // config.minibatches, self.draw_seed(purpose=1)
         names = (*UPDATE_METRICS, STEPS)  # the order of the metrics in one vector, which one operation adds up
 

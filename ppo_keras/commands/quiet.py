@@ -1,6 +1,7 @@
 """TensorFlow imported without the notes of its C++ code, with the threads that suit the work."""
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -12,10 +13,11 @@ import types
 def quiet_start():
     """Keeps the notes that TensorFlow's C++ code prints while it is imported off the screen (not Python's errors), and later its remarks on tracing.
 
-    Yields an object whose `one_thread` may be set to True: TensorFlow then computes on one thread, unless the user has set its
-    TF_NUM_INTRAOP_THREADS, or it has begun already (an earlier command of the same process).
+    Yields an object. Its `one_thread` may be set to True: TensorFlow then computes on one thread, unless the user has set its
+    TF_NUM_INTRAOP_THREADS, or it has begun already (an earlier command of the same process). Its `sharing` may be a `DeviceConfig`,
+    whose devices then begin.
     """
-    started = types.SimpleNamespace(one_thread=False)
+    started = types.SimpleNamespace(one_thread=False, sharing=None)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -25,6 +27,8 @@ def quiet_start():
             if started.one_thread and "TF_NUM_INTRAOP_THREADS" not in os.environ:
                 with contextlib.suppress(RuntimeError):
                     sys.modules["tensorflow"].config.threading.set_intra_op_parallelism_threads(1)
+            if started.sharing is not None:
+                importlib.import_module("ppo_keras.cluster").start(started.sharing, kept)
             sys.modules["tensorflow"].config.list_logical_devices()  # looking for GPUs prints notes too
             sys.modules["tensorflow"].get_logger().addFilter(_worth_saying)
     finally:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from ppo_keras.commands.quiet import quiet_start
 from ppo_keras.errors import InputError
 from ppo_keras.runs.elsewhere import find_files
-from ppo_keras.runs.folder import PLACE, Run, flat
+from ppo_keras.runs.folder import PLACE, SHARING, Run, flat
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
 
@@ -24,6 +24,7 @@ def train(task, parsed, arguments):
         module = importlib.import_module(f"ppo_keras.tasks.{task.replace('-', '_') if of_text else 'environment'}")
         if not of_text:
             started.one_thread = config.one_thread(module.shape_of_observations(task))
+        started.sharing = config.sharing
     module.train(config, resume) if of_text else module.train(task, config, resume)
 
 
@@ -43,7 +44,7 @@ def resumed(parsed, arguments):
     for name, value in given.items():
         options = {f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"}
         named = options & {argument.split("=")[0].replace("_", "-") for argument in arguments}
-        if named and value != saved[name] and name not in PLACE:
+        if named and value != saved[name] and name not in (*PLACE, *SHARING):
             raise InputError(f"{run.folder} was begun with {name}={saved[name]}, but {named.pop()} now says {value}. Leave the option out, or begin a new run.")
     folder = run.folder if run.folder.name not in ("", "..") else run.folder.resolve()
-    return replace(find_files(run, config), run=folder.name, runs_folder=str(folder.parent)), True
+    return replace(find_files(run, config), run=folder.name, runs_folder=str(folder.parent), sharing=parsed.config.sharing), True

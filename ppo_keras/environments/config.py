@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from ppo_keras.config import (
+    DeviceConfig,
     LoggingConfig,
     OptimizerConfig,
     PPOConfig,
@@ -55,6 +56,7 @@ class EnvironmentConfig:
     ppo: PPOConfig = PPOConfig(entropy_coefficient=0.01)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2.5e-4)
     logging: LoggingConfig = LoggingConfig()
+    sharing: DeviceConfig = DeviceConfig()
 
     def __post_init__(self):
         require(self.model in ("mlp", "lstm", "transformer"), f"model={self.model!r} is unknown. Use mlp, lstm or transformer.")

@@ -58,10 +58,16 @@ class EnvironmentPPO(PPO):
         self.environment = environment if environment.compiles else environment.copy()
         self.environments, self.steps, self.stuck = environments, steps, Stuck()
         self.iterations_per_call = iterations_per_call if self.compiles_whole else 1
+        devices = self.devices.count
+        require(
+            self.compiles_whole or devices == 1,
+            f"{environment.name} runs in Python, in one process, so that {devices} devices cannot share it. Use one, or an Environment in TensorFlow.",
+        )
+        self.devices.check_batch(environments, "environments")
         if policy.has_memory:
-            self.config.check_batch(environments, "environments")
+            self.config.check_batch(environments, "environments", devices)
         else:
-            self.config.check_batch(environments * steps, "environments * steps")
+            self.config.check_batch(environments * steps, "environments * steps", devices)
         self.return_statistics = RunningNormalization((), name="return_statistics") if normalize_rewards else None
         self.finished = self.add_weight((3,), "zeros", "float32", trainable=False, name="finished")
         self.last_episodes = self.add_weight((2,), "zeros", "float32", trainable=False, name="last_episodes")

@@ -7,8 +7,8 @@ from tqdm import tqdm
 
 from ppo_keras.blocks import in_blocks
 from ppo_keras.config import SupervisedConfig
-from ppo_keras.errors import InputError
 from ppo_keras.devices import devices_of
+from ppo_keras.errors import InputError
 from ppo_keras.language.divided import DividedModel
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.rewards import LabelModel, PreferenceModel

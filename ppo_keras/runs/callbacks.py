@@ -19,6 +19,7 @@ from ppo_keras.checkpoints import (
     set_learned_weights,
     unpack,
 )
+from ppo_keras.cluster import any_process
 from ppo_keras.errors import NonFiniteError
 
 
@@ -235,6 +236,7 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self.interrupt = interrupt
 
     def on_train_batch_end(self, batch, logs=None):
+        self.interrupt.pressed = any_process(self.interrupt.pressed)  # all stop after the same step
         if self.interrupt.pressed:
             self.model.stop_training = True
 

@@ -13,6 +13,7 @@ from ppo_keras.errors import InputError, ResumeError
 
 STAGES = ("before", "after", "best")  # of the weights that a run keeps
 PLACE = ("run", "runs_folder", "overwrite")  # settings that say where a run lies, which may change
+SHARING = ("devices", "workers", "worker_index", "worker_timeout")  # settings that say which devices share the work, which may change
 FILES = ("data", "validation_data", "test_data", "map", "pretrained", "adapters")  # settings that name a file, which may be moved: its content is compared
 
 
@@ -180,18 +181,12 @@ class Run:
         Raises:
             ResumeError: it has others; the first one is named.
         """
-        import keras
-        import tensorflow
-
-        from ppo_keras import __version__
-
-        versions = {"ppo_keras": __version__, "keras": keras.__version__, "tensorflow": tensorflow.__version__}
-        content = {"versions": versions, **asdict(config), **more, "working_folder": os.getcwd()}
+        content = {"versions": versions(), **asdict(config), **more, "working_folder": os.getcwd()}
         if not self.resumed:
             self.save_json("config.json", content)
             return
         saved = self.load_json("config.json")
-        free = (*PLACE, *FILES, "corpus", "working_folder")
+        free = (*PLACE, *SHARING, *FILES, "corpus", "working_folder")
         old, new = ({k: v for k, v in flat(settings) if k not in free} for settings in (saved, json.loads(json.dumps(content))))
         for name in [*old, *new]:
             if old.get(name) != new.get(name):
@@ -313,6 +308,16 @@ class Run:
                 self.save_bytes(f"{name}.png", content)
                 tf.summary.image(f"pictures/{name}", tf.io.decode_png(content, channels=4)[tf.newaxis])
         writer.close()
+
+
+def versions():
+    """{name: version} of the package and of what its numbers depend on."""
+    import keras
+    import tensorflow
+
+    from ppo_keras import __version__
+
+    return {"ppo_keras": __version__, "keras": keras.__version__, "tensorflow": tensorflow.__version__}
 
 
 def _place(runs_folder, name):

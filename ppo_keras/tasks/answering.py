@@ -141,8 +141,9 @@ class AnsweringJob(WriterJob):
             )  # fmt: skip
         self.policy.start_value_from_policy()
         save_policy(run, self.policy, "before")
-        self.learner = self.make_learner()
-        self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
+        with self.devices.scope():
+            self.learner = self.make_learner()
+            self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         self.respond = Responder(self.policy, self.tokenizer, self.response_length, config.ppo.temperature, config.batch_size, config.jit)
         self.before = self.evaluate()
         self.measure(self.before)  # a mistake in it costs no training

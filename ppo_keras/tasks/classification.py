@@ -101,13 +101,14 @@ class ClassificationJob(TextJob):
         with self.observers(run, interrupt, "writer", "supervised", shown) as observers:
             train_labels(self.policy, *data, config.supervised, callbacks=observers, jit_compile=config.jit, files=run.states("writer"))
         self.policy.start_value_from_policy()
-        self.baseline = reference_of(self.policy)
+        with self.devices.scope():
+            self.baseline = reference_of(self.policy)
+            self.learner = EnvironmentPPO(
+                self.policy, TextClassification(self.texts["train"], self.labels["train"], self.costs), config.ppo, config.batch_size, 1,
+                seed=config.seed, name="learner",
+            )  # fmt: skip
+            self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         save_policy(run, self.policy, "before")
-        self.learner = EnvironmentPPO(
-            self.policy, TextClassification(self.texts["train"], self.labels["train"], self.costs), config.ppo, config.batch_size, 1,
-            seed=config.seed, name="learner",
-        )  # fmt: skip
-        self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
 
     def improve(self, run, interrupt):
         """PPO against the costs; the policy that cost least on the validation split is kept. Returns the summary."""

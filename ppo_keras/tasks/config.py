@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Optional
 
 from ppo_keras.config import (
+    DeviceConfig,
     KLConfig,
     LoggingConfig,
     NetworkConfig,
@@ -49,6 +50,7 @@ class TextConfig:
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4)
     logging: LoggingConfig = LoggingConfig()
     checkpoint: PretrainedConfig = PretrainedConfig()
+    sharing: DeviceConfig = DeviceConfig()
 
     def __post_init__(self):
         require(self.model in ("transformer", "lstm"), f"model={self.model!r} is unknown. Use transformer or lstm.")

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ppo_keras.cluster import start
+from ppo_keras.devices import Devices
 from ppo_keras.environments.gridworld import GridWorld
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.errors import InputError
@@ -58,9 +60,16 @@ class AgentJob:
     def __init__(self, task, config, run=None):
         self.task_name, self.config, self.run, self.began = task, tracing.without_jit(config), run, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
+        self.devices = Devices(None if run else start(config.sharing))
         self.environment = make_environment(task, self.config, run and run.load_json("config.json").get("rows"))
         if run is None:
-            self.make_learner()
+            with self.devices.scope():
+                self.make_learner()
+
+    @property
+    def data(self):
+        """What names the environment."""
+        return [self.environment.name, self.grid.rows if self.grid else None]
 
     def close(self):
         """See `TextJob`."""

@@ -257,7 +257,8 @@ class GenerationJob(WriterJob):
         self.summary = {"writer_validation_cross_entropy": min(history["val_cross_entropy"])} if history else {}
         self.policy.start_value_from_policy()
         save_policy(run, self.policy, "before")
-        self.reference = reference_of(self.policy)
+        with self.devices.scope():
+            self.reference = reference_of(self.policy)
         shown = {"loss": "loss", "val_accuracy": "validation accuracy"}
         if self.own_reward is None:
             with self.observers(run, interrupt, "reward", "reward model", shown) as observers:
@@ -267,22 +268,16 @@ class GenerationJob(WriterJob):
             with self.observers(run, interrupt, "judge", "judge", shown) as observers:
                 self.judge = self.train_scorer("judge", 1, settings | dict(callbacks=observers, files=run.states("judge")))
             run.save_model(self.judge, "judge")
-        self.learner = self.make_learner()
-        self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
+        with self.devices.scope():
+            self.learner = self.make_learner()
+            self.learner.compile(config.optimizer.build(self.updates()), jit_compile=config.jit)
         self.evaluator = self.make_evaluator()
         self.before = self.evaluate()
 
     def train_scorer(self, name, half, settings):
         """A `RewardModel` trained (and stopped) on one half of the labels: the reward model and the judge share no text."""
-        network = self.config.network
-        encoder = self.reference
-        if self.config.reward_network != "trunk":
-            encoder = TokenEncoder(
-                self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
-                heads=network.heads, memory=self.text_length, recompute=network.recompute,
-            )  # fmt: skip
-        outputs = len(self.code_texts) if self.codes else 1
-        model = RewardModel(encoder, dropout=network.dropout, outputs=outputs, name=name)
+        with self.devices.scope():
+            model = self.new_scorer(name)
         splits = [self.halves[split][half] for split in ("train", "validation")]
         texts = [self.encode_for_judge(split.texts) for split in splits]
         if self.corpus.train.rejected is None:
@@ -296,6 +291,18 @@ class GenerationJob(WriterJob):
         if history:  # there is none where Ctrl-C cut the first epoch short
             self.summary[f"{name}_validation_accuracy"] = history["val_accuracy"][int(np.argmin(history["val_cross_entropy"]))]
         return model
+
+    def new_scorer(self, name):
+        """An untrained `RewardModel`."""
+        network = self.config.network
+        encoder = self.reference
+        if self.config.reward_network != "trunk":
+            encoder = TokenEncoder(
+                self.tokenizer.vocabulary_size, self.config.reward_network, network.width, network.layers, network.dropout,
+                heads=network.heads, memory=self.text_length, recompute=network.recompute,
+            )  # fmt: skip
+        outputs = len(self.code_texts) if self.codes else 1
+        return RewardModel(encoder, dropout=network.dropout, outputs=outputs, name=name)
 
     def encode_for_judge(self, texts):
         """Texts as the reward model and the judge read them: with control codes that do not tell the label."""

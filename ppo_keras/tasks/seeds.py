@@ -33,6 +33,11 @@ class SeveralSeeds:
         """The job of one seed."""
         return self.make_job(replace(self.config, seeds=1, seed=seed))
 
+    @property
+    def data(self):
+        """See `TextJob`."""
+        return self.job.data
+
     def close(self):
         """Closes the job that is there."""
         if self.job is not None:

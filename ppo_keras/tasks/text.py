@@ -6,6 +6,8 @@ import time
 import keras
 import tensorflow as tf
 
+from ppo_keras.cluster import start
+from ppo_keras.devices import Devices
 from ppo_keras.errors import InputError, require
 from ppo_keras.language.batches import batches_of_like_length, choose_widths, padded_share
 from ppo_keras.language.generation import map_prompts
@@ -35,6 +37,16 @@ class TextJob:
     def __init__(self, config, task_name, run=None):
         self.config, self.task_name, self.run, self.began = tracing.without_jit(config), task_name, run, time.perf_counter()
         keras.utils.set_random_seed(config.seed)
+
+        self.devices = Devices(None if run else start(config.sharing))
+        self.config.ppo.check_batch(self.config.batch_size, devices=self.devices.count)
+        self.devices.check_batch(self.config.supervised.supervised_batch_size, "supervised_batch_size")
+
+    @property
+    def data(self):
+        """What names the data and the checkpoint that it trains on."""
+        parts = (self.checkpoint, self.checkpoint.adapters) if self.checkpoint else ()
+        return [self.corpus.fingerprint, self.corpus.column_fingerprints, *[part and part.checksum for part in parts]]
 
     def close(self):
         """Ends what runs beside this process."""
@@ -90,6 +102,10 @@ class TextJob:
 
     def new_policy(self, labels=None):
         """The policy at the start, a checkpoint's or an untrained one: a language model, or one that chooses a label of texts of `self.memory` tokens."""
+        with self.devices.scope():
+            return self._new_policy(labels)
+
+    def _new_policy(self, labels):
         network, settings, vocabulary = self.config.network, self.config.checkpoint, self.tokenizer.vocabulary_size
         if self.checkpoint:
             given = (settings.lora_rank, settings.lora_alpha, settings.lora_layers, settings.weights)

@@ -3,16 +3,20 @@
 import contextlib
 import errno
 import os
+import shutil
 import sys
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import tensorflow as tf
 
+from ppo_keras import cluster
 from ppo_keras.checkpoints import learned_weights, set_learned_weights
 from ppo_keras.environments.config import TASKS as AGENT_TASKS
 from ppo_keras.errors import InputError, NonFiniteError, ResumeError
 from ppo_keras.runs import callbacks, lock
-from ppo_keras.runs.folder import Run
+from ppo_keras.runs.folder import FILES, PLACE, SHARING, Run, flat, versions
 from ppo_keras.runs.models import save_policy
 from ppo_keras.tasks.config import TASKS as TEXT_TASKS
 
@@ -30,34 +34,62 @@ def run_job(config, make_job, resume=False):
     Returns:
         What `improve` returns. A run that is stopped before it saved a state holds nothing of use, and is removed.
     """
-    folder = Path(config.runs_folder) / config.run
     with plain_errors(), contextlib.ExitStack() as stack:
+        cluster.start(config.sharing)
+        stack.enter_context(cluster.plain_losses())
+        stack.enter_context(cluster.worker_voice())
+        runs_folder = stack.enter_context(own_place(config, resume))
+        folder = Path(runs_folder) / config.run
         if resume:
-            Run.open(str(folder), config.runs_folder)  # else there is nothing to lock
+            Run.open(str(folder), runs_folder)  # else there is nothing to lock
             stack.enter_context(lock.held(folder))
-            run = Run.resume(config.runs_folder, config.run)
+            run = Run.resume(runs_folder, config.run)
         else:
             lock.check_free(folder)
-            Run.check_new(config.runs_folder, config.run, config.overwrite)
+            Run.check_new(runs_folder, config.run, config.overwrite)
         job = make_job()
         stack.callback(job.close)
+        cluster.check_alike({"version of ppo_keras or its libraries": versions(), "settings": settings_of(config), "data": job.data})
         interrupt = stack.enter_context(callbacks.interruptible())
         if not resume:
             folder.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock.held(folder))
-            run = Run.create(config.runs_folder, config.run, config.overwrite)
+            run = Run.create(runs_folder, config.run, config.overwrite)
         try:
             job.prepare(run, interrupt)
             run.keep()
-            return job.improve(run, interrupt)
+            summary = job.improve(run, interrupt)
+            cluster.exchange([0])  # nobody leaves while another still computes
+            return summary
         except BaseException as error:
             if run.can_resume:
                 run.keep()
-                if not run.ended and not isinstance(error, (ResumeError, NonFiniteError)):
+                if not run.ended and not isinstance(error, (ResumeError, NonFiniteError)) and cluster.this_cluster().is_chief:
                     print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
             elif not resume:
                 run.discard()
             raise
+
+
+@contextlib.contextmanager
+def own_place(config, resume):
+    """The folder of runs that this process writes to: a worker that is not the chief has one of its own for as long as it lives.
+
+    To go on with a run it reads the chief's, which must lie where every worker sees it.
+    """
+    if cluster.this_cluster().is_chief:
+        yield config.runs_folder
+        return
+    with tempfile.TemporaryDirectory(prefix="ppo_keras-worker-") as place:
+        if resume:
+            source = Run.open(str(Path(config.runs_folder) / config.run), config.runs_folder).folder
+            shutil.copytree(source, Path(place) / config.run, ignore=shutil.ignore_patterns("events.*", "tfdbg_events.*"))
+        yield place
+
+
+def settings_of(config):
+    """{name: setting} of what must be the same in every worker."""
+    return {name: value for name, value in flat(asdict(config)) if name not in (*PLACE, *SHARING, *FILES)}
 
 
 def fit_and_save(
@@ -88,6 +120,7 @@ def fit_and_save(
     parts = {key: part for key, part in further.items() if hasattr(part, "state")}
     checkpoint = callbacks.Checkpoint(run.states("training"), checkpoint_every, parts, score)
     iterations = checkpoint.restore_last(learner) or 0
+    cluster.check_alike({"state of the run": iterations})
     run.forget_metrics(after=iterations)
     done = iterations // getattr(learner, "iterations_per_call", 1)
     try:
