@@ -159,6 +159,7 @@ def _of_workers(config, cluster, stderr):
     if config.devices != "auto":
         require(int(config.devices) <= max(1, len(cards)), f"devices={config.devices}, but worker {cluster.index} finds {len(cards) or 'no'} GPUs. Use auto.")
         tf.config.set_visible_devices(cards[: int(config.devices)], "GPU")
+    _share_processor(cluster)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}), task_type="worker", task_id=cluster.index, rpc_layer="grpc"
     )
@@ -167,6 +168,15 @@ def _of_workers(config, cluster, stderr):
             return tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except tf.errors.OpError as error:
             raise InputError(f"{cluster.called(cluster.index)} cannot begin: {line_of(error)}. Is its port in use?") from error
+
+
+def _share_processor(cluster):
+    """Gives each of the workers of one host its part of the cores: threads of several that wait for the same core slow all down."""
+    host = lambda address: address.rpartition(":")[0]
+    here = sum(host(address) == host(cluster.addresses[cluster.index]) for address in cluster.addresses)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if here > 1 and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // here))
 
 
 @contextlib.contextmanager

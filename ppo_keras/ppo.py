@@ -63,6 +63,7 @@ class PPO(keras.Model):
         self.shelf = Shelf()  # the last iteration's `Experience`, for histograms
         self.devices = Devices()
         self.devices.check_owns(policy)
+        self._distribute_strategy = None  # with it, Keras would not look at a first batch, and so shuffle the others otherwise
         self.built = True
         self._wrap = lambda f: f
         PPO.compile_parts(self, self._wrap)
