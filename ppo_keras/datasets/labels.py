@@ -24,7 +24,8 @@ BETTER = set(
     "happy pass passed chosen accepted polite inoffensive valid thumbsup satisfied "
     "正面 积极 積極 正 好评 好評 好 是 对 對 正确 真 安全 无害 无毒 喜欢 褒义 赞 推荐 满意 合格 成功".split()
 )
-MISSING = {"nan", "null", "<na>", "#n/a"}  # what a table writes where there is no value
+MISSING = {"nan", "-nan", "+nan", "null", "<na>", "#n/a"}  # what a table writes where there is no value
+INFINITE = {"inf", "-inf", "+inf"}  # what it writes of a number without end; "Infinity" may be the name of a class
 DOUBTFUL = {"none", "na", "n/a"}  # that too, but each may be the name of a class
 WHOLE = re.compile(r"^([+-]?\d+)\.0*$")  # a whole number, written as a fraction
 
@@ -175,7 +176,7 @@ def plain_labels(values, places, column, source):
         list of str.
 
     Raises:
-        InputError: one is missing (also as "nan" or "null"), not finite, a list or an object.
+        InputError: one is missing (also as "nan" or "null"), not finite (also as "inf"), a list or an object.
     """
     numbers = any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     labels = [_plain_label(value, numbers, place, column) for value, place in zip(values, places)]
@@ -198,6 +199,6 @@ def _plain_label(value, beside_numbers, place, column):
     label = "" if value is None else clean(str(value), f"{place}: {column!r}")
     if not label:
         raise InputError(f"{place}: {column!r} is empty. Label every text, or remove this line.")
-    if label.casefold() in MISSING or isinstance(value, float) and not math.isfinite(value):
+    if label.casefold() in MISSING | INFINITE or isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{place}: {column!r} is {label}, which is no label. Label every text, or remove this line.")
     return WHOLE.sub(r"\1", label)

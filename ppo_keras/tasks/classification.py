@@ -4,6 +4,9 @@ As an episode of one step this is a contextual bandit: PPO is told the cost of t
 The baseline is told: it is the same network, trained with cross-entropy.
 """
 
+import collections
+import warnings
+
 import numpy as np
 import tensorflow as tf
 
@@ -12,7 +15,7 @@ from ppo_keras.datasets.loader import load_texts
 from ppo_keras.datasets.subsets import check_classes
 from ppo_keras.environments.ppo import EnvironmentPPO
 from ppo_keras.environments.texts import TextClassification, check_costs
-from ppo_keras.errors import InputError
+from ppo_keras.errors import DataWarning, InputError
 from ppo_keras.language.evaluation import label_measures
 from ppo_keras.language.supervised import pad_texts, train_labels
 from ppo_keras.networks.adapters import reference_of
@@ -71,11 +74,12 @@ class ClassificationJob(TextJob):
             warn_of_guess(self.names, self.corpus.name)
         self.costs = check_costs(1.0 - np.eye(count) if table is None else table, self.names)
         self.take_tokenizer(train.texts)
-        lengths = [len(ids) for ids in self.encode(train.texts)]
-        self.text_length = config.text_length or int(np.percentile(lengths, 99))
+        token_lists = {name: self.encode(getattr(self.corpus, name).texts) for name in ("train", "validation", "test")}
+        self.text_length = config.text_length or int(np.percentile([len(ids) for ids in token_lists["train"]], 99))
         self.take_memory(self.text_length, "Use a smaller --text-length")
-        self.texts = {name: self.pad(getattr(self.corpus, name).texts) for name in ("train", "validation", "test")}
+        self.texts = {name: pad_texts(lists, self.text_length, NO_TOKEN)[0] for name, lists in token_lists.items()}
         self.labels = {name: getattr(self.corpus, name).labels for name in self.texts}
+        warn_of_equal_texts([(token_lists[name], self.labels[name]) for name in self.texts], self.text_length, self.corpus.name)
         read = lambda model, texts: [part[:, 0] for part in model(texts[:, tf.newaxis], training=False)]  # logits (B, K), values (B,)
         self.read = tf.function(read, jit_compile=config.jit, autograph=False)
 
@@ -207,3 +211,25 @@ class ClassificationJob(TextJob):
         """The mean reward of the most probable labels of the validation split."""
         chosen = self.probabilities(self.policy, "validation").argmax(axis=1)
         return -label_measures(self.labels["validation"], chosen, self.costs)["cost"]
+
+
+def warn_of_equal_texts(splits, length, name):
+    """Says how many texts of all splits equal one of another label because they are cut: no classifier can tell these apart.
+
+    Args:
+        splits: (lists of token ids, labels `(N,)`) of each.
+        length: tokens that are read of a text.
+        name: of the data.
+    """
+    alike = collections.defaultdict(list)  # what is read of a text: (tokens of the whole, label) of all that begin with it
+    for token_lists, labels in splits:
+        for ids, label in zip(token_lists, labels):
+            alike[tuple(ids[:length])].append((len(ids), label))
+    equal = [text for texts in alike.values() if len({label for _, label in texts}) > 1 and max(texts)[0] > length for text in texts]
+    if equal:
+        warnings.warn(
+            f"{len(equal)} texts of {name} (of {sum(map(len, alike.values()))} in all) equal another one with another label once they are cut to "
+            f"{length} tokens. Use --text-length {max(equal)[0]} to read them whole.",
+            DataWarning,
+            stacklevel=3,
+        )

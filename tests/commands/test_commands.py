@@ -258,6 +258,7 @@ def test_an_unknown_dataset(refused):
         (["--run", "a/b"], ["'a/b'"]),
         (["--run", "..", "--overwrite"], ["--run '..'"]),
         (["--learning-rate", "-1"], ["learning_rate=-1"]),
+        (["--seed", "2147483647", "--seeds", "2"], ["seeds=2", "seed=2147483647", "go beyond 2^31"]),
         (["--width", "30"], ["width=30", "heads"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and value[0].startswith("--") else "",

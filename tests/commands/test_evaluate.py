@@ -110,7 +110,7 @@ def test_questions_are_answered(place, name):
 
 @pytest.mark.parametrize("name", ["labels", pytest.param("labels-transformer", marks=pytest.mark.full)])
 def test_labels_are_chosen(place, name):
-    """Catches: a cost table that is transposed or not used, measures of another split."""
+    """Catches: a cost table that is transposed or not used, measures of another split, a prompt that is read as it was typed."""
     summary, *both = said_of(name)
     costs, names = [[0, 1, 2], [3, 0, 4], [5, 6, 0]], ["art", "sport", "trade"]
     assert summary["label_names"] == names and summary["test_texts"] == 12
@@ -123,6 +123,8 @@ def test_labels_are_chosen(place, name):
     assert summary["cost_one_label"] == pytest.approx((2 + 4) / 3)  # always "trade"
     said = run("generate", name, "--prompt", both[1][-1]["prompt"])
     assert said.out.split()[0] == both[1][-1]["response"] and all(label in said.out for label in names)
+    exact, *typed = (run("generate", name, "--prompt", prompt).out for prompt in ("news of art", "news of art ", "\ufeff news\u200b of  art"))
+    assert typed == [exact] * 2 and exact != ""
     done = run("generate", name, "--prompt", "x", "--top-k", "3", "--greedy")  # a classifier draws nothing
     assert done.code == 2 and "--top-k, --greedy" in done.err
 
@@ -243,6 +245,21 @@ def test_greedy_answers_are_those_of_training(place):
     assert "What comes" not in out
     result, _ = compared("labels:before", "labels", "--greedy")
     assert [row["second_score"] for row in result["rows"]] == [s["score"] for s in samples_of("labels", "after")]
+
+
+def test_what_the_numbers_measure_is_said(place, copied):
+    """Catches: a reward or a score of which neither the file nor the screen says what it is, or says it of another run."""
+    other, said = copied("writer"), Run("runs/writer").load_json("config.json")["reward_is"]
+    other.save_json("config.json", other.load_json("config.json") | {"reward_is": "that of the copy"})
+    assert said == "the probability of the label that the prompt asks for: art, sport, trade"
+    done = run("evaluate", "writer", "copy", "--samples", "4")
+    assert done.code == 0, done.err
+    for name, words in (("writer", said), ("copy", "that of the copy")):
+        assert Run(f"runs/{name}").load_json("evaluation.json")["reward_is"] == words
+        assert f"The reward of runs/{name} is {words}." in " ".join(done.out.split())
+    result, out = compared("writer", "copy", "--samples", "4")
+    assert result["reward_is"] == Run("runs/writer").load_json("comparison.json")["reward_is"] == said
+    assert f"The score is {said}." in " ".join(out.split())
 
 
 def test_ties_count_half():

@@ -299,6 +299,11 @@ def test_missing_file_names_the_nearest(tmp_path):
         ("a.jsonl", '{"text": ' + "[" * 100_000 + "}\n", "line 1: maximum recursion depth"),
         ("a.csv", "text,label\na,1\nb,NaN\n", "line 3: 'label' is NaN, which is no label"),
         ("a.csv", "text,label\na,1\nb,null\n", "line 3: 'label' is null, which is no label"),
+        *[
+            (f"a.{kind}", f"text{mark}label\na{mark}1\nb{mark}{label}\n", f"line 3: 'label' is {label}, which is no label")
+            for kind, mark, labels in (("csv", ",", ("inf", "-Inf", "+INF")), ("tsv", "\t", ("-inf", "-NaN", "+nan")))
+            for label in labels
+        ],
         ("a.csv", "text,label,text\na,1,b\n", "the header names 'text' 2 times"),
         ("a.tsv", "text\tlabel\tlabel \na\t1\t0\n", "the header names 'label' 2 times"),
         ("a.csv", "text,label\na,1\n\ufefftext,label\nb,0\n", "line 3: the header once more"),
@@ -336,6 +341,12 @@ def test_one_label_however_it_is_written(tmp_path, values, names):
         assert "every label in" in error_of(path, two_labels=False)
     else:
         assert load_texts(path, two_labels=False).label_names == names
+
+
+def test_infinity_may_be_the_name_of_a_class(tmp_path):
+    """Catches: a class refused because Python reads its name as a number."""
+    path = write(tmp_path, "a.csv", "text,label\n" + "".join(f"text {i},{('Infinity', 'Zero')[i % 2]}\n" for i in range(100)))
+    assert set(load_texts(path, two_labels=False).label_names) == {"Infinity", "Zero"}
 
 
 def test_a_label_that_may_stand_for_none_is_told(tmp_path):

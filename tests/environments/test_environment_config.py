@@ -126,6 +126,7 @@ def test_none_switches_off(name):
         (lambda: EnvironmentConfig(model="gpt"), r"model='gpt' is unknown\. Use mlp, lstm or transformer\."),
         (lambda: EnvironmentConfig(seed=-1), r"seed=-1 is outside \[0, 2\^31\)"),
         (lambda: EnvironmentConfig(seed=2**31), r"seed=2147483648 is outside"),
+        (lambda: EnvironmentConfig(seed=2**31 - 1, seeds=2), r"seeds=2 from seed=2147483647 on go beyond 2\^31\. Use a smaller seed\."),
         *[(lambda name=name: EnvironmentConfig(**{name: 0}), f"{name}=0 is less than 1") for name in ("seeds", "environment_steps", "environments", "steps", "iterations_per_call", "evaluation_episodes", "checkpoint_every")],
         *[(lambda name=name: AgentConfig(**{name: 0}), f"{name}=0 is less than 1") for name in ("layers", "width", "heads", "memory")],
         (lambda: EnvironmentConfig(ppo=PPOConfig(minibatches=5)), r"minibatches=5 does not divide environments \* steps=512\. Use a divisor such as 2, 4, 8\."),

@@ -152,6 +152,31 @@ class Forever(Environment):
         return Step((), tf.zeros_like(actions), tf.fill(actions.shape, 0.5), never, never)
 
 
+@pytest.mark.parametrize("greedy", [True, False])
+def test_masks_of_several_choices_are_kept_to(greedy):
+    """Catches: masks that reach only a single choice; those of one choice, or of one step, taken for another's."""
+
+    class TwoChoices(Forever):
+        """The first choice has one action in step t, t % 2, the second all but t % 3; what is forbidden costs 1."""
+
+        actions = [2, 3]
+
+        def reset(self, batch, seed):
+            zeros = tf.zeros([batch], tf.int32)
+            return zeros, zeros
+
+        def action_masks(self, state):
+            return tf.concat([tf.one_hot(state % 2, 2, True, False), tf.one_hot(state % 3, 3, False, True)], axis=1)
+
+        def step(self, state, actions, seed):
+            forbidden = (actions[:, 0] != state % 2) | (actions[:, 1] == state % 3)
+            step = super().step(state, actions[:, 0], seed)
+            return step._replace(state=state + 1, reward=-tf.cast(forbidden, tf.float32))
+
+    played = play(tiny_agent("mlp", 3, [2, 3]), TwoChoices(), 4, greedy, jit_compile=False)
+    assert played.returns.tolist() == [0.0] * 4 and played.lengths.tolist() == [7] * 4
+
+
 @pytest.mark.parametrize("time_limit, steps", [(7, 7), (None, 10_000)])
 def test_an_endless_episode_is_cut_off(time_limit, steps):
     """Catches: an evaluation that never returns, or that is cut off one step early or late."""

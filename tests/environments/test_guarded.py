@@ -13,6 +13,7 @@ from test_environment_ppo import fit, replay
 
 from helpers import assert_all_close, assert_close, weights_of
 from ppo_keras.environments.bridge import GymnasiumEnvironment
+from ppo_keras.environments.evaluation import play
 from ppo_keras.environments.guarded import choices
 from ppo_keras.errors import EnvironmentFault, InputError
 
@@ -117,7 +118,7 @@ class SeveralMasked(gymnasium.Env):
 
 @pytest.mark.parametrize("flat", [False, True])
 def test_several_choices_are_masked(flat):
-    """Catches: forbidden actions of a MultiDiscrete that are drawn (three in four), in acting or in the update (a ratio that is not 1)."""
+    """Catches: forbidden actions of a MultiDiscrete that are drawn (three in four), in acting, in play or in the update (a ratio that is not 1)."""
     environment = GymnasiumEnvironment(lambda: SeveralMasked(flat))
     ppo = learner(environment, "mlp", "eager", steps=8, layers=1)
     history = fit(ppo, 2)
@@ -125,6 +126,7 @@ def test_several_choices_are_masked(flat):
     trajectories, _ = collect(ppo)
     assert trajectories[0].action_masks.shape == (3, 8, 12)
     np.testing.assert_array_equal(trajectories[0].action_masks.numpy().sum(axis=-1), 6)
+    np.testing.assert_array_equal(play(ppo.policy, environment, 3, greedy=False, jit_compile=False).returns, [5, 5, 5])
 
 
 MULTI = spaces.MultiDiscrete([3, 2])

@@ -32,13 +32,13 @@ def evaluation(text):
 
 def measured(name):
     interval = dict(estimate=1.0, low=0.5, high=1.5)
-    return {"run": name, "stage": "after", "count": 3, "units": "episodes", "measures": {next(iter(MEASURES)): interval}}
+    return {"run": name, "stage": "after", "count": 3, "units": "episodes", "reward_is": name, "measures": {next(iter(MEASURES)): interval}}
 
 
 def comparison(name):
     interval = dict(estimate=1.0, low=0.5, high=1.5)
     rows = [{"prompt": name, "first": name, "first_score": 1.0, "second": name, "second_score": 1.0}]
-    return {"units": "prompts", "first": name, "second": name, "rows": rows} | dict.fromkeys(
+    return {"units": "prompts", "first": name, "second": name, "rows": rows, "reward_is": name} | dict.fromkeys(
         ("first_mean", "second_mean", "difference", "second_wins"), interval
     )  # fmt: skip
 
@@ -51,8 +51,8 @@ PRINTED = {  # what prints a name, and how many times
     "place": (lambda: tables.print_place(AGENT, Folder()), 2),
     "agent": (lambda: tables.print_agent(AGENT, Folder()), 3),
     "seeds": (lambda: tables.print_seeds(AGENT | {"seeds": [], NAME: None}, [NAME], Folder()), 4),
-    "measures": (lambda: tables.print_measures([measured(NAME)]), 2),
-    "comparison": (lambda: tables.print_comparison(comparison(NAME), 1, NAME), 8),
+    "measures": (lambda: tables.print_measures([measured(NAME)]), 4),
+    "comparison": (lambda: tables.print_comparison(comparison(NAME), 1, NAME), 9),
     "tokens": (lambda: tables.print_tokens(NAME, NAME, {"token": [NAME], "log-probability": [0.0], "KL": [0.0]}, True, None), 3),
     "labels of": (lambda: tables.print_labels_of(NAME, [NAME], np.ones(1), np.ones(1), 0.0), 2),
 }
@@ -71,7 +71,7 @@ def test_a_pipe_has_no_width(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     tables.print_measures([measured(LONG + "a"), measured(LONG + "b")])
     shown = capsys.readouterr().out
-    assert shown.count(LONG + "a") == shown.count(LONG + "b") == 2 and "…" not in shown
+    assert shown.count(LONG + "a") == shown.count(LONG + "b") == 4 and "…" not in shown
     assert max(map(len, shown.splitlines())) < 600
 
 
@@ -86,7 +86,7 @@ def test_a_terminal_wraps_and_cuts_nothing(monkeypatch, width):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stdout", Terminal())
     tables.print_measures([measured(LONG + "a"), measured(LONG + "b")])
-    shown = re.sub(r"\x1b\[[\d;]*m", "", sys.stdout.getvalue()).split("The numbers")[0]
+    shown = re.sub(r"\x1b\[[\d;]*m", "", sys.stdout.getvalue()).split("The reward")[0]
     assert "…" not in shown and max(map(len, shown.splitlines())) <= width
     cells = [line.split("┃")[2:4] for line in shown.splitlines() if line.count("┃") == 4]
     columns = ["".join(part.strip() for part in column) for column in zip(*cells)]
@@ -97,4 +97,4 @@ def test_a_notebook_has_a_width(capsys, monkeypatch):
     """Catches: tables as wide as their longest response in the page of a notebook."""
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     tables.print_measures([measured(LONG + "a")])
-    assert max(map(len, capsys.readouterr().out.split("The numbers")[0].splitlines())) <= 80
+    assert max(map(len, capsys.readouterr().out.split("The reward")[0].splitlines())) <= 80

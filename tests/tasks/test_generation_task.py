@@ -25,6 +25,7 @@ from helpers import ITERATION_METRICS, TEXT_METRICS, tags_of
 from ppo_keras.commands.main import main
 from ppo_keras.commands.parser import parse
 from ppo_keras.datasets.loader import Split, load_texts
+from ppo_keras.datasets.subsets import halves
 from ppo_keras.errors import DataWarning, InputError
 from ppo_keras.language.early_stopping import EarlyStopping
 from ppo_keras.language.evaluation import Evaluation
@@ -576,6 +577,17 @@ def test_labels_that_alternate_reach_reward_model_and_judge(tmp_path, monkeypatc
         one.train_scorer(name, half, {})
     assert [validation for _, validation in seen] == [[0] * 5 + [1] * 5] * 2
     assert all(abs(2 * sum(train) - len(train)) <= 1 for train, _ in seen)
+
+
+def test_the_seed_deals_the_halves(tmp_path):
+    """Catches: halves of one seed in every run, so that several seeds tell nothing of what the choice of texts does."""
+    splits = {"data": 96, "validation-data": 20, "test-data": 20}
+    options = [part for name, count in splits.items() for part in (f"--{name}", write_films(tmp_path, f"{name}.tsv", lambda i: i % 2, count, f"{name} {{}}"))]
+    first, second = (generation.GenerationJob(parsed(*options, "--seed", str(seed))) for seed in (0, 1))
+    assert first.corpus.train.texts == second.corpus.train.texts and first.halves["train"][0].texts != second.halves["train"][0].texts
+    for seed, one in enumerate((first, second)):
+        for name in ("train", "validation"):
+            assert [half.texts for half in one.halves[name]] == [half.texts for half in halves(getattr(one.corpus, name), seed)]
 
 
 def test_the_label_that_is_rewarded_is_named(tmp_path):

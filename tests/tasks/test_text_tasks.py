@@ -120,6 +120,47 @@ def test_the_classifier_that_measured_best_is_kept(place, monkeypatch):
     assert set(job.improve(None, None)) == {1.0}
 
 
+def test_costs_of_labels_whose_order_is_a_guess_are_told(place):
+    """Catches: a table of costs read by an order that only the alphabet tells, without a word; a word where there is no table, or the order was given."""
+    (place / "mail.tsv").write_text("text\tlabel\n" + "".join(f"mail {i}\t{('ham', 'spam')[i % 2]}\n" for i in range(100)))
+    config = ClassificationConfig(data="mail.tsv", costs="0 1; 5 0", vocabulary_size=300)
+    with pytest.warns(DataWarning, match="^nothing says which label of mail.tsv is the positive one: 'spam' is taken.*--positive-label 'ham'.$"):
+        classification.ClassificationJob(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        classification.ClassificationJob(replace(config, costs=None))
+        assert classification.ClassificationJob(replace(config, positive_label="ham")).names == ("spam", "ham")
+
+
+def test_texts_of_several_labels_that_are_equal_once_cut_are_told(place):
+    """Catches: texts that nothing tells apart, trained on without a word; a word where they are read whole; a length that is too small as well."""
+    config = ClassificationConfig(data="news.tsv", text_length=2, vocabulary_size=400)
+    with pytest.warns(DataWarning, match=r"^120 texts of news.tsv \(of 120 in all\) equal another one with another label once they are cut to 2 ") as said:
+        job = classification.ClassificationJob(config)
+    longest = max(len(job.tokenizer.encode(line.split("\t")[0], begin=True)) for line in NEWS.splitlines()[1:])
+    assert len(said) == 1 and str(said[0].message).endswith(f" tokens. Use --text-length {longest} to read them whole.")
+    usual = [
+        ClassificationConfig(),
+        ClassificationConfig(language="zh"),
+        *[replace(config, data=f"{name}.tsv", text_length=None) for name in ("news", "reviews")],
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        for one in (replace(config, text_length=longest), *usual):
+            classification.ClassificationJob(one)
+
+
+def test_which_texts_are_equal_once_cut():
+    """Catches: texts counted that have one label, or that are equal whole; those of two splits left out; the length that others need asked for."""
+    train = [[1, 5, 6], [1, 5, 7, 8], [1, 5, 7], [1, 4, 4], [1, 9, 1], [1, 9, 2], [1, 6], [1, 6], [1, 7, 7, 7, 7, 7]], np.array([0, 1, 1, 0, 2, 2, 0, 1, 0])
+    test = [[1, 4, 5], [1, 2, 3]], np.array([1, 0])
+    with pytest.warns(DataWarning, match=r"^5 texts of a.csv \(of 11 in all\) .* cut to 2 tokens. Use --text-length 4 to read them whole.$"):
+        classification.warn_of_equal_texts([train, test], 2, "a.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classification.warn_of_equal_texts([train, test], 3, "a.csv")
+
+
 @pytest.mark.full  # so are those of the labels in test_resume
 def test_several_seeds_are_runs_of_their_own(place):
     """Catches: one seed trained twice, a seed that differs from what it is alone, a spread with N instead of N - 1, a folder that `generate` takes for a run."""
@@ -290,6 +331,7 @@ def test_a_task_cannot_spoil_the_references():
     [
         ("classification --data reviews.tsv --costs 0,1,2;5,0,1", "the table of costs is 2 x 3, but there are 2 labels (negative, positive)"),
         ("classification --data reviews.tsv --costs 0,1;5,nan", "the table of costs holds nan"),
+        ("classification --data reviews.tsv --seed 2147483647 --seeds 2", "seeds=2 from seed=2147483647 on go beyond 2^31"),
         ("classification --data reviews.tsv --costs 0,x", "could not convert string to float: 'x'"),
         ("classification --data phrases.tsv --text-column source", "has no labels. Name their column with --label-column"),
         ("classification --data news.tsv --test-data reviews.tsv", "has the label 'yes'"),
