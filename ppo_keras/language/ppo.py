@@ -1,8 +1,10 @@
 """`LanguagePPO`: the collector for language models. A prompt is the state, a token an action, a response an episode."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from ppo_keras.cluster import exchange, this_cluster
 from ppo_keras.config import KLConfig, PPOConfig
 from ppo_keras.devices import WHOLE
 from ppo_keras.errors import InputError, check_count, check_instance, check_role, check_seed, require, shown
@@ -158,11 +160,23 @@ class LanguagePPO(PPO):
         prompts = map_prompts(lambda part: tf.repeat(part, self.responses_per_prompt, axis=0), data)
         (responses, reference_log_probs, scores, judged), _ = self._rollout(prompts)
         if isinstance(self.reward, PythonReward):
-            scores = self.score(prompts, responses)
+            scores = self.score_on_processes(prompts, responses)
         trajectory, metrics = self._assemble(prompts, responses, reference_log_probs, scores, judged)
         self.adapt(metrics["objective/kl"], responses.mask.shape[0])
         parts = self.reward.parts if isinstance(self.reward, PythonReward) else {}
         return trajectory, metrics | {name: tf.constant(mean, tf.float32) for name, mean in parts.items()}
+
+    def score_on_processes(self, prompts, responses):
+        """The scores of a `PythonReward`, `(B,)`; of several processes each calls it for its share, and the means of its parts are those of all."""
+        share = this_cluster().share
+        scores = self.score(share.of(prompts), share.of(responses))
+        if share.count == 1:
+            return scores
+        own = np.array([*scores.numpy(), *self.reward.parts.values()], np.float32)
+        every = exchange(own.view(np.int32)).view(np.float32)
+        scores, means = every[:, : len(scores)], every[:, len(scores) :].mean(axis=0)
+        self.reward.parts = dict(zip(self.reward.parts, means.tolist()))
+        return tf.constant(scores.reshape(-1))
 
     def share_of_rollout(self, share, prompts):
         """What `rollout` returns for a share of the prompts; in place of features scores, `(B,)`, and the judge's log-odds, `(B,)`: None of a
