@@ -1,13 +1,13 @@
 """The processes and devices of a run: found, started, watched. What they compute together is said in `devices`."""
 
 import contextlib
+import faulthandler
 import hashlib
 import json
 import os
 import re
 import socket
 import sys
-import threading
 import time
 from typing import NamedTuple
 
@@ -18,7 +18,6 @@ from ppo_keras.devices import WHOLE, Share
 from ppo_keras.errors import InputError, line_of, require
 
 EVERY = 5  # seconds between two looks for those that are waited for
-GONE = 10  # seconds for which a worker that was there may not answer while the cluster forms
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError, tf.errors.InternalError)
 _started = {}  # the strategy of this process, once it is made: TensorFlow can make no other
 
@@ -64,6 +63,8 @@ def find_cluster(config):
         require(index is not None, "--workers was given without --worker-index. Say which of them this process is, from 0: the first is the chief.")
     elif "TF_CONFIG" in os.environ:
         given, (addresses, index) = "TF_CONFIG", _of_tf_config()
+        if not addresses:
+            return Cluster()
     elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         given, (addresses, index) = "Slurm", _of_slurm()
     else:
@@ -163,11 +164,14 @@ def _of_workers(config, cluster, stderr):
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}), task_type="worker", task_id=cluster.index, rpc_layer="grpc"
     )
-    with _watching(cluster, config.worker_timeout, stderr):
-        try:
-            return tf.distribute.MultiWorkerMirroredStrategy(resolver)
-        except tf.errors.OpError as error:
-            raise InputError(f"{cluster.called(cluster.index)} cannot begin: {line_of(error)}. Is its port in use?") from error
+    _meet(cluster, config.worker_timeout, stderr)
+    faulthandler.dump_traceback_later(config.worker_timeout, exit=True, file=stderr)  # TensorFlow waits for an hour, deaf to Ctrl-C, for one that dies just now
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except tf.errors.OpError as error:
+        raise InputError(f"{cluster.called(cluster.index)} cannot begin: {line_of(error)}. Is its port in use?") from error
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _share_processor(cluster):
@@ -179,35 +183,23 @@ def _share_processor(cluster):
         tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // here))
 
 
-@contextlib.contextmanager
-def _watching(cluster, timeout, stderr):
-    """Ends this process with a line when a worker does not come: TensorFlow would wait for an hour, deaf to Ctrl-C."""
-    done, began = threading.Event(), time.monotonic()
-    say = lambda line: os.write(stderr, f"{line}\n".encode())
-
-    def look():
-        seen, told = {cluster.index: began}, began
-        while not done.wait(0.5):
-            now = time.monotonic()
-            for index, address in enumerate(cluster.addresses):
-                if index != cluster.index and _answers(address):
-                    seen[index] = now
-            missing = [index for index in range(len(cluster.addresses)) if index != cluster.index and now - seen.get(index, -GONE) > GONE]
-            names = ", ".join(map(cluster.called, missing))
-            late = timeout if any(index not in seen for index in missing) else 0
-            if missing and now - began > late:
-                say(f"ppo-keras: error: {names} did not come within {now - began:.0f} seconds. Start every worker, or wait longer with --worker-timeout.")
-                os._exit(2)
-            if missing and now - told > EVERY:
-                told = now
-                say(f"[worker {cluster.index}] waiting for {names} ({now - began:.0f} of {timeout:.0f} seconds)")
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
+def _meet(cluster, timeout, stderr):
+    """Waits until every worker answers at its address. Raises `InputError` where one does not come."""
+    port = int(cluster.addresses[cluster.index].rpartition(":")[2])
     try:
-        yield
-    finally:
-        done.set()
+        here = socket.create_server(("", port))  # until TensorFlow listens there
+    except OSError as error:
+        raise InputError(f"{cluster.called(cluster.index)} cannot listen at its port: {error.strerror}. Give it another one.") from error
+    with here:
+        began = told = time.monotonic()
+        missing = [index for index in range(len(cluster.addresses)) if index != cluster.index]
+        while missing := [index for index in missing if not _answers(cluster.addresses[index])]:
+            waited, names = time.monotonic() - began, ", ".join(map(cluster.called, missing))
+            require(waited < timeout, f"{names} did not come within {timeout:g} seconds. Start every worker, or wait longer with --worker-timeout.")
+            if time.monotonic() - told > EVERY:
+                told = time.monotonic()
+                os.write(stderr, f"[worker {cluster.index}] waiting for {names} ({waited:.0f} of {timeout:g} seconds)\n".encode())
+            time.sleep(0.2)
 
 
 def _answers(address):

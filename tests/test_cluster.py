@@ -1,0 +1,212 @@
+"""`ppo_keras.cluster`: which processes train a run together, and what becomes of all when one of them is gone."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow as tf
+
+from ppo_keras import cluster
+from ppo_keras.cluster import Cluster, find_cluster
+from ppo_keras.config import DeviceConfig
+from ppo_keras.devices import WHOLE
+from ppo_keras.errors import InputError
+
+TRAINING = ["train", "cartpole", "--run", "shared", "--environment-steps", "6144", "--iterations-per-call", "1", "--checkpoint-every", "2"]
+TRAINING += ["--evaluation-episodes", "2", "--no-jit"]
+
+
+def tf_config(jobs, kind="worker", index=0):
+    return json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch):
+    """Whatever surrounds the tests is no cluster."""
+    for name in ("TF_CONFIG", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_one_process_is_no_cluster(monkeypatch):
+    """Catches: a run that waits for others that nobody named."""
+    assert find_cluster(DeviceConfig()) == Cluster() and not Cluster().several and Cluster().share is WHOLE
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert find_cluster(DeviceConfig()) == Cluster()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    monkeypatch.delenv("TF_CONFIG")
+    assert find_cluster(DeviceConfig()) == Cluster()
+
+
+def test_workers_by_every_way(monkeypatch):
+    """Catches: a chief that is counted among the workers, an index that counts within its kind, Slurm's variables unread."""
+    expected = Cluster(("a:1", "b:2", "c:3"), 2)
+    assert find_cluster(DeviceConfig(workers="a:1, b:2,c:3", worker_index=2)) == expected
+    monkeypatch.setenv("TF_CONFIG", tf_config({"worker": ["a:1", "b:2", "c:3"]}, index=2))
+    assert find_cluster(DeviceConfig()) == expected
+    monkeypatch.setenv("TF_CONFIG", tf_config({"chief": ["a:1"], "worker": ["b:2", "c:3"]}, index=1))
+    assert find_cluster(DeviceConfig()) == expected
+    monkeypatch.setenv("TF_CONFIG", tf_config({"chief": ["a:1"], "worker": ["b:2", "c:3"]}, "chief"))
+    assert find_cluster(DeviceConfig()).is_chief
+    monkeypatch.delenv("TF_CONFIG")
+    for name, value in (("STEP_NUM_TASKS", "3"), ("PROCID", "2"), ("STEP_NODELIST", "n[1-2]"), ("STEP_TASKS_PER_NODE", "2,1")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert find_cluster(DeviceConfig()) == Cluster(("n1:8888", "n1:8889", "n2:8888"), 2)
+
+
+@pytest.mark.parametrize(
+    "settings, variable, said",
+    [
+        (dict(workers="a:1,b:2"), None, "--workers was given without --worker-index"),
+        (dict(workers="a:1,b:2", worker_index=2), None, "names 2 workers, but this is to be number 2. Count from 0 to 1"),
+        (dict(workers="a:1,b:2", worker_index=-1), None, "this is to be number -1"),
+        (dict(workers="a:1,a:1", worker_index=0), None, "names a:1 twice"),
+        (dict(workers="a:1,b", worker_index=0), None, "names 'b', which is no address"),
+        (dict(workers="a:1,b:99999", worker_index=0), None, "which is no address"),
+        (dict(workers="", worker_index=0), None, "names '', which is no address"),
+        ({}, "{", "TF_CONFIG cannot be read"),
+        ({}, '{"cluster": {"worker": ["a:1", "b:2"]}}', "TF_CONFIG cannot be read"),
+        ({}, tf_config({"chief": ["a:1", "b:2"], "worker": ["c:3"]}), "names 2 chiefs, but one process writes the run"),
+        ({}, tf_config({"ps": ["a:1"], "worker": ["c:3"]}), "tasks of the kind ps"),
+        ({}, tf_config({"worker": ["a:1", "b:2"]}, "chief"), "says that this is a chief, but names none"),
+        ({}, tf_config({"worker": ["a:1", "b:2"]}, index=5), "this is to be number 5"),
+    ],
+)
+def test_what_is_no_cluster_is_named(monkeypatch, settings, variable, said):
+    """Catches: a process that takes another's place, or waits for one that is not there."""
+    if variable is not None:
+        monkeypatch.setenv("TF_CONFIG", variable)
+    with pytest.raises(InputError, match=said):
+        find_cluster(DeviceConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(devices="two"), "devices='two' names no devices"),
+        (dict(devices="cpu:0"), "devices='cpu:0' names no devices"),
+        (dict(devices="0"), "devices='0' names no devices"),
+        (dict(worker_index=1), "worker_index=1 goes with --workers"),
+        (dict(worker_timeout=0.0), "worker_timeout=0.0 is not positive"),
+    ],
+)
+def test_settings_that_name_no_devices(settings, said):
+    """Catches: a setting that is found wrong only when others wait."""
+    with pytest.raises(InputError, match=said):
+        DeviceConfig(**settings)
+
+
+def test_devices_that_are_not_here():
+    """Catches: fewer devices than were asked for, without a word; parts of a processor that TensorFlow has begun to use whole."""
+    with pytest.raises(InputError, match=r"devices=7, but TensorFlow finds .* Use .*, or cpu:7"):
+        cluster.start(DeviceConfig(devices="7"))
+    tf.zeros([])
+    with pytest.raises(InputError, match="TensorFlow has begun to compute, so its devices can no longer be chosen"):
+        cluster.start(DeviceConfig(devices="cpu:2"))
+    assert cluster.start(DeviceConfig(devices="auto")) is None or cluster.start(DeviceConfig(devices="auto")).num_replicas_in_sync > 1
+
+
+def two_free_ports():
+    sockets = [socket.socket() for _ in range(2)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def begin(folder, number, ports, *arguments, **settings):
+    """A worker of a run in a process of its own."""
+    workers = ",".join(f"127.0.0.1:{port}" for port in ports)
+    command = [sys.executable, "-m", "ppo_keras", *TRAINING, *arguments, "--workers", workers, "--worker-index", str(number)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | settings
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def both(folder, *arguments):
+    """Both workers of a run to their ends: [(exit code, standard output, standard error)]."""
+    ports = two_free_ports()
+    workers = [begin(folder, number, ports, *arguments) for number in range(2)]
+    return [(worker.wait(timeout=200), *worker.communicate()) for worker in workers]
+
+
+def metrics(folder):
+    with open(folder / "runs" / "shared" / "metrics.csv", newline="") as file:
+        return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run that two processes trained, and how they ended."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, both(folder)
+
+
+def test_two_processes_train_one_run(trained, tmp_path):
+    """Catches: two runs in place of one, a worker that writes into the run folder or prints what the chief prints, other numbers than one process has."""
+    folder, (chief, worker) = trained
+    assert chief[0] == worker[0] == 0, chief[2] + worker[2]
+    assert [path.name for path in folder.iterdir()] == ["runs"] and [path.name for path in (folder / "runs").iterdir()] == ["shared"]
+    assert "Run folder: runs/shared" in chief[1]
+    assert [line.split("127.0.0.1")[0] for line in worker[1].splitlines()] == ["[worker 1] begins with worker 0 (the chief) at ", "[worker 1] has ended"]
+    alone = subprocess.run([sys.executable, "-m", "ppo_keras", *TRAINING], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
+    assert alone.returncode == 0, alone.stderr
+    ours, expected = metrics(folder), metrics(tmp_path)
+    assert len(ours) == len(expected) == 12
+    for one, other in zip(ours, expected):
+        assert {name: float(value) for name, value in one.items() if value} == pytest.approx({n: float(v) for n, v in other.items() if v}, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_worker_that_is_killed_ends_the_others_and_the_run_goes_on(trained, tmp_path, killed):
+    """Catches: a process that waits for ever for one that is gone, a state that is lost, a run that goes on otherwise."""
+    ports = two_free_ports()
+    workers = [begin(tmp_path, number, ports) for number in range(2)]
+    while not list((tmp_path / "runs").glob("shared/checkpoints/training-4.npz")):
+        time.sleep(0.02)
+        assert workers[0].poll() is None
+    workers[killed].send_signal(signal.SIGKILL)
+    began, other = time.monotonic(), workers[1 - killed]
+    assert other.wait(timeout=60) == 2
+    said = other.communicate()[1]
+    workers[killed].communicate()
+    assert f"ppo-keras: error: worker {killed}{' (the chief)' * (killed == 0)} at 127.0.0.1:{ports[killed]} is gone" in said.splitlines()[-1], said
+    assert time.monotonic() - began < 60
+    # another number of processes goes on too
+    resumed = [sys.executable, "-m", "ppo_keras", *TRAINING[:2], "--resume", "shared", "--runs-folder", str(tmp_path / "runs")]
+    if killed:
+        done = subprocess.run(resumed, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
+        assert done.returncode == 0, done.stderr
+    else:
+        ends = both(tmp_path, "--resume", "shared")
+        assert [end[0] for end in ends] == [0, 0], ends
+    for one, other in zip(metrics(tmp_path), metrics(trained[0]), strict=True):
+        assert {name: float(value) for name, value in one.items() if value} == pytest.approx({n: float(v) for n, v in other.items() if v}, rel=1e-5, abs=1e-5)
+
+
+def test_workers_that_differ_are_told_at_the_beginning(tmp_path):
+    """Catches: two halves of different runs that are added up."""
+    ports = two_free_ports()
+    workers = [begin(tmp_path, number, ports, "--discount", value) for number, value in enumerate(("0.9", "0.8"))]
+    ends = [(worker.wait(timeout=100), worker.communicate()[1]) for worker in workers]
+    for code, said in ends:
+        assert code == 2 and said.splitlines()[-1].endswith(
+            f"worker 1 at 127.0.0.1:{ports[1]} has other settings than the chief. Start all workers with the same."
+        )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_worker_that_never_comes_is_named(tmp_path):
+    """Catches: a process that waits for an hour, deaf to Ctrl-C."""
+    ports, began = two_free_ports(), time.monotonic()
+    alone = begin(tmp_path, 1, ports, "--worker-timeout", "6")
+    code, said = alone.wait(timeout=60), alone.communicate()[1]
+    assert code == 2 and f"worker 0 (the chief) at 127.0.0.1:{ports[0]} did not come within" in said.splitlines()[-1]
+    assert any(line.startswith("[worker 1] waiting for worker 0 (the chief)") for line in said.splitlines())
+    assert time.monotonic() - began < 50 and not (tmp_path / "runs").exists()
