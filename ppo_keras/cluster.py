@@ -235,15 +235,15 @@ def check_alike(facts):
     """Raises `InputError` in every process where one of them has other facts than the chief.
 
     Args:
-        facts: {what: anything that can be written as JSON}, such as {"settings": {...}}.
+        facts: {what: anything that can be written as JSON}, such as {"discount": 0.99}.
     """
     cluster = this_cluster()
     if not cluster.several:
         return
     digest = lambda fact: np.frombuffer(hashlib.sha256(json.dumps(fact, sort_keys=True, default=str).encode()).digest(), np.int32)
     said = exchange(np.concatenate([digest(fact) for fact in facts.values()])).reshape([len(cluster.addresses), len(facts), -1])
-    for index, what in zip(*np.nonzero((said != said[:1]).any(axis=-1))):
-        raise InputError(f"{cluster.called(index)} has other {list(facts)[what]} than the chief. Start all workers with the same.")
+    for index, what in np.argwhere((said != said[:1]).any(axis=-1)).tolist():
+        raise InputError(f"{cluster.called(index)} differs from the chief in {list(facts)[what]}. Start all workers with the same.")
 
 
 @contextlib.contextmanager

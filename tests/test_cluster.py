@@ -197,7 +197,7 @@ def test_workers_that_differ_are_told_at_the_beginning(tmp_path):
     ends = [(worker.wait(timeout=100), worker.communicate()[1]) for worker in workers]
     for code, said in ends:
         assert code == 2 and said.splitlines()[-1].endswith(
-            f"worker 1 at 127.0.0.1:{ports[1]} has other settings than the chief. Start all workers with the same."
+            f"worker 1 at 127.0.0.1:{ports[1]} differs from the chief in discount. Start all workers with the same."
         )
     assert not (tmp_path / "runs").exists()
 

@@ -49,7 +49,7 @@ def run_job(config, make_job, resume=False):
             Run.check_new(runs_folder, config.run, config.overwrite)
         job = make_job()
         stack.callback(job.close)
-        cluster.check_alike({"version of ppo_keras or its libraries": versions(), "settings": settings_of(config), "data": job.data})
+        cluster.check_alike({f"the version of {name}": version for name, version in versions().items()} | settings_of(config) | {"the data": job.data})
         interrupt = stack.enter_context(callbacks.interruptible())
         if not resume:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def fit_and_save(
     parts = {key: part for key, part in further.items() if hasattr(part, "state")}
     checkpoint = callbacks.Checkpoint(run.states("training"), checkpoint_every, parts, score)
     iterations = checkpoint.restore_last(learner) or 0
-    cluster.check_alike({"state of the run": iterations})
+    cluster.check_alike({"the state to go on from": iterations})
     run.forget_metrics(after=iterations)
     done = iterations // getattr(learner, "iterations_per_call", 1)
     try:
