@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ppo_keras import cluster
 from ppo_keras.cluster import Cluster, find_cluster
+from ppo_keras.commands.parser import parse
 from ppo_keras.config import DeviceConfig
 from ppo_keras.devices import WHOLE
 from ppo_keras.errors import InputError
@@ -99,6 +100,13 @@ def test_settings_that_name_no_devices(settings, said):
     """Catches: a setting that is found wrong only when others wait."""
     with pytest.raises(InputError, match=said):
         DeviceConfig(**settings)
+
+
+@pytest.mark.parametrize("task", ["generation", "classification", "cartpole", "gridworld"])
+def test_options_reach_the_settings(task):
+    """Catches: a task that cannot be shared."""
+    options = ["--devices", "auto", "--workers", "a:1,b:2", "--worker-index", "1", "--worker-timeout", "7"]
+    assert parse(["train", task, *options]).config.sharing == DeviceConfig("auto", "a:1,b:2", 1, 7.0)
 
 
 def test_devices_that_are_not_here():

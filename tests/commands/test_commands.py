@@ -38,6 +38,7 @@ CHOICES = {
     "schedule": "cosine", "seed": 7, "shuffle_seed": 7, "entropy_coefficient": 0.25, "dual_clip": 3.0, "target_kl": 0.5, "response_length": 7,
     "validation_data": "b.tsv", "test_data": "c.tsv", "costs": "0 1; 5 0", "text_length": 9, "questions": "all", "question_column": "q",
     "answer_column": "a", "source_column": "s", "target_column": "t", "partial_credit": 0.5, "prompt_length": 9, "positive_label": "bad",
+    "devices": "cpu:2",
     "reward_epochs": 7, "reward_learning_rate": 0.5, "reward_weights": "right=2", "reward_processes": 2, "reward_timeout": 1.5,
 }  # fmt: skip
 FIELDS = [f.name for f in dataclasses.fields(GenerationConfig) if not dataclasses.is_dataclass(f.default)]
@@ -46,7 +47,8 @@ PARTNERS = {"validation_data": {"data": "a.tsv"}, "test_data": {"data": "a.tsv"}
 PARTNERS |= {name: {"reward": "a:b"} for name in ("reward_weights", "reward_processes", "reward_timeout")}
 SETTINGS = [("generation", None, name) for name in FIELDS if name not in ("chosen_column", "rejected_column", "prompt_widths")]
 SETTINGS += [("translation", None, "prompt_widths")]
-SETTINGS += [("generation", *pair) for pair in NESTED if pair[0] != "checkpoint"]  # those of a checkpoint: test_pretrained_tasks.py
+# those of a checkpoint: test_pretrained_tasks.py; of workers: test_cluster.py
+SETTINGS += [("generation", *pair) for pair in NESTED if pair[0] != "checkpoint" and "worker" not in pair[1]]
 for task, (settings, _) in TASKS.items():  # of the other tasks, what generation does not have
     SETTINGS += [(task, None, f.name) for f in dataclasses.fields(settings) if not dataclasses.is_dataclass(f.default) and f.name not in FIELDS]
 

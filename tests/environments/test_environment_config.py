@@ -30,7 +30,7 @@ CHOICES = {
 
 def fields_of(kind, nested=True):
     """(group or None, field) of every setting but the model, on which other defaults depend."""
-    flat = [(None, field.name) for field in dataclasses.fields(kind) if field.name not in (*NESTED, "model")]
+    flat = [(None, field.name) for field in dataclasses.fields(kind) if field.name not in (*NESTED, "model", "sharing")]  # see test_cluster.py
     return flat + [(group, field.name) for group, part in NESTED.items() for field in dataclasses.fields(part)] * nested
 
 

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from ppo_keras.commands.parser import parse
 from ppo_keras.config import SupervisedConfig
+from ppo_keras.devices import Devices
 from ppo_keras.errors import InputError, ResumeError
 from ppo_keras.language import generation
 from ppo_keras.networks.adapters import adapter_settings, adapter_variables
@@ -274,7 +275,8 @@ def test_recomputing_reaches_the_policy(place, options):
     for given, expected in (([], False), (["--recompute"], True)):
         config = parse(["train", "question-answering", *options, *given]).config
         checkpoint = Checkpoint("checkpoint") if options else None
-        task = SimpleNamespace(config=config, checkpoint=checkpoint, tokenizer=SimpleNamespace(vocabulary_size=VOCABULARY), memory=8)
+        task = SimpleNamespace(config=config, checkpoint=checkpoint, tokenizer=SimpleNamespace(vocabulary_size=VOCABULARY), memory=8, devices=Devices())
+        task._new_policy = lambda labels, task=task: TextJob._new_policy(task, labels)
         assert TextJob.new_policy(task).encoder.trunk.recompute is expected
     assert "--recompute is for a transformer's blocks" in refused("train", "generation", "--model", "lstm", "--recompute")
 

@@ -7,6 +7,7 @@ import types
 import pytest
 
 from ppo_keras.commands.main import main
+from ppo_keras.environments.config import EnvironmentConfig
 from ppo_keras.errors import InputError
 from ppo_keras.runs import lock
 from ppo_keras.runs.folder import Run
@@ -19,11 +20,11 @@ class Job:
     """A job that calls what it is given."""
 
     def __init__(self, prepare=lambda run, interrupt: None, improve=lambda run, interrupt: None):
-        self.prepare, self.improve, self.close = prepare, improve, lambda: None
+        self.prepare, self.improve, self.close, self.data = prepare, improve, lambda: None, []
 
 
 def settings(folder, name="first", overwrite=False):
-    return types.SimpleNamespace(runs_folder=str(folder), run=name, overwrite=overwrite)
+    return EnvironmentConfig(runs_folder=str(folder), run=name, overwrite=overwrite)
 
 
 @pytest.fixture
