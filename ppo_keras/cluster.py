@@ -257,8 +257,8 @@ def plain_losses():
             raise
         found = re.search(r"/job:worker/(?:replica:0/)?task:(\d+)", str(error))
         others = [index for index in range(len(cluster.addresses)) if index != cluster.index]
-        index = int(found[1]) if found else others[0]
-        who = cluster.called(index) if index in others and (found or len(others) == 1) else "another worker"
+        named = [int(found[1])] if found and int(found[1]) in others else others
+        who = cluster.called(named[0]) if len(named) == 1 else "another worker"
         raise InputError(f"{who} is gone: it was stopped, or ended with an error, which it says itself. Start all workers again, with --resume.") from error
 
 

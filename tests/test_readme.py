@@ -76,7 +76,7 @@ def test_the_memory_is_that_of_the_table():
 
 def test_the_agent_of_the_python_use_learns():
     """Catches: an example that drifted from the package, or an agent that learns nothing."""
-    (example,) = [block for block in blocks("python") if "EnvironmentPPO" in block]
+    (example,) = [block for block in blocks("python") if "EnvironmentPPO" in block and "strategy" not in block]
     small = example.replace("epochs=3)", "epochs=1, verbose=0)").replace("width=64", "width=32").replace("jit_compile=True", "jit_compile=False")
     assert sum(a != b for a, b in zip(example.splitlines(), small.splitlines())) == 3
     names = {}
@@ -113,6 +113,14 @@ def test_the_reward_of_columns_rewards():
     exec(example, names)
     assert names["right_and_brief"]("2 + 2", "It is 4.", answer="4") == {"right": 1.0, "brief": 1.0}
     assert names["right_and_brief"]("2 + 2", "It is 5.", answer="4", most_words="2") == {"right": 0.0, "brief": 0.0}
+
+
+def test_the_python_use_of_several_devices_runs():
+    """Catches: an example that drifted from the package."""
+    (example,) = [block for block in blocks("python") if "strategy.scope()" in block]
+    names = {}
+    exec(example.replace("steps_per_epoch=100", "steps_per_epoch=2, verbose=0"), names)
+    assert int(names["agent"].iteration.numpy()) == 2
 
 
 def test_the_test_command_is_the_one_that_ci_runs():

@@ -5,6 +5,7 @@ prompt 16, response 48, 4 epochs x 4 minibatches, with a reference and a reward 
 a checkpoint with adapters of rank 8, batch 16, prompt 32, response 32, one epoch x 4 minibatches, and a reward model on its trunk. `bench memory` estimates the memory of the same.
 """
 
+import dataclasses
 import json
 import tempfile
 import time
@@ -183,17 +184,21 @@ def bench_text(model="transformer", shared=True, jit_compile=True, iterations=10
     return result
 
 
-def bench_memory(shared=True, sizes=Sizes()):
+def bench_memory(shared=True, devices=1, sizes=Sizes()):
     """Prints what memory an iteration takes by an estimate, for this machine and for cards that are named, and as the last line JSON, which it returns.
 
     No weight is read: of a checkpoint, its `config.json` is enough.
 
     Args:
         shared: of a network of our own: one trunk for policy and value.
+        devices: how many such as each that is named share the batch.
         sizes: `Sizes`.
     """
     require(shared or sizes.pretrained is None, "--pretrained brings its own network. Leave out --no-shared-trunk.")
+    check_count("--devices", devices, example=8)
     settings, work = sizes.work(shared)
+    PPOConfig(minibatches=work.minibatches, accumulation_steps=work.accumulation_steps).check_batch(work.batch, devices=devices)
+    work = dataclasses.replace(work, devices=devices)
     available, card = memory_here()
     here = estimate(settings, work, card)
     places = [("this machine", available, card)] if available else []
@@ -203,6 +208,7 @@ def bench_memory(shared=True, sizes=Sizes()):
     ]
     learns = f"adapters of rank {work.lora_rank} on {work.lora_layers}" if work.lora_rank else "every weight trained"
     what = f"{sizes.pretrained or 'transformer, 4 layers x 128'}, {work.weights}, {learns}, {work.batch} responses of {work.response} tokens to prompts of {work.prompt}"
+    what += f", each of {devices} devices" * (devices > 1)
     print_memory(what, here.phases, here.totals, rows)
     result = {"phase": here.peak_phase, "peak_bytes": here.peak, "phases": here.totals, "parts": here.phases[here.peak_phase]}
     result |= {"fits": {name: bool(needed <= memory) for name, memory, needed, _ in rows}, "largest_batch": {name: batch for name, *_, batch in rows}}

@@ -151,8 +151,9 @@ def build_parser(arguments=()):
         epilog="examples:\n  ppo-keras bench memory --pretrained smollm2 --batch-size 64\n  ppo-keras bench memory --pretrained my_model --weights bfloat16", **style,
     )  # fmt: skip
     memory.add_argument("--no-shared-trunk", action="store_true", help="separate policy and value networks")
+    memory.add_argument("--devices", type=int, default=1, help="how many devices share the batch: the memory is that of each")
     _add_sizes(memory)
-    memory.set_defaults(command=_benchmark("bench_memory", lambda o: (not o.no_shared_trunk,)))
+    memory.set_defaults(command=_benchmark("bench_memory", lambda o: (not o.no_shared_trunk, o.devices)))
     logging = kinds.add_parser(
         "logging", help="the share of time that TensorBoard takes", description="Times what TensorBoard costs in PPO of a language model.",
         epilog="example:\n  ppo-keras bench logging --iterations 3", **style,

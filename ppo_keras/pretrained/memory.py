@@ -39,6 +39,7 @@ class Work:
     | `critic` | "shared": a head on the policy's hidden states; "adapters": it reads by itself, with adapters of its own; "network": a trunk of its own |
     | `reward` | None: a function; "head": a head on the reference's trunk; or the `Settings` of a reward model with a trunk of its own |
     | `recompute` | blocks are computed once more in the backward pass: of each, only what goes in is kept |
+    | `devices` | how many share the batch, each with all weights; the memory is that of one |
     """
 
     batch: int
@@ -52,6 +53,7 @@ class Work:
     critic: str = "shared"
     reward: Any = None
     recompute: bool = False
+    devices: int = 1
 
     @property
     def sequences(self):
@@ -181,6 +183,7 @@ def estimate(settings, work, card=False):
         >>> estimate(settings_of(config), Work(batch=16, prompt=32, response=32, lora_rank=8)).peak  # doctest: +SKIP
         3412939104
     """
+    work, shared = dataclasses.replace(work, batch=math.ceil(work.batch / work.devices)), work.devices > 1
     size, vocabulary, readings = BYTES[work.weights], settings.vocabulary_size, 1 if work.critic == "shared" else 2
     trunk = work.reward if hasattr(work.reward, "plain") else None  # of a reward model
     base, head = count_weights(settings) * (2 if work.critic == "network" else 1), settings.width + 1
@@ -217,7 +220,8 @@ def estimate(settings, work, card=False):
         "update": trajectory | {
             "activations": kept, "logits": 4 * 4 * logits_at_once(settings, learned), "gradients": 0 if work.lora_rank else 4 * vocabulary * settings.width,
         },
-        "step": trajectory | {"gradients": 4 * trained},
+        # joined into vectors, and added up over devices: two more of them
+        "step": trajectory | {"gradients": 4 * trained * (3 if shared else 1)},
     }  # fmt: skip
     reading = 0 if card else 3 * 4 * max(map(math.prod, matrices_of(settings).values()))  # a layer as it is read, put together, and turned around
     if size == 2 and not card:  # before its loops XLA makes the head float32; for the backward pass it turns all matrices around, and the head once more
@@ -231,7 +235,7 @@ def estimate(settings, work, card=False):
 
 def largest_batch(settings, work, available, card=False, multiple=1):
     """The largest batch that fits into so many bytes, a multiple of what the batch is divided into, and of `multiple`; 0 where none does."""
-    step = math.lcm(work.minibatches * work.accumulation_steps, multiple)
+    step = math.lcm(work.minibatches * work.accumulation_steps * work.devices, multiple)
     fits = lambda count: estimate(settings, dataclasses.replace(work, batch=count * step), card).peak <= available
     low, high = 0, 1
     while fits(high):

@@ -119,6 +119,9 @@ def test_memory_of_a_checkpoint_by_its_config_alone(tmp_path, monkeypatch, capsy
     assert result["phases"] == expected.totals and result["peak_bytes"] == expected.peak and result["parts"] == expected.phases[result["phase"]]
     assert list(result["fits"]) == list(result["largest_batch"]) == ["this machine", *bench.CARDS]
     assert not result["fits"]["this machine"] and result["largest_batch"]["this machine"] == 0 and all(result["fits"][card] for card in bench.CARDS)
+    shared = bench.bench_memory(devices=2, sizes=bench.Sizes(str(place), batch=16, minibatches=2))
+    assert shared["phases"] == bench.estimate(settings, bench.Work(16, 32, 32, 2, 1, 8, reward="head", devices=2)).totals
+    assert "each of 2 devices" in " ".join(capsys.readouterr().out.split())
     row = lambda name: next([cell.strip() for cell in line.split("│")[2:-1]] for line in table if line.startswith(f"│ {name} "))
     assert row("together") == [f"{total / 1e9:.3f}" for total in expected.totals.values()]
     assert row("this machine") == ["1.0", f"{expected.peak / 1e9:.2f}", "no", "none"] and row("T4")[:3] == ["16.0", "0.60", "yes"]

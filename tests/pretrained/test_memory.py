@@ -139,3 +139,12 @@ def test_a_known_model():
     assert count_weights(llama) == 1_235_814_400
     found = estimate(llama, Work(4, 64, 64, lora_rank=8, weights="bfloat16"), card=True)
     assert 3.2e9 < found.peak < 3.8e9 and found.peak_phase == "update"
+
+
+def test_devices_share_the_batch_and_hold_all_weights():
+    """Catches: weights that are divided, a batch that is not, the vectors forgotten in which gradients are exchanged, a largest batch for one device."""
+    one, four = estimate(SMALL, WORK, True).phases, estimate(SMALL, replace(WORK, batch=16, devices=4), True).phases
+    gradients = one["step"]["gradients"]
+    assert four == one | {"step": one["step"] | {"gradients": 3 * gradients}} and gradients == 4 * (2 * 3 * 24 + 9)
+    available = estimate(SMALL, replace(WORK, batch=16, devices=4), True).peak
+    assert largest_batch(SMALL, replace(WORK, devices=4), available, True) == 16
