@@ -130,6 +130,62 @@ axes.grid(axis="x", alpha=0.3)
 chapter.show(figure, "speed")
 
 # %% [markdown]
+# ### Several devices
+#
+# More devices share a batch: each writes, scores and differentiates its rows, and the gradients are added up before the optimizer steps (in the
+# package by `tf.distribute`, with `--devices` and `--workers`). Two things are easily got wrong. The loss is a mean over *all* real tokens, and shares have
+# different numbers of them, so the mean of the devices' means is another number. And what belongs to the whole batch (whitening, the KL that the
+# controller sees, the norm that is limited) has to be computed of the whole. Below four shares are computed one after the other.
+#
+# The gain ends where devices wait for each other. A ring of $N$ devices that adds up $b$ bytes sends $2\frac{N-1}{N}b$ over each wire in $2(N-1)$ messages
+# (Patarasuk and Yuan 2009), whatever the batch. The table says how long that takes and which share of a step is left for computing, from sizes of models and
+# wires alone; `python tutorials/cluster/exchange.py` measures the exchange on your machine.
+
+# %%
+import runpy
+
+from ppo_keras import LanguagePPO
+from ppo_keras.devices import WHOLE, Share
+
+learner = LanguagePPO(writer, lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1), 1, 0, LENGTH, PPOConfig(discount=1.0))
+learner.compile("adam", jit_compile=False)
+trajectory, _ = tf.function(learner.collect, autograph=False)(prompts)
+experience, DEVICES = learner.estimate(trajectory), 4
+shares = [Share(i, DEVICES) for i in range(DEVICES)]
+
+
+def gradient(share, count):
+    """Of the loss of a share of the batch, as its part of `count` real tokens."""
+    return learner.share_of_gradients(share, experience, count)[1][0]
+
+
+def added(gradients):
+    return [sum(parts) for parts in zip(*gradients)]
+
+
+count = tf.reduce_sum(trajectory.mask)
+whole = gradient(WHOLE, count)
+right = added([gradient(share, count) for share in shares])
+wrong = added([gradient(share, DEVICES * tf.reduce_sum(share.of(trajectory.mask))) for share in shares])
+error = lambda found: max(float(tf.reduce_max(tf.abs(a - b))) for a, b in zip(found, whole)) / max(float(tf.reduce_max(tf.abs(b))) for b in whole)
+print(chapter.text("real tokens of each device:", "各设备的有效词元数："), [int(tf.reduce_sum(share.of(trajectory.mask))) for share in shares])
+print(f"{chapter.text('error of the sum, each share divided by the tokens of all:', '各份除以总词元数再求和，误差：')} {error(right):.0e}")
+print(f"{chapter.text('error of the mean of the devices, each by its own tokens:', '各份除以自己的词元数再平均，误差：')} {error(wrong):.0e}")
+assert error(right) < 1e-4 < error(wrong)
+
+exchange = runpy.run_path(str(Path(sys.modules["chapter"].__file__).parent / "cluster" / "exchange.py"))
+print()
+for model, (numbers, operations) in exchange["MODELS"].items():
+    computing = operations * exchange["TOKENS"] / (exchange["PEAK"] * exchange["USED"])
+    for wires, (devices, bandwidth, latency) in exchange["WIRES"].items():
+        waiting = exchange["ring"](devices, 4 * numbers, bandwidth, latency)
+        print(f"{model:26} {wires:28} {1e3 * waiting:9.2f} ms  {computing / (computing + waiting):5.0%}")
+
+# %% [markdown]
+# Over a fast bus all weights may be exchanged. Between machines adapters pay twice: a gradient of a few million numbers instead of hundreds of
+# millions takes milliseconds. Larger batches for each device help too, for the exchange is the same.
+
+# %% [markdown]
 # ### Epochs of minibatches, and the clip
 #
 # Samples are dear, so PPO uses each several times. That is allowed only near the policy that drew them, and the clip of the ratio

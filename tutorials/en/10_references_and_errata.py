@@ -355,6 +355,7 @@ assert below.sum() == len(table)
 # - Efron, B. (1979). *Bootstrap methods: Another look at the jackknife*. The Annals of Statistics 7(1), 1-26. <https://doi.org/10.1214/aos/1176344552>
 # - Efron, B., Tibshirani, R. J. (1993). *An Introduction to the Bootstrap*. Chapman and Hall.
 # - Okabe, M., Ito, K. (2008). *Color universal design: How to make figures and presentations that are friendly to colorblind people*. <https://jfly.uni-koeln.de/color/>
+# - Patarasuk, P., Yuan, X. (2009). *Bandwidth optimal all-reduce algorithms for clusters of workstations*. Journal of Parallel and Distributed Computing 69(2). <https://doi.org/10.1016/j.jpdc.2008.09.002>
 # - Abadi, M., Chu, A., Goodfellow, I., McMahan, H. B., Mironov, I., Talwar, K., Zhang, L. (2016). *Deep learning with differential privacy*. ACM CCS. <https://arxiv.org/abs/1607.00133>
 # - Bun, M., Steinke, T. (2016). *Concentrated differential privacy: Simplifications, extensions, and lower bounds*. Theory of Cryptography Conference. <https://arxiv.org/abs/1605.02065>
 #

@@ -124,6 +124,56 @@ axes.grid(axis="x", alpha=0.3)
 chapter.show(figure, "speed")
 
 # %% [markdown]
+# ### 多个设备
+#
+# 设备多了，就分担同一个批次：每个设备为自己的那几行生成、打分、求梯度，梯度求和之后优化器才更新（软件包用`tf.distribute`实现，见`--devices`和`--workers`）。有两处容易写错。损失是对*全部*有效词元的平均，而各份的有效词元数不同，所以“先在各设备内平均、再对设备平均”得到的是另一个数。属于整个批次的量（优势的白化、控制器看到的KL、被裁剪的梯度范数）也必须用整个批次来算。下面依次计算四份。
+#
+# 设备开始互相等待时，加速就到头了。$N$个设备组成环，对$b$字节求和，每条线路要用$2(N-1)$条消息传送$2\frac{N-1}{N}b$字节（Patarasuk和Yuan，2009），与批次大小无关。下表只根据模型与线路的规模，给出这需要多久，以及一步之中还有多大比例用于计算；`python tutorials/cluster/exchange.py`在你的机器上测量这种交换。
+
+# %%
+import runpy
+
+from ppo_keras import LanguagePPO
+from ppo_keras.devices import WHOLE, Share
+
+learner = LanguagePPO(writer, lambda prompts, responses: tf.reduce_sum(responses.mask, axis=1), 1, 0, LENGTH, PPOConfig(discount=1.0))
+learner.compile("adam", jit_compile=False)
+trajectory, _ = tf.function(learner.collect, autograph=False)(prompts)
+experience, DEVICES = learner.estimate(trajectory), 4
+shares = [Share(i, DEVICES) for i in range(DEVICES)]
+
+
+def gradient(share, count):
+    """Of the loss of a share of the batch, as its part of `count` real tokens."""
+    return learner.share_of_gradients(share, experience, count)[1][0]
+
+
+def added(gradients):
+    return [sum(parts) for parts in zip(*gradients)]
+
+
+count = tf.reduce_sum(trajectory.mask)
+whole = gradient(WHOLE, count)
+right = added([gradient(share, count) for share in shares])
+wrong = added([gradient(share, DEVICES * tf.reduce_sum(share.of(trajectory.mask))) for share in shares])
+error = lambda found: max(float(tf.reduce_max(tf.abs(a - b))) for a, b in zip(found, whole)) / max(float(tf.reduce_max(tf.abs(b))) for b in whole)
+print(chapter.text("real tokens of each device:", "各设备的有效词元数："), [int(tf.reduce_sum(share.of(trajectory.mask))) for share in shares])
+print(f"{chapter.text('error of the sum, each share divided by the tokens of all:', '各份除以总词元数再求和，误差：')} {error(right):.0e}")
+print(f"{chapter.text('error of the mean of the devices, each by its own tokens:', '各份除以自己的词元数再平均，误差：')} {error(wrong):.0e}")
+assert error(right) < 1e-4 < error(wrong)
+
+exchange = runpy.run_path(str(Path(sys.modules["chapter"].__file__).parent / "cluster" / "exchange.py"))
+print()
+for model, (numbers, operations) in exchange["MODELS"].items():
+    computing = operations * exchange["TOKENS"] / (exchange["PEAK"] * exchange["USED"])
+    for wires, (devices, bandwidth, latency) in exchange["WIRES"].items():
+        waiting = exchange["ring"](devices, 4 * numbers, bandwidth, latency)
+        print(f"{model:26} {wires:28} {1e3 * waiting:9.2f} ms  {computing / (computing + waiting):5.0%}")
+
+# %% [markdown]
+# 在高速总线上，交换全部权重没有问题。在机器之间，适配器的好处是双重的：梯度只有几百万个数，而不是几亿个，交换只需几毫秒。让每个设备分到更大的批次也有帮助，因为交换量不变。
+
+# %% [markdown]
 # ### 多轮小批量与裁剪
 #
 # 样本昂贵，所以PPO把每个样本用好几次。这只在产生样本的策略附近才成立，而对概率比的裁剪正是让新策略留在附近的手段（最大化的是它的期望；$r$是新旧概率之比，$A$是优势）：
