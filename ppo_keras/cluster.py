@@ -17,7 +17,8 @@ import tensorflow as tf
 from ppo_keras.devices import WHOLE, Share
 from ppo_keras.errors import InputError, line_of, require
 
-EVERY = 5  # seconds between two looks for those that are waited for
+EVERY = 5  # seconds between two words about those that are waited for
+FORMING = 60  # most seconds in which TensorFlow connects workers that are all there
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError, tf.errors.InternalError)
 _started = {}  # the strategy of this process, once it is made: TensorFlow can make no other
 
@@ -65,7 +66,7 @@ def find_cluster(config):
         given, (addresses, index) = "TF_CONFIG", _of_tf_config()
         if not addresses:
             return Cluster()
-    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+    elif os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         given, (addresses, index) = "Slurm", _of_slurm()
     else:
         return Cluster()
@@ -81,7 +82,7 @@ def _of_tf_config():
     example = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
     try:
         content = json.loads(os.environ["TF_CONFIG"] or "{}")
-        jobs = {job: list(addresses) for job, addresses in content.get("cluster", {}).items()}
+        jobs = {job: [str(address) for address in addresses] for job, addresses in content.get("cluster", {}).items()}
         kind, index = content["task"]["type"] if jobs else "worker", int(content["task"]["index"]) if jobs else 0
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"TF_CONFIG cannot be read ({line_of(error)}). Write it such as {example}, or unset it.") from error
@@ -89,7 +90,9 @@ def _of_tf_config():
     require(not others, f"TF_CONFIG has tasks of the kind {', '.join(others)}, but a run has workers, which are all alike, and a chief. Leave them out.")
     chiefs = jobs.get("chief", [])
     require(len(chiefs) < 2, f"TF_CONFIG names {len(chiefs)} chiefs, but one process writes the run. Name one; the others are workers.")
-    require(not jobs or kind in jobs, f"TF_CONFIG says that this is a {kind}, but names none. Write it such as {example}.")
+    require(not jobs or kind in jobs, f"TF_CONFIG says that this is of the kind {kind!r}, of which it names none. Write it such as {example}.")
+    of_kind = len(jobs.get(kind, [None]))
+    require(0 <= index < of_kind, f"TF_CONFIG names {of_kind} of the kind {kind!r}, but this is to be number {index}. Count from 0 to {of_kind - 1}.")
     return chiefs + jobs.get("worker", []), index + (len(chiefs) if kind == "worker" else 0)
 
 
@@ -121,7 +124,7 @@ def start(config, stderr=2):
         return _started["strategy"]
     require(
         "wanted" not in _started or (_started["strategy"] is None),
-        f"devices={config.devices} were asked for, but this process has begun with {_started.get('wanted', ('',))[0]}. Begin a new process.",
+        f"this process has begun with other devices or workers than devices={config.devices}, {len(cluster.addresses) or 'no'} workers. Begin a new one.",
     )
     try:
         strategy = _of_workers(config, cluster, stderr) if cluster.several else _of_devices(config.devices)
@@ -165,7 +168,7 @@ def _of_workers(config, cluster, stderr):
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}), task_type="worker", task_id=cluster.index, rpc_layer="grpc"
     )
     _meet(cluster, config.worker_timeout, stderr)
-    faulthandler.dump_traceback_later(config.worker_timeout, exit=True, file=stderr)  # TensorFlow waits for an hour, deaf to Ctrl-C, for one that dies just now
+    faulthandler.dump_traceback_later(FORMING, exit=True, file=stderr)  # TensorFlow waits for an hour, deaf to Ctrl-C and to Python, for one that dies just now
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
@@ -179,8 +182,9 @@ def _share_processor(cluster):
     host = lambda address: address.rpartition(":")[0]
     here = sum(host(address) == host(cluster.addresses[cluster.index]) for address in cluster.addresses)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if here > 1 and "TF_NUM_INTRAOP_THREADS" not in os.environ:
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // here))
+    most, chosen = max(1, cores // here), tf.config.threading.get_intra_op_parallelism_threads()
+    if here > 1 and "TF_NUM_INTRAOP_THREADS" not in os.environ and not 0 < chosen <= most:
+        tf.config.threading.set_intra_op_parallelism_threads(most)
 
 
 def _meet(cluster, timeout, stderr):
@@ -253,8 +257,9 @@ def plain_losses():
         yield
     except LOST as error:
         cluster = this_cluster()
-        if not cluster.several:
+        if not cluster.several or (isinstance(error, tf.errors.InternalError) and "/job:worker" not in str(error)):
             raise
+        sys.unraisablehook = lambda *_: None  # as Python ends, TensorFlow's pools complain of the connections that are gone
         found = re.search(r"/job:worker/(?:replica:0/)?task:(\d+)", str(error))
         others = [index for index in range(len(cluster.addresses)) if index != cluster.index]
         named = [int(found[1])] if found and int(found[1]) in others else others

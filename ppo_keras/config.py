@@ -241,10 +241,10 @@ class DeviceConfig:
     def __post_init__(self):
         check_kinds(self)
         number = self.devices.removeprefix("cpu:")
-        good = self.devices == "auto" or (number.isdecimal() and int(number) >= 1)
+        good = self.devices == "auto" or (number.isascii() and number.isdecimal() and int(number) >= 1)
         require(good, f"devices={self.devices!r} names no devices. Use a number of GPUs such as 2, auto, or cpu:2.")
         require(self.workers is not None or self.worker_index is None, f"worker_index={self.worker_index} goes with --workers, which say where the others are.")
-        require(self.worker_timeout > 0, f"worker_timeout={self.worker_timeout} is not positive. Use a number of seconds such as 50.")
+        require(0 < self.worker_timeout <= 86_400, f"worker_timeout={self.worker_timeout} is outside (0, 86400]. Use a number of seconds such as 50.")
 
 
 @dataclass(frozen=True)

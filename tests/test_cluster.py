@@ -8,16 +8,23 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from ppo_keras import cluster
+from helpers import tiny_policy
+from ppo_keras import LanguagePPO, Prompts, PythonReward, cluster
 from ppo_keras.cluster import Cluster, find_cluster
 from ppo_keras.commands.parser import parse
 from ppo_keras.config import DeviceConfig
 from ppo_keras.devices import WHOLE
+from ppo_keras.environments.config import EnvironmentConfig
 from ppo_keras.errors import InputError
+from ppo_keras.language import ppo as language_ppo
+from ppo_keras.runs import callbacks
+from ppo_keras.tasks.environment import train
 
 TRAINING = ["train", "cartpole", "--run", "shared", "--environment-steps", "6144", "--iterations-per-call", "1", "--checkpoint-every", "2"]
 TRAINING += ["--evaluation-episodes", "2", "--no-jit"]
@@ -74,7 +81,10 @@ def test_workers_by_every_way(monkeypatch):
         ({}, '{"cluster": {"worker": ["a:1", "b:2"]}}', "TF_CONFIG cannot be read"),
         ({}, tf_config({"chief": ["a:1", "b:2"], "worker": ["c:3"]}), "names 2 chiefs, but one process writes the run"),
         ({}, tf_config({"ps": ["a:1"], "worker": ["c:3"]}), "tasks of the kind ps"),
-        ({}, tf_config({"worker": ["a:1", "b:2"]}, "chief"), "says that this is a chief, but names none"),
+        ({}, tf_config({"worker": ["a:1", "b:2"]}, "chief"), "is of the kind 'chief', of which it names none"),
+        ({}, tf_config({"chief": ["a:1"], "worker": ["b:2"]}, index=-1), "names 1 of the kind 'worker', but this is to be number -1"),
+        ({}, tf_config({"chief": ["a:1"], "worker": ["b:2"]}, "chief", 1), "names 1 of the kind 'chief', but this is to be number 1"),
+        ({}, tf_config({"worker": [1, 2]}), "names '1', which is no address"),
         ({}, tf_config({"worker": ["a:1", "b:2"]}, index=5), "this is to be number 5"),
     ],
 )
@@ -93,7 +103,8 @@ def test_what_is_no_cluster_is_named(monkeypatch, settings, variable, said):
         (dict(devices="cpu:0"), "devices='cpu:0' names no devices"),
         (dict(devices="0"), "devices='0' names no devices"),
         (dict(worker_index=1), "worker_index=1 goes with --workers"),
-        (dict(worker_timeout=0.0), "worker_timeout=0.0 is not positive"),
+        (dict(worker_timeout=0.0), "worker_timeout=0.0 is outside"),
+        (dict(worker_timeout=float("inf")), "worker_timeout=inf is outside"),
     ],
 )
 def test_settings_that_name_no_devices(settings, said):
@@ -133,7 +144,7 @@ def begin(folder, number, ports, *arguments, **settings):
     """A worker of a run in a process of its own."""
     workers = ",".join(f"127.0.0.1:{port}" for port in ports)
     command = [sys.executable, "-m", "ppo_keras", *TRAINING, *arguments, "--workers", workers, "--worker-index", str(number)]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | settings
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "TMPDIR": str(folder.parent)} | settings  # who is killed leaves his own place behind
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -196,6 +207,108 @@ def test_a_worker_that_is_killed_ends_the_others_and_the_run_goes_on(trained, tm
         assert [end[0] for end in ends] == [0, 0], ends
     for one, other in zip(metrics(tmp_path), metrics(trained[0]), strict=True):
         assert {name: float(value) for name, value in one.items() if value} == pytest.approx({n: float(v) for n, v in other.items() if v}, rel=1e-5, abs=1e-5)
+
+
+def test_all_stop_when_one_is_told_to(tmp_path):
+    """Catches: a worker that stops alone, so that the others lose what they did since the last state; one that goes on."""
+    ports = two_free_ports()
+    workers = [begin(tmp_path, number, ports) for number in range(2)]
+    while not list((tmp_path / "runs").glob("shared/checkpoints/training-2.npz")):
+        time.sleep(0.02)
+        assert workers[0].poll() is None
+    workers[1].send_signal(signal.SIGTERM)
+    ends = [(worker.wait(timeout=60), worker.communicate()[1]) for worker in workers]
+    assert [code for code, _ in ends] == [130, 130], ends
+    assert "The run can go on: --resume runs/shared" in ends[0][1]
+    newest = max(int(path.stem.rpartition("-")[2]) for path in (tmp_path / "runs").glob("shared/checkpoints/training-*.npz"))
+    assert newest == len(metrics(tmp_path))  # nothing is lost
+
+
+class Interrupt:
+    pressed = False
+
+
+def test_a_signal_while_all_agree_is_not_lost(monkeypatch):
+    """Catches: a flag that is written back as it was before the others answered."""
+    interrupt = Interrupt()
+    stop = callbacks.StopOnInterrupt(interrupt)
+    stop.set_model(types.SimpleNamespace(stop_training=False))
+    monkeypatch.setattr(callbacks, "any_process", lambda flag: vars(interrupt).update(pressed=True) or flag)
+    stop.on_train_batch_end(0)
+    assert interrupt.pressed and not stop.model.stop_training
+    stop.on_train_batch_end(1)
+    assert stop.model.stop_training
+
+
+@pytest.fixture
+def three(monkeypatch):
+    """This process is the second of three; what the others say is in the list."""
+    others = []
+    monkeypatch.setattr(cluster, "this_cluster", lambda: Cluster(("a:1", "b:2", "c:3"), 1))
+    monkeypatch.setattr(cluster, "exchange", lambda values: np.stack([others[0](values), values, others[1](values)]))
+    return others
+
+
+def test_the_fact_and_the_worker_that_differ_are_named(three):
+    """Catches: a fact that is not compared, another worker or another fact that is named."""
+    same, other = lambda values: values, lambda values: np.concatenate([values[:8], values[8:] + 1])
+    three[:] = [same, same]
+    cluster.check_alike({"one": 1, "two": [2.5, "x"]})
+    three[:] = [same, other]
+    with pytest.raises(InputError, match="worker 2 at c:3 differs from the chief in two. Start all"):
+        cluster.check_alike({"one": 1, "two": [2.5, "x"]})
+    three[:] = [other, other]
+    with pytest.raises(InputError, match="worker 1 at b:2 differs from the chief in two"):
+        cluster.check_alike({"one": 1, "two": [2.5, "x"]})
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda patch: patch.setattr("ppo_keras.__version__", "0"), "the version of ppo_keras"),
+        (lambda patch: patch.setattr("ppo_keras.tasks.environment.AgentJob.data", ["another"]), "the data or the environment"),
+        (lambda patch: None, None),
+    ],
+)
+def test_versions_and_data_are_compared(monkeypatch, tmp_path, change, said):
+    """Catches: workers of two versions, or on other data, that train one run."""
+    seen, settings = [], EnvironmentConfig(runs_folder=str(tmp_path), environment_steps=512)
+
+    def note(facts):
+        seen.append(facts)
+        if len(seen) % 2 == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cluster, "check_alike", note)
+    for step in (lambda patch: None, change):
+        step(monkeypatch)
+        with pytest.raises(KeyboardInterrupt):
+            train("cartpole", settings)
+    one, other = seen[0] | seen[1], seen[2] | seen[3]
+    assert [name for name in one if one[name] != other[name]] == ([said] if said else [])
+    assert {"discount", "width", "learning_rate", "the version of tensorflow", "the task"} <= one.keys() and not {"devices", "run"} & one.keys()
+
+
+def test_each_process_calls_a_python_reward_for_its_share(monkeypatch):
+    """Catches: every process that scores everything, scores in another order, parts that are the mean of one process."""
+    calls = []
+
+    def reward(prompt, response):
+        calls.append(prompt)
+        return {"number": float(prompt), "one": 1.0}
+
+    class Words:
+        def decode_pairs(self, prompts, responses):
+            return [str(row[0]) for row in prompts.tokens.numpy()], ["x"] * len(prompts.tokens)
+
+    prompts = Prompts(tf.constant([[5], [6], [7], [8]]), tf.ones([4, 1]))
+    learner = LanguagePPO(tiny_policy(), PythonReward(reward, Words()), 3, 0, 4)
+    monkeypatch.setattr(language_ppo, "this_cluster", lambda: Cluster(("a:1", "b:2"), 1))
+    chief = np.array([6.0, 7.0, 5.5, 1.0], np.float32).view(np.int32)
+    monkeypatch.setattr(language_ppo, "exchange", lambda values: np.stack([chief, values]))
+    scores = learner.score_on_processes(prompts, prompts)
+    assert calls == ["7", "8"] and scores.numpy().tolist() == [6.0, 7.0, 8.0, 9.0]
+    assert learner.reward.parts == {"reward/number": 6.5, "reward/one": 1.0}
 
 
 def test_workers_that_differ_are_told_at_the_beginning(tmp_path):

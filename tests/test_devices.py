@@ -12,8 +12,11 @@ import tensorflow as tf
 
 from helpers import END, PAD, tiny_agent, tiny_policy
 from ppo_keras import CartPole, EnvironmentPPO, GymnasiumEnvironment, LanguagePPO, PPOConfig, randomness
+from ppo_keras.commands.main import main
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.devices import PACK, WHOLE, Devices, Share, devices_of, join_numbers, pack, split_numbers, unpack
+from ppo_keras.environments.memory import RepeatFirst
+from ppo_keras.environments.rollout import begin, rollout
 from ppo_keras.errors import InputError
 from ppo_keras.language.supervised import train_language_model
 from ppo_keras.randomness import Dropout
@@ -135,6 +138,34 @@ def test_what_cannot_be_shared_is_named(strategy):
         writer = tiny_policy()
         with pytest.raises(InputError, match="fit was called inside strategy.scope"):
             train_language_model(writer, [[1, 2, 3]] * 4, [[1, 2, 3]], 3, PAD, SupervisedConfig(supervised_epochs=1, supervised_batch_size=2))
+
+
+def test_shares_draw_for_themselves_what_an_environment_draws_in_a_step():
+    """Catches: copies of an environment on two devices that meet the same chance; beginnings and actions that are not those of the whole."""
+    environment, batch, steps, seed = RepeatFirst(length=4), 4, 6, tf.constant([1, 2])
+    policy = tiny_agent("mlp", environment.observation, environment.actions)
+    carry = begin(environment, policy, batch, seed)
+    roll = lambda share: rollout(environment, policy, lambda logits, masks: logits, 0.9, share.of(carry), steps, seed, share)[1]
+    whole, parts = roll(WHOLE), [roll(Share(i, 2)) for i in range(2)]
+    beginnings = lambda record: np.where(np.asarray(record.starts) > 0, np.asarray(record.observation), -1)
+    np.testing.assert_array_equal(np.concatenate([beginnings(part) for part in parts], axis=1), beginnings(whole))
+    np.testing.assert_array_equal(np.concatenate([part.action[0] for part in parts]), whole.action[0])
+    drawn = [np.asarray(part.observation)[np.asarray(part.starts) == 0] for part in parts]
+    assert len(drawn[0]) > 6 and np.any(drawn[0] != drawn[1])
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ([], "minibatches * accumulation_steps * devices=12 does not divide batch_size=64"),
+        (["--batch-size", "48"], "supervised_batch_size=32 is not to be shared by 3 devices"),
+    ],
+)
+def test_a_task_of_texts_is_refused_before_it_begins(monkeypatch, capsys, tmp_path, options, said):
+    """Catches: batches that are found indivisible after the writer was trained."""
+    monkeypatch.setattr("ppo_keras.tasks.text.Devices", Three)
+    assert main(["train", "generation", "--runs-folder", str(tmp_path), *options]) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 class Three(Devices):

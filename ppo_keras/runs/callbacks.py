@@ -236,9 +236,8 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self.interrupt = interrupt
 
     def on_train_batch_end(self, batch, logs=None):
-        self.interrupt.pressed = any_process(self.interrupt.pressed)  # all stop after the same step
-        if self.interrupt.pressed:
-            self.model.stop_training = True
+        if any_process(self.interrupt.pressed):  # all stop after the same step; one that is pressed while they agree counts at the next
+            self.interrupt.pressed = self.model.stop_training = True
 
 
 AT_ONCE = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # what each does without `interruptible`

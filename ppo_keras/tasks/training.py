@@ -49,7 +49,8 @@ def run_job(config, make_job, resume=False):
             Run.check_new(runs_folder, config.run, config.overwrite)
         job = make_job()
         stack.callback(job.close)
-        cluster.check_alike({f"the version of {name}": version for name, version in versions().items()} | settings_of(config) | {"the data": job.data})
+        cluster.check_alike({"the task": type(config).__name__} | {f"the version of {name}": version for name, version in versions().items()})
+        cluster.check_alike(settings_of(config) | {"the data or the environment": job.data})
         interrupt = stack.enter_context(callbacks.interruptible())
         if not resume:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ def run_job(config, make_job, resume=False):
         except BaseException as error:
             if run.can_resume:
                 run.keep()
-                if not run.ended and not isinstance(error, (ResumeError, NonFiniteError)) and cluster.this_cluster().is_chief:
+                if not run.ended and not isinstance(error, (ResumeError, NonFiniteError)):
                     print(f"The run can go on: --resume {run.folder}", file=sys.stderr)
             elif not resume:
                 run.discard()
