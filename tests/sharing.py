@@ -15,7 +15,7 @@ from helpers import END, PAD, ragged_prompts, tiny_agent, tiny_policy, tiny_rewa
 from ppo_keras import CartPole, EnvironmentPPO, KLConfig, LanguagePPO, PPOConfig, PythonReward
 from ppo_keras.config import SupervisedConfig
 from ppo_keras.language.rewards import ModelScore
-from ppo_keras.language.supervised import train_classifier, train_language_model, train_preferences
+from ppo_keras.language.supervised import train_language_model, train_preferences
 from ppo_keras.networks.adapters import add_adapters
 from ppo_keras.optimizer import FusedAdam
 
@@ -81,8 +81,6 @@ def supervised(network, scope, kind, jit=False):
         model = tiny_policy(network, dropout=0.3) if kind == "writer" else tiny_reward(network, dropout=0.3)
     if kind == "writer":
         training = train_language_model(model, TEXTS, TEXTS[:13], 8, PAD, config, jit_compile=jit)
-    elif kind == "labels":
-        training = train_classifier(model, (TEXTS, np.arange(30) % 2), (TEXTS[:13], np.arange(13) % 2), 8, PAD, config, jit_compile=jit)
     else:
         training = train_preferences(model, (TEXTS[:20], TEXTS[10:]), (TEXTS[:13], TEXTS[13:26]), 8, PAD, config, jit_compile=jit)
     weights = {f"state {i}": np.ravel(weight).tolist() for i, weight in enumerate(model.get_weights())}
@@ -106,7 +104,6 @@ SCENARIOS = {
     "a transformer agent": lambda scope: agent("transformer", scope),
     "a writer": lambda scope: supervised("transformer", scope, "writer", jit=True),
     "an lstm writer": lambda scope: supervised("lstm", scope, "writer"),
-    "labels": lambda scope: supervised("transformer", scope, "labels"),
     "preferences": lambda scope: supervised("lstm", scope, "preferences"),
 }
 

@@ -163,11 +163,12 @@ print(f"{chapter.text('error of the mean of the devices, each by its own tokens:
 assert error(right) < 1e-4 < error(wrong)
 
 exchange = runpy.run_path(str(Path(sys.modules["chapter"].__file__).parent / "cluster" / "exchange.py"))
+ring = exchange["ring"]
 print()
 for model, (numbers, operations) in exchange["MODELS"].items():
     computing = operations * exchange["TOKENS"] / (exchange["PEAK"] * exchange["USED"])
     for wires, (devices, bandwidth, latency) in exchange["WIRES"].items():
-        waiting = exchange["ring"](devices, 4 * numbers, bandwidth, latency)
+        waiting = ring(devices, 4 * numbers, bandwidth, latency)
         print(f"{model:26} {wires:28} {1e3 * waiting:9.2f} ms  {computing / (computing + waiting):5.0%}")
 
 # %% [markdown]
