@@ -50,6 +50,7 @@ def test_the_exchange_is_measured():
     assert done.returncode == 0, done.stderr[-2000:]
     measured = [list(map(float, line.replace(",", "").split())) for line in done.stdout.splitlines() if re.match(r" *[\d,]+ +[\d.]+ +[\d.]+$", line)]
     assert len(measured) == 5 and measured[-1][1] > measured[0][1] > 0
+    assert all(0.3 < fitted / found < 3 for _, found, fitted in measured)
     shares = {line[:26].strip(): int(line.split()[-1].rstrip("%")) for line in done.stdout.splitlines() if "64 workers, 10 Gbit/s" in line}
     assert shares["135M, all weights"] < shares["135M, adapters of rank 8"] and shares["1B, all weights"] < shares["1B, adapters of rank 8"]
 

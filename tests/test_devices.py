@@ -38,7 +38,7 @@ def test_two_devices_give_the_numbers_of_one(both, scenario):
     twice or averaged, a draw that each device makes for itself, a copy of a variable that stays behind, rows in another order."""
     one, two = (side[scenario] for side in both)
     assert one.keys() == two.keys()
-    tolerance = 2e-4 if "val_loss" in one else 1e-5  # supervised training's Adam divides by almost nothing where a gradient is almost nothing
+    tolerance = 2e-4 if scenario == "preferences" else 1e-5  # where a gradient is almost nothing, supervised training's Adam divides by almost nothing
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=tolerance, atol=tolerance, err_msg=name)
     assert any(np.ptp(one[name]) > 1e-3 for name in one if not name.startswith("state"))  # it learned something
